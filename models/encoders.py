@@ -1,0 +1,105 @@
+"""Encoders: torchvision's ResNets for one-channel images, without a classification layer, and the baseline's networks. [L22]
+
+Parameters keep torchvision's names under the attribute ``model``, so weights published in that layout load unchanged.
+"""
+
+import pickle
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from utils.errors import UserError
+
+ENCODER_SIZES = {"ResNet18Encoder": 512, "ResNet34Encoder": 512, "ResNet50Encoder": 2048, "ResNet152Encoder": 2048}
+BACKBONES_WITH_CLF = ("AlexNet", "ResNet18", "ResNet34")
+ALEXNET_MIN_ROWS = 63  # below, its pooling layers run out of rows
+
+
+class EncoderFileError(UserError):
+    """Say why weights cannot be loaded into an encoder."""
+
+
+class ResNetEncoder(nn.Module):
+    """Map images (N, 1, H, W) to representations (N, D), D = 512 or 2048, by global average pooling. [L22]"""
+
+    def __init__(self, backbone_type: str, in_channels: int = 1):
+        super().__init__()
+        self.model = getattr(torchvision.models, backbone_type.removesuffix("Encoder").lower())(weights=None)
+        self.model.conv1 = _resnet_stem(in_channels)
+        self.model.fc = nn.Identity()
+        self.out_size = ENCODER_SIZES[backbone_type]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (N, 1, H, W) to representations (N, D)."""
+        return self.model(images)
+
+
+def build_encoder(backbone_type: str, in_channels: int = 1) -> ResNetEncoder:
+    """Build an encoder with random weights; raises ``ValueError`` for an unknown name."""
+    if backbone_type not in ENCODER_SIZES:
+        raise ValueError(f"backbone_type: found {backbone_type!r}, allowed are {', '.join(ENCODER_SIZES)}")
+    return ResNetEncoder(backbone_type, in_channels)
+
+
+def build_backbone_with_clf(backbone_type: str, n_classes: int = 8) -> nn.Module:
+    """Build a network (N, 1, H, W) -> (N, K) of the previous study: AlexNet, or a ResNet with global max pooling. [L22, LS23]
+
+    [LS23] Langet & Silverberg, Earth Surf. Dynam. 11, 89, 2023. Raises ``ValueError`` for an unknown name.
+    """
+    if backbone_type not in BACKBONES_WITH_CLF:
+        raise ValueError(f"backbone_with_clf_type: found {backbone_type!r}, allowed are {', '.join(BACKBONES_WITH_CLF)}")
+    model = getattr(torchvision.models, backbone_type.lower())(weights=None, num_classes=n_classes)
+    if backbone_type == "AlexNet":
+        model.features[0] = nn.Conv2d(1, 64, kernel_size=11, stride=4, padding=2)
+    else:
+        model.conv1 = _resnet_stem(1)
+        model.avgpool = nn.AdaptiveMaxPool2d(1)
+    return model
+
+
+def _resnet_stem(in_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+
+
+def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:
+    """Load an encoder file ``{epoch, model_state_dict}``, or the encoder out of a Lightning checkpoint.
+
+    Raises ``EncoderFileError`` that names the missing and unexpected keys. No code in the file is ever run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise EncoderFileError(f"load_encoder.ckpt_fname: no such file: {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise EncoderFileError(f"{path}: not a checkpoint that can be loaded safely ({reason})") from error
+    weights = _encoder_weights(path, content)
+    expected = encoder.state_dict()
+    missing, unexpected = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
+    wrong = sorted(k for k in expected.keys() & weights.keys() if expected[k].shape != weights[k].shape)
+    problems = [f"{what}: {_few(keys)}" for what, keys in
+                (("missing keys", missing), ("unexpected keys", unexpected), ("keys of another shape", wrong)) if keys]  # fmt: skip
+    if problems:
+        raise EncoderFileError(f"{path}: does not fit load_encoder.backbone_type; {'; '.join(problems)}")
+    encoder.load_state_dict(weights)
+
+
+def _encoder_weights(path: Path, content: object) -> dict[str, Tensor]:
+    weights = None
+    if isinstance(content, dict):
+        weights = content.get("model_state_dict")
+        if weights is None and isinstance(content.get("state_dict"), dict):
+            prefix = "encoder."
+            weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise EncoderFileError(
+            f"{path}: holds neither model_state_dict (an encoder file) nor state_dict (a Lightning checkpoint)"
+        )
+    return weights
+
+
+def _few(keys: list[str], n: int = 4) -> str:
+    return ", ".join(keys[:n]) + (f" and {len(keys) - n} more" if len(keys) > n else "")

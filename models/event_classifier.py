@@ -1,0 +1,191 @@
+"""Classify single channels, predict with the ensemble of them. [L22]
+
+[L22] Lee, Aune, Langet, Eidsvik, Math. Geosci. 2022, doi 10.1007/s11004-022-10037-7.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.encoders import build_encoder
+from models.ensemble import ensemble_log_probs
+from models.evaluation import evaluate
+from models.gathering import gather_by_event
+from models.optimisers import adam_with_cosine
+from preprocessing.spectrogram import LogSpectrogram, require_finite
+from preprocessing.views import RandomAmplitudeJitter
+
+IMAGES_PER_CHUNK = 128  # bounds the memory of evaluation, whatever the number of sensors
+JITTER_DRAW = 3
+
+
+class Evaluation(NamedTuple):
+    """Keep the test events' results: numbers in the archive (N,), labels (N,), logits (N, S, K), living sensors (N, S)."""
+
+    events: Tensor
+    labels: Tensor
+    logits: Tensor
+    mask: Tensor
+
+
+class EventClassifier(pl.LightningModule):
+    """Classify events from the single-channel predictions of one network.
+
+    ``learning_rate`` is a number, or {encoder, clf}. ``class_weights`` has K numbers, a weight of 0 keeps a class out of the
+    loss. ``freeze_encoder`` is linear evaluation: the encoder stays in evaluation mode. ``freeze_bn_stat_train`` trains all
+    weights but keeps BatchNorm on its running statistics.
+    """
+
+    trace_kind = "single_channel"
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        backbone_type: str = "ResNet34Encoder",
+        class_weights: Sequence[float] | None = None,
+        learning_rate: float | Mapping[str, float] = 1e-3,
+        weight_decay: float = 0.0,
+        label_smoothing: float = 0.0,
+        freeze_encoder: bool = False,
+        freeze_bn_stat_train: bool = False,
+        augmentations: Sequence[str] = (),
+        spectrogram: dict | None = None,
+    ):
+        super().__init__()
+        self.save_hyperparameters()
+        self.class_names = tuple(class_names)
+        self.encoder, self.classifier = self.build_network(backbone_type, len(self.class_names))
+        self.spectrogram = LogSpectrogram(**(spectrogram or {}))
+        self.jitter = RandomAmplitudeJitter() if "RandomAmplitudeJitter" in augmentations else None
+        weights = torch.ones(len(self.class_names)) if class_weights is None else torch.tensor(class_weights).float()
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.encoder.requires_grad_(not freeze_encoder)
+        self.evaluation: Evaluation | None = None
+        self._batches: list[Evaluation] = []
+
+    @staticmethod
+    def build_network(backbone_type: str, n_classes: int) -> tuple[nn.Module, nn.Module]:
+        """Build encoder (N, 1, H, W) -> (N, D) and linear classifier (N, D) -> (N, K)."""
+        encoder = build_encoder(backbone_type)
+        return encoder, nn.Linear(encoder.out_size, n_classes)
+
+    def train(self, mode: bool = True) -> "EventClassifier":
+        """Set training mode, but keep frozen parts in evaluation mode."""
+        super().train(mode)
+        if mode and self.hparams.freeze_encoder:
+            self.encoder.eval()
+        if mode and self.hparams.freeze_bn_stat_train:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map single-channel images (N, 1, H, W) to logits (N, K)."""
+        return self.classifier(self.encoder(images))
+
+    def traces(self, waveforms: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the traces (B, S', T) that are classified one by one, and which of them exist (B, S')."""
+        return waveforms, mask
+
+    def sensor_logits(self, waveforms: Tensor, mask: Tensor) -> Tensor:
+        """Classify every existing trace of (B, S, T): logits (B, S, K) float32, zeros where ``mask`` (B, S) is False."""
+        living = waveforms[mask]
+        chunks = [self.forward(self._images(chunk)).float() for chunk in living.split(IMAGES_PER_CHUNK)]
+        logits = torch.zeros(*mask.shape, len(self.class_names), device=waveforms.device)
+        logits[mask] = torch.cat(chunks)
+        return logits
+
+    def _images(self, waveforms: Tensor) -> Tensor:
+        return self.spectrogram.resize(self.spectrogram.native(waveforms)).unsqueeze(1)
+
+    def training_step(self, batch, batch_idx: int) -> Tensor:
+        """Return the class-weighted cross-entropy of one batch, every living trace counting as a sample."""
+        waveforms, mask = self.traces(batch.waveforms, batch.mask)
+        images = self._images(waveforms[mask])
+        labels = batch.labels[:, None].expand(mask.shape)[mask]
+        if self.jitter is not None:
+            factor_draws = batch.draws[:, JITTER_DRAW, None].expand(mask.shape)[mask]
+            images = self.jitter(images, factor_draws[:, None])
+        logits = self.forward(images)
+        loss = weighted_cross_entropy(logits, labels, self.class_weights, self.hparams.label_smoothing)
+        self._log("train", loss, logits, labels)
+        return loss
+
+    def validation_step(self, batch, batch_idx: int) -> None:
+        """Monitor held-out events, on as many sensors as training uses."""
+        waveforms, mask = self.traces(batch.waveforms, batch.mask)
+        log_probs = ensemble_log_probs(self.sensor_logits(waveforms, mask), mask)
+        self._log("val", F.nll_loss(log_probs, batch.labels), log_probs, batch.labels)
+
+    def _log(self, side: str, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
+        accuracy = (scores.argmax(-1) == labels).float().mean()
+        self.log_dict({f"{side}/loss": loss, f"{side}/accuracy": accuracy}, on_step=False, on_epoch=True, prog_bar=True,
+                      sync_dist=True, batch_size=len(labels))  # fmt: skip
+
+    def test_step(self, batch, batch_idx: int) -> None:
+        """Collect the logits of all test events."""
+        waveforms, mask = self.traces(batch.waveforms, batch.mask)
+        logits = self.sensor_logits(waveforms, mask)
+        missing = self.trainer.datamodule.archive.live.shape[1] - mask.shape[1]  # batches differ in their sensors
+        logits, mask = F.pad(logits, (0, 0, 0, missing)), F.pad(mask, (0, missing))
+        self._batches.append(Evaluation(batch.events, batch.labels, logits, mask))
+
+    def on_test_epoch_end(self) -> None:
+        """Gather the test events of all processes, each once, and log the metrics with and without the ensemble."""
+        gathered = gather_by_event(*(list(column) for column in zip(*self._batches)))
+        self._batches.clear()
+        self.evaluation = Evaluation(*map(torch.from_numpy, gathered))
+        for kind, metrics in self.test_metrics().items():
+            numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
+            self.log_dict({f"test/{kind}/{name}": value for name, value in numbers.items()}, rank_zero_only=True)
+
+    def test_metrics(self) -> dict[str, dict]:
+        """Score the evaluated test events: by the ``ensemble`` (if there is one), and every living trace by itself."""
+        _, labels, logits, mask = self.evaluation
+        metrics = {} if mask.sum(1).max() == 1 else {"ensemble": evaluate(ensemble_log_probs(logits, mask), labels)}
+        trace_labels = labels[:, None].expand(mask.shape)[mask]
+        return metrics | {self.trace_kind: evaluate(F.log_softmax(logits[mask], -1), trace_labels, n_events=len(labels))}
+
+    @torch.no_grad()
+    def predict_waveforms(self, waveforms: Tensor) -> Tensor:
+        """Classify events (B, S, T) in recorder units: class probabilities (B, K) of the ensemble of living sensors.
+
+        Raises ``ValueError`` naming event and channel for NaN or infinite samples.
+        """
+        require_finite(waveforms)
+        was_training, _ = self.training, self.eval()
+        try:
+            traces, mask = self.traces(waveforms, waveforms.amax(-1) > waveforms.amin(-1))
+            return ensemble_log_probs(self.sensor_logits(traces, mask), mask).exp()
+        finally:
+            self.train(was_training)
+
+    def configure_optimizers(self) -> dict:
+        """Use Adam with a cosine schedule, with one learning rate each for encoder and classifier."""
+        rate = self.hparams.learning_rate
+        rates = rate if isinstance(rate, Mapping) else {"encoder": rate, "clf": rate}
+        groups = [{"params": list(self.encoder.parameters()), "lr": rates["encoder"]},
+                  {"params": list(self.classifier.parameters()), "lr": rates["clf"]}]  # fmt: skip
+        return adam_with_cosine(groups, self.hparams.weight_decay, self.trainer.estimated_stepping_batches)
+
+
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Return the class-weighted mean cross-entropy of logits (N, K), float32; 0 if every label has weight 0. [L22]"""
+    total = F.cross_entropy(logits.float(), labels, class_weights, reduction="sum", label_smoothing=label_smoothing)
+    return total / class_weights[labels].sum().clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def balanced_class_weights(labels: Sequence[int], n_classes: int, without: Sequence[int] = ()) -> list[float]:
+    """Return the weight n / (K' n_c) of each class, counted on the training ``labels``. [L22]
+
+    n and K' count without the classes in ``without``, which get 0, as do classes without events.
+    """
+    counts = torch.bincount(torch.as_tensor(labels), minlength=n_classes).double()
+    counts[list(without)] = 0
+    n_counted = int((counts > 0).sum())
+    return [float(counts.sum() / (n_counted * n)) if n else 0.0 for n in counts]

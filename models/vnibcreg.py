@@ -1,0 +1,129 @@
+"""Self-supervised learning on pairs of channels: VNIbCReg, and VIbCReg without its temporal term. [L22, V22, V21]
+
+[L22] Lee, Aune, Langet, Eidsvik, Math. Geosci. 2022, doi 10.1007/s11004-022-10037-7. [V22] Lee et al., arXiv 2204.02697.
+[V21] Lee & Aune, arXiv 2109.00783.
+"""
+
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from models.encoders import build_encoder
+from models.gathering import gather_by_event
+from models.optimisers import adam_with_cosine
+from models.tnc import Discriminator, tnc_loss
+from models.vibcreg import Projector, covariance_loss, invariance_loss, variance_loss
+from preprocessing.spectrogram import LogSpectrogram
+from preprocessing.views import AUGMENTATIONS, NeighboringCrop, RandomAmplitudeJitter, RandomCrop, crop_columns
+
+N_CROP_DRAWS = 3  # of a batch's draws, the first three place crops and the rest scale them
+N_NEIGHBOURS = 5
+
+
+class VNIbCReg(pl.LightningModule):
+    """Learn an encoder from unlabelled events.
+
+    L = lambda_ * invariance + mu * variance + nu * covariance + rho * TNC on crops of the spectrograms of two channels of an
+    event. ``use_tnc=False`` with ``RandomCrop`` is VIbCReg. Batches are ``EventBatch`` with two sensors per event.
+    """
+
+    def __init__(
+        self,
+        backbone_type: str = "ResNet34Encoder",
+        proj_hid: int = 4096,
+        proj_out: int = 4096,
+        lambda_: float = 10.0,
+        mu: float = 10.0,
+        nu: float = 10.0,
+        rho: float = 13.0,
+        use_diag_loss: bool = True,
+        use_tnc: bool = True,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        augmentations: Sequence[str] = ("NeighboringCrop",),
+        spectrogram: dict | None = None,
+        knn_period: int = -1,
+    ):
+        super().__init__()
+        self.save_hyperparameters()
+        self.encoder = build_encoder(backbone_type)
+        self.projector = Projector(self.encoder.out_size, proj_hid, proj_out)
+        self.discriminator = Discriminator(self.encoder.out_size) if use_tnc else None
+        self.spectrogram = LogSpectrogram(**(spectrogram or {}))
+        views = [AUGMENTATIONS[name]() for name in augmentations]
+        self.crop = next(view for view in views if isinstance(view, NeighboringCrop | RandomCrop))
+        self.jitter = next((view for view in views if isinstance(view, RandomAmplitudeJitter)), None)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Represent whole waveforms (N, T) as (N, D)."""
+        return self.encoder(self.spectrogram(waveforms).unsqueeze(1))
+
+    def cut_views(self, waveforms: Tensor, draws: Tensor) -> Tensor:
+        """Cut crops from the images of two channels: (B, 2, T), (B, 6) -> (B, V, H, W'), V = 2 or 3 views."""
+        native = self.spectrogram.native(waveforms)[:, list(self.crop.channel_of_view)]
+        _, width = self.spectrogram.image_shape(waveforms.shape[-1])
+        columns = crop_columns(self.crop.centres(draws[:, :N_CROP_DRAWS]), width)
+        crops = self.spectrogram.resize_columns(native, columns)
+        return crops if self.jitter is None else self.jitter(crops, draws[:, N_CROP_DRAWS:][:, : crops.shape[1]])
+
+    def losses(self, crops: Tensor) -> dict[str, Tensor]:
+        """Compute the loss and its terms from views (B, V, H, W'), one encoder pass per view."""
+        y, y_l, *distant = (self.encoder(view.unsqueeze(1)) for view in crops.unbind(1))
+        z, z_l = self.projector(y), self.projector(y_l)
+        p = self.hparams
+        terms = {"invariance": invariance_loss(z, z_l), "variance": variance_loss(z, z_l), "covariance": covariance_loss(z, z_l)}
+        loss = p.lambda_ * terms["invariance"] + p.mu * terms["variance"] + p.nu * terms["covariance"]
+        if self.discriminator is not None:
+            terms["tnc"], parts = tnc_loss(self.discriminator, y, y_l, distant[0], p.use_diag_loss)
+            terms |= parts
+            loss = loss + p.rho * terms["tnc"]
+        return {"loss": loss, **terms, "z_std": z.detach().float().std(0).mean()}
+
+    def training_step(self, batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch, batch_idx: int) -> None:
+        """Monitor the loss on held-out events."""
+        self._step(batch, "val")
+
+    def _step(self, batch, side: str) -> Tensor:
+        terms = self.losses(self.cut_views(batch.waveforms, batch.draws))
+        for name, value in terms.items():
+            self.log(f"{side}/{name}", value, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch.events),
+                     prog_bar=name in ("loss", "z_std"))  # fmt: skip
+        return terms["loss"]
+
+    def on_validation_epoch_end(self) -> None:
+        """Monitor how well neighbours among training events tell the class of held-out ones."""
+        period, epoch = self.hparams.knn_period, self.current_epoch + 1
+        if period > 0 and (epoch % period == 0 or epoch == self.trainer.max_epochs):
+            self._log_knn_accuracy()
+
+    def _log_knn_accuracy(self) -> None:
+        from sklearn.neighbors import KNeighborsClassifier
+
+        y, labels = self._represent_labelled(training=True)
+        y_test, labels_test = self._represent_labelled(training=False)
+        if len(labels) >= N_NEIGHBOURS and len(labels_test):
+            accuracy = KNeighborsClassifier(N_NEIGHBOURS).fit(y, labels).score(y_test, labels_test)
+            self.log("val/knn_accuracy", float(accuracy), prog_bar=True, rank_zero_only=True)
+
+    def _represent_labelled(self, training: bool):
+        """Represent one fixed channel of each labelled event of one side: (N, D) and labels (N,)."""
+        data, events, representations, labels = self.trainer.datamodule, [], [], []
+        for batch in data.labelled_dataloader(training):
+            batch = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, self.device, 0), 0)
+            y = self.encoder(self.spectrogram.resize(self.spectrogram.native(batch.waveforms)))
+            events.append(batch.events), representations.append(y.float()), labels.append(batch.labels)
+        if not events:
+            return torch.zeros(0, 1).numpy(), torch.zeros(0).numpy()
+        _, y, labels = gather_by_event(events, representations, labels)
+        return y, labels
+
+    def configure_optimizers(self) -> dict:
+        """Use Adam with a cosine schedule."""
+        group = {"params": list(self.parameters()), "lr": self.hparams.learning_rate}
+        return adam_with_cosine([group], self.hparams.weight_decay, self.trainer.estimated_stepping_batches)

@@ -1,0 +1,204 @@
+"""Read one recording, in any format ObsPy knows, into one float32 block of channels that share a clock.
+
+What leaves this module has no gaps, no NaN, one sampling rate and one time window. Samples keep the recorder's units: the
+``log10(S + 1)`` of the images depends on their absolute size [L22].
+"""
+
+import warnings
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from scipy.signal import resample_poly
+
+from utils.errors import UserError
+
+SAME_RATE = 1e-4  # relative; recorder clocks drift by less, and over 16 000 samples this is under two samples
+MAX_RESAMPLING_FACTOR = 1000
+# ObsPy's SEG-2 reader says these of every Geometrics file; they concern headers that are not used here.
+SEG2_HEADER_WARNINGS = ("Many companies use custom defined SEG2 header", "Non-zero value found in Trace's 'DELAY' field")
+
+
+class RecordingError(UserError):
+    """Say which recording cannot be used, and why."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Hold the channels of one event on a common clock.
+
+    ``waveforms`` is (S, T) float32 in recorder units, ``start_time`` an ISO 8601 string in UTC. ``left_out`` names each
+    channel that was not used, with the reason.
+    """
+
+    waveforms: np.ndarray
+    sampling_rate_hz: float
+    start_time: str
+    n_resampled: int = 0
+    n_bridged: int = 0
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass
+class _Channel:
+    name: str
+    samples: np.ndarray
+    start_ns: int
+    rate_hz: float
+
+
+def read_recording(path: str | Path, sampling_rate_hz: float | None = None, max_gap_s: float = 0.0) -> Recording:
+    """Read a recording into (S, T) float32 on the common time window of its channels.
+
+    With ``sampling_rate_hz``, channels at another rate are resampled (polyphase, anti-aliased). Gaps, masked and non-finite
+    samples up to ``max_gap_s`` seconds are bridged linearly; a channel with a longer one is left out. Raises
+    ``RecordingError`` with file and reason when nothing usable remains.
+    """
+    path = Path(path)
+    channels, left_out, n_bridged = [], [], 0
+    for segments in _channels(_read_traces(path)):
+        try:
+            channel, bridged = _join(segments, max_gap_s)
+        except _Unusable as reason:
+            left_out.append(str(reason))
+            continue
+        channels.append(channel)
+        n_bridged += bridged
+    if not channels:
+        raise RecordingError(f"{path}: no usable channel ({_few(left_out)})")
+    rate_hz = sampling_rate_hz or _one_rate(path, channels)
+    n_resampled = sum(_resample(path, channel, rate_hz) for channel in channels)
+    waveforms, start_ns = _common_window(path, channels, rate_hz)
+    if not np.ptp(waveforms, axis=1).any():
+        raise RecordingError(f"{path}: no usable channel (every channel is constant: {len(channels)} of {len(channels)})")
+    start_time = np.datetime64(start_ns, "ns").astype("datetime64[us]")
+    return Recording(waveforms, float(rate_hz), f"{start_time}Z", n_resampled, n_bridged, tuple(left_out))
+
+
+def _read_traces(path: Path) -> list:
+    import obspy
+
+    if not path.is_file():
+        raise RecordingError(f"{path}: no such file")
+    with warnings.catch_warnings():
+        for message in SEG2_HEADER_WARNINGS:
+            warnings.filterwarnings("ignore", message=message, category=UserWarning)
+        try:
+            # through open(): a name with *, ? or [ in it is a pattern to obspy.read
+            with open(path, "rb") as file:
+                traces = list(obspy.read(file))
+        except Exception as error:  # ObsPy's readers raise whatever the bytes lead them to
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            if isinstance(error, TypeError) and "Unknown format" in reason:
+                reason = "not a format that ObsPy knows"
+            raise RecordingError(f"{path}: cannot be read: {reason}") from error
+    if not traces or not any(trace.stats.npts for trace in traces):
+        raise RecordingError(f"{path}: holds no traces")
+    _require_whole(path, traces)
+    return traces
+
+
+def _require_whole(path: Path, traces: list) -> None:
+    """Refuse truncated files that ObsPy reads without complaint."""
+    stats = traces[0].stats
+    if stats._format == "SEG2" and len({trace.stats.npts for trace in traces}) > 1:
+        raise RecordingError(f"{path}: truncated: the channels of a SEG-2 file differ in length")
+    if stats._format == "MSEED":
+        headers = [trace.stats.mseed for trace in traces]
+        unread = path.stat().st_size - sum(header.number_of_records * header.record_length for header in headers)
+        # whole records may stay unread (headers of a full SEED volume); a part of one means that the file was cut
+        if unread % max(header.record_length for header in headers):
+            raise RecordingError(f"{path}: truncated: ends in the middle of a miniSEED record")
+
+
+def _channels(traces: list) -> list[list]:
+    """Group the traces that are segments of one channel; traces without a name (SEG-2, SEG-Y) are a channel each."""
+    named: dict[str, list] = {}
+    for number, trace in enumerate(traces, start=1):
+        name = trace.id if trace.id.strip(".") else f"channel {number}"
+        named.setdefault(name, []).append(trace)
+    for name, segments in list(named.items()):
+        segments.sort(key=lambda trace: trace.stats.starttime.ns)
+        whole = len({trace.stats.starttime.ns for trace in segments}) == 1 and len(segments) > 1
+        if whole:  # same name, same start: different sensors whose names the format could not hold
+            del named[name]
+            named.update({f"{name} #{n}": [trace] for n, trace in enumerate(segments, start=1)})
+    return [[(name, trace) for trace in segments] for name, segments in named.items()]
+
+
+class _Unusable(Exception):
+    """Say why a channel is left out."""
+
+
+def _join(segments: list, max_gap_s: float) -> tuple[_Channel, int]:
+    """Join the segments of one channel; return it with 1 if something was bridged, else 0."""
+    name, first = segments[0]
+    rate_hz, start_ns = float(first.stats.sampling_rate), first.stats.starttime.ns
+    if not (np.isfinite(rate_hz) and rate_hz > 0):
+        raise _Unusable(f"{name}: sampling rate {rate_hz} Hz")
+    offsets, end = [], 0
+    for _, trace in segments:
+        if abs(trace.stats.sampling_rate / rate_hz - 1) > SAME_RATE:
+            raise _Unusable(f"{name}: changes its sampling rate")
+        offset = round((trace.stats.starttime.ns - start_ns) * 1e-9 * rate_hz)
+        if (offset - end) / rate_hz > max_gap_s:  # before anything is allocated: the gap may be years
+            raise _Unusable(f"{name}: gap of {(offset - end) / rate_hz:.3g} s")
+        offsets.append(offset)
+        end = max(end, offset + trace.stats.npts)
+    samples = np.full(end, np.nan)
+    for offset, (_, trace) in zip(offsets, segments):
+        samples[offset : offset + trace.stats.npts] = np.ma.filled(np.ma.asarray(trace.data, dtype=np.float64), np.nan)
+    return _Channel(name, samples, start_ns, rate_hz), _bridge(name, samples, round(max_gap_s * rate_hz), rate_hz)
+
+
+def _bridge(name: str, samples: np.ndarray, max_missing: int, rate_hz: float) -> int:
+    """Interpolate short runs of missing samples in place; return 1 if there were any."""
+    missing = ~np.isfinite(samples)
+    if not missing.any():
+        return 0
+    edges = np.flatnonzero(np.diff(missing, prepend=False, append=False))
+    longest = int((edges[1::2] - edges[::2]).max())
+    if longest > max_missing:
+        raise _Unusable(f"{name}: {longest / rate_hz:.3g} s missing or not finite")
+    where = np.arange(samples.size)
+    samples[missing] = np.interp(where[missing], where[~missing], samples[~missing])
+    return 1
+
+
+def _one_rate(path: Path, channels: list[_Channel]) -> float:
+    rates = sorted({channel.rate_hz for channel in channels})
+    if rates[-1] / rates[0] - 1 > SAME_RATE:
+        found = ", ".join(f"{rate:g}" for rate in rates)
+        raise RecordingError(f"{path}: its channels have different sampling rates ({found} Hz); set dataset.sampling_freq to one")
+    return rates[-1]
+
+
+def _resample(path: Path, channel: _Channel, rate_hz: float) -> bool:
+    """Bring a channel to ``rate_hz`` in place; return whether that was needed."""
+    ratio = rate_hz / channel.rate_hz
+    if abs(ratio - 1) <= SAME_RATE:
+        return False
+    if not 1 / MAX_RESAMPLING_FACTOR <= ratio <= MAX_RESAMPLING_FACTOR:
+        raise RecordingError(f"{path}: {channel.name} has {channel.rate_hz:g} Hz, too far from the wanted {rate_hz:g} Hz")
+    factor = Fraction(ratio).limit_denominator(MAX_RESAMPLING_FACTOR)
+    # "line": an offset or drift must not ring at the ends
+    channel.samples = resample_poly(channel.samples, factor.numerator, factor.denominator, padtype="line")
+    channel.rate_hz = rate_hz
+    return True
+
+
+def _common_window(path: Path, channels: list[_Channel], rate_hz: float) -> tuple[np.ndarray, int]:
+    """Cut every channel to the time that all of them cover: (S, T) float32 and its start in ns since 1970."""
+    start_ns = max(channel.start_ns for channel in channels)
+    offsets = [round((start_ns - channel.start_ns) * 1e-9 * rate_hz) for channel in channels]
+    n_samples = min(channel.samples.size - offset for channel, offset in zip(channels, offsets))
+    if n_samples < 1:
+        raise RecordingError(f"{path}: its channels have no time window in common")
+    block = [channel.samples[offset : offset + n_samples] for channel, offset in zip(channels, offsets)]
+    return np.stack(block).astype(np.float32), start_ns
+
+
+def _few(reasons: list[str], n: int = 3) -> str:
+    more = f"; and {len(reasons) - n} more" if len(reasons) > n else ""
+    return "; ".join(reasons[:n]) + more

@@ -1,0 +1,127 @@
+"""Waveforms to images: the log spectrogram of [L22], on whatever device the waveforms are.
+
+[L22] Lee, Aune, Langet, Eidsvik, Ensemble and self-supervised learning for improved classification of seismic signals from
+the Åknes rockslope, Math. Geosci. 2022, doi 10.1007/s11004-022-10037-7.
+"""
+
+import math
+
+import numpy as np
+import torch
+from scipy.signal import get_window
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+OVERLAP_FRACTION = 8  # segments share nperseg // 8 samples, SciPy's default
+TUKEY_TAPER = 0.25  # SciPy's default window for a spectrogram
+
+
+class LogSpectrogram(nn.Module):
+    """Turn waveforms (…, T) in recorder units into images (…, H, W) in [0, 1]. [L22]
+
+    Power spectral density as ``scipy.signal.spectrogram(x, fs, nperseg=nperseg)`` with its defaults, ``log10(S + 1)``,
+    min–max per image, bilinear resize to ``resize_size`` rows with the width in proportion. ``resize_size=None`` keeps the
+    native size, 41 x 228 for 16 s at 1000 Hz. Always float32. Raises ``ValueError`` for non-finite or too short waveforms.
+    """
+
+    def __init__(
+        self,
+        sampling_rate_hz: float = 1000,
+        nperseg: int = 80,
+        log_scale: bool = True,
+        minmax_scale: bool = True,
+        resize_size: int | None = 128,
+    ):
+        super().__init__()
+        self.sampling_rate_hz = float(sampling_rate_hz)
+        self.nperseg = nperseg
+        self.hop = nperseg - nperseg // OVERLAP_FRACTION
+        self.log_scale, self.minmax_scale, self.resize_size = log_scale, minmax_scale, resize_size
+        window = get_window(("tukey", TUKEY_TAPER), nperseg)
+        one_sided = np.full(nperseg // 2 + 1, 2.0)
+        one_sided[0] = 1.0
+        if nperseg % 2 == 0:
+            one_sided[-1] = 1.0
+        scale = one_sided / (self.sampling_rate_hz * np.sum(window**2))
+        self.register_buffer("window", torch.tensor(window, dtype=torch.float32), persistent=False)
+        self.register_buffer("psd_scale", torch.tensor(scale, dtype=torch.float32), persistent=False)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Turn waveforms (…, T) into images (…, H, W)."""
+        require_finite(waveforms)
+        return self.resize(self.native(waveforms))
+
+    def native_shape(self, n_samples: int) -> tuple[int, int]:
+        """Return (rows, columns) of the spectrogram of ``n_samples`` before resizing."""
+        if n_samples < self.nperseg:
+            raise ValueError(f"{n_samples} samples do not hold one segment of {self.nperseg} (dataset.nperseg)")
+        return self.nperseg // 2 + 1, (n_samples - self.nperseg) // self.hop + 1
+
+    def image_shape(self, n_samples: int) -> tuple[int, int]:
+        """Return (H, W) of the image of ``n_samples``."""
+        rows, columns = self.native_shape(n_samples)
+        return (rows, columns) if self.resize_size is None else (self.resize_size, int(columns * self.resize_size / rows))
+
+    def native(self, waveforms: Tensor) -> Tensor:
+        """Compute the scaled spectrogram (…, rows, columns) before resizing; samples must be finite."""
+        self.native_shape(waveforms.shape[-1])
+        with torch.autocast(waveforms.device.type, enabled=False):
+            # Each segment loses its mean below; taking off the first sample before keeps float32 exact for large offsets.
+            centred = waveforms.float() - waveforms[..., :1].float()
+            segments = centred.unfold(-1, self.nperseg, self.hop)
+            segments = (segments - segments.mean(-1, keepdim=True)) * self.window
+            spectrum = torch.view_as_real(torch.fft.rfft(segments))
+            image = (spectrum.square().sum(-1) * self.psd_scale).transpose(-1, -2)
+            if self.log_scale:
+                image = torch.log1p(image) / math.log(10)
+            return min_max(image) if self.minmax_scale else image
+
+    def resize(self, native: Tensor) -> Tensor:
+        """Resize native images (…, rows, columns) to (…, H, W), bilinear, pixel centres aligned."""
+        if self.resize_size is None:
+            return native
+        rows, columns = native.shape[-2:]
+        size = (self.resize_size, int(columns * self.resize_size / rows))
+        flat = native.reshape(-1, 1, rows, columns)
+        return F.interpolate(flat, size, mode="bilinear", align_corners=False).reshape(*native.shape[:-2], *size)
+
+    def resize_columns(self, native: Tensor, columns: Tensor) -> Tensor:
+        """Compute only the given columns of ``resize(native)``: (B, V, rows, C), (B, V, W') indices -> (B, V, H, W')."""
+        n_rows, n_columns = native.shape[-2:]
+        if self.resize_size is None:
+            return _take_columns(native, columns)
+        width = int(n_columns * self.resize_size / n_rows)
+        left, right, weight = _bilinear(columns, width, n_columns)
+        image = torch.lerp(_take_columns(native, left), _take_columns(native, right), weight.unsqueeze(-2))
+        every_row = torch.arange(self.resize_size, device=native.device)
+        top, bottom, weight = _bilinear(every_row, self.resize_size, n_rows)
+        return torch.lerp(image[..., top, :], image[..., bottom, :], weight.unsqueeze(-1))
+
+
+def require_finite(waveforms: Tensor) -> None:
+    """Raise ``ValueError`` naming event and channel if a sample of (…, T) is NaN or infinite."""
+    finite = torch.isfinite(waveforms).all(-1)
+    if not finite.all():
+        place = torch.nonzero(~finite)[0].tolist()
+        names = ("event", "channel")[2 - len(place) :] if len(place) <= 2 else ("index",) * len(place)
+        where = ", ".join(f"{name} {number}" for name, number in zip(names, place)) or "the waveform"
+        raise ValueError(f"NaN or infinite samples in {where}")
+
+
+def min_max(image: Tensor) -> Tensor:
+    """Scale each image (…, H, W) to [0, 1]; a constant one becomes zeros."""
+    low, high = image.amin((-2, -1), keepdim=True), image.amax((-2, -1), keepdim=True)
+    span = high - low
+    return (image - low) / torch.where(span > 0, span, 1)
+
+
+def _bilinear(target: Tensor, n_target: int, n_source: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the two source indices of each target index and the weight of the second (pixel centres aligned)."""
+    position = ((target + 0.5) * (n_source / n_target) - 0.5).clamp(min=0)
+    low = position.floor().long().clamp(max=n_source - 1)
+    return low, (low + 1).clamp(max=n_source - 1), (position - low).float()
+
+
+def _take_columns(images: Tensor, columns: Tensor) -> Tensor:
+    """Pick columns (B, V, W') from images (B, V, H, W)."""
+    return images.gather(-1, columns.unsqueeze(-2).expand(*images.shape[:-1], -1))

@@ -1,0 +1,217 @@
+"""The event archive on disk: ``waveforms.hdf5`` + ``metadata.csv`` in the layout of SeisBench.
+
+One event is one dataset ``/data/<trace_name>`` of shape (S, T), float32, chunked by channel, so that drawing one channel
+reads one chunk. Every chunk carries a checksum that HDF5 verifies when it is read. ``trace_component_order`` gives each
+channel one character; ``trace_live_channels`` says which carry a signal. Reading needs neither ObsPy nor pooch.
+"""
+
+import csv
+import hashlib
+import io
+import os
+import shutil
+import string
+import zlib
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from utils.errors import UserError
+
+UNLABELED = "Unlabeled"  # the class of events that only self-supervised learning may use
+WAVEFORMS, METADATA = "waveforms.hdf5", "metadata.csv"
+COLUMNS = ("trace_name", "trace_category", "trace_start_time", "trace_sampling_rate_hz", "trace_npts",
+           "trace_component_order", "trace_live_channels", "trace_crc32")  # fmt: skip
+
+
+class ArchiveError(UserError):
+    """Say what is wrong with an archive, and what to do about it."""
+
+
+def component_order(n_sensors: int) -> str:
+    """Return one distinct character per channel: A–Z, a–z, 0–9, then Latin Extended."""
+    names = string.ascii_uppercase + string.ascii_lowercase + string.digits
+    return names[:n_sensors] + "".join(chr(0x100 + i) for i in range(n_sensors - len(names)))
+
+
+def live_channels(waveforms: np.ndarray) -> np.ndarray:
+    """Tell which channels of (S, T) carry a signal: a constant one does not."""
+    return np.ptp(waveforms, axis=-1) > 0
+
+
+class ArchiveWriter:
+    """Write an archive that is either whole or not there.
+
+    Everything goes to ``<archive_dir>.partial``, which takes the final name on a clean exit and is removed on an exception.
+    An archive has one rate and one length. ``sampling_rate_hz=None`` takes the first event's rate. Events longer than
+    ``duration_s`` keep their beginning (so the pre-trigger stays where it is), shorter ones are zero-padded at the end;
+    ``None`` takes the median length of the events.
+    """
+
+    def __init__(self, archive_dir: str | Path, sampling_rate_hz: float | None = None, duration_s: float | None = None):
+        self.archive_dir = Path(archive_dir)
+        self.partial = self.archive_dir.with_name(self.archive_dir.name + ".partial")
+        self.sampling_rate_hz = sampling_rate_hz
+        self.duration_s = duration_s
+        self.n_cut = self.n_padded = 0
+        self._rows: list[dict] = []
+
+    def __enter__(self) -> "ArchiveWriter":
+        shutil.rmtree(self.partial, ignore_errors=True)
+        self.partial.mkdir(parents=True)
+        self._file = h5py.File(self.partial / WAVEFORMS, "w")
+        self._data = self._file.create_group("data")
+        return self
+
+    def add(self, name: str, waveforms: np.ndarray, category: str, start_time: str = "",
+            sampling_rate_hz: float | None = None, **columns) -> None:  # fmt: skip
+        """Write one event: (S, T) in recorder units, start in UTC (ISO 8601); extra ``columns`` join the metadata.
+
+        Raises ``ArchiveError`` for non-finite samples, another sampling rate, and an event without a living channel.
+        """
+        if not np.isfinite(waveforms).all():
+            raise ArchiveError(f"event {name}: NaN or infinite samples")
+        self.sampling_rate_hz = float(self.sampling_rate_hz or sampling_rate_hz or 0)
+        if sampling_rate_hz and sampling_rate_hz != self.sampling_rate_hz:
+            raise ArchiveError(f"event {name}: {sampling_rate_hz:g} Hz where the others have {self.sampling_rate_hz:g} Hz; "
+                               "set dataset.sampling_freq to one rate")  # fmt: skip
+        n_samples = round(self.duration_s * self.sampling_rate_hz) if self.duration_s else waveforms.shape[-1]
+        row = {"trace_name": name, "trace_category": category, "trace_start_time": start_time,
+                   "trace_sampling_rate_hz": self.sampling_rate_hz}  # fmt: skip
+        self._rows.append(row | self._store(name, waveforms, n_samples) | columns)
+
+    def _store(self, name: str, waveforms: np.ndarray, n_samples: int) -> dict:
+        """Write a block of exactly ``n_samples``; return the columns that describe it."""
+        n_found = waveforms.shape[-1]
+        block = np.zeros((waveforms.shape[0], n_samples), dtype=np.float32)
+        block[:, : min(n_found, n_samples)] = waveforms[:, :n_samples]
+        live = live_channels(block)
+        if not live.any():
+            raise ArchiveError(f"event {name}: no channel carries a signal in its first {n_samples} samples")
+        self._data.create_dataset(name, data=block, chunks=(1, n_samples), fletcher32=True)
+        self.n_cut += n_found > n_samples
+        self.n_padded += n_found < n_samples
+        flags = "".join("01"[int(alive)] for alive in live)
+        return {"trace_npts": n_samples, "trace_component_order": component_order(len(block)), "trace_live_channels": flags,
+                    "trace_crc32": f"{zlib.crc32(block):08x}"}  # fmt: skip
+
+    def fit_lengths(self) -> None:
+        """Bring all events to one length: the median of theirs, when no duration was given."""
+        if not self._rows:
+            raise ArchiveError(f"{self.archive_dir}: no event to write")
+        median = sorted(row["trace_npts"] for row in self._rows)[len(self._rows) // 2]
+        for row in self._rows:
+            if row["trace_npts"] != median:
+                name = row["trace_name"]
+                waveforms = self._data[name][:]
+                del self._data[name]
+                row.update(self._store(name, waveforms, median))
+
+    def __exit__(self, error_type, error, traceback) -> None:
+        try:
+            if error_type is None:
+                self._finish()
+        finally:
+            self._file.close()
+            shutil.rmtree(self.partial, ignore_errors=True)
+
+    def _finish(self) -> None:
+        self.fit_lengths()
+        layout = {"dimension_order": "CW", "measurement": "raw recorder units", "sampling_rate": self.sampling_rate_hz}
+        for key, value in layout.items():
+            self._file[f"data_format/{key}"] = value
+        self._file.close()
+        with open(self.partial / METADATA, "w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, list(dict.fromkeys(key for row in self._rows for key in row)))
+            table.writeheader()
+            table.writerows(self._rows)
+        for path in self.partial.iterdir():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+        shutil.rmtree(self.archive_dir, ignore_errors=True)
+        os.replace(self.partial, self.archive_dir)
+
+
+class EventArchive:
+    """Read an event archive; safe to share between processes (each opens the file for itself).
+
+    ``labels`` and ``names`` are arrays of N strings, ``metadata`` maps each column to an array of N strings, ``live`` is
+    (N, S_max) bool: which sensors exist and carry a signal. Raises ``ArchiveError`` for files that are missing or disagree.
+    """
+
+    def __init__(self, archive_dir: str | Path):
+        self.archive_dir = Path(archive_dir)
+        self._file: tuple[int, h5py.File] | None = None
+        text = self._read_metadata()
+        rows = list(csv.DictReader(io.StringIO(text)))
+        missing = set(COLUMNS) - set(rows[0] if rows else ())
+        if missing:
+            raise ArchiveError(f"{self.archive_dir / METADATA}: no events, or without the columns {', '.join(sorted(missing))}")
+        self.metadata = {column: np.array([row[column] for row in rows], dtype=str) for column in rows[0]}
+        self.names, self.labels = self.metadata["trace_name"], self.metadata["trace_category"]
+        self.sampling_rate_hz = float(self.metadata["trace_sampling_rate_hz"][0])
+        self.n_samples = int(self.metadata["trace_npts"][0])
+        self.class_names = tuple(sorted(set(self.labels.tolist()) - {UNLABELED}))
+        flags = self.metadata["trace_live_channels"].tolist()
+        width = max(map(len, flags))
+        self.live = np.array([[c == "1" for c in row.ljust(width, "0")] for row in flags])
+        self.n_sensors = np.array([len(row) for row in flags])
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+        stored = set(self._open()["data"])
+        if stored != set(self.names.tolist()) or len(stored) != len(rows):
+            raise ArchiveError(f"{self.archive_dir}: {WAVEFORMS} and {METADATA} list different events; pack the archive again")
+
+    def _read_metadata(self) -> str:
+        try:
+            return (self.archive_dir / METADATA).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArchiveError(f"{self.archive_dir}: not an event archive ({METADATA}: {error})") from error
+
+    def _open(self) -> h5py.File:
+        if self._file is None or self._file[0] != os.getpid():
+            path = self.archive_dir / WAVEFORMS
+            try:
+                self._file = os.getpid(), h5py.File(path, "r")
+                self._file[1]["data"]
+            except (OSError, KeyError) as error:
+                raise ArchiveError(f"{path}: cannot be opened as an event archive ({error}); pack it again") from error
+        return self._file[1]
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_file": None}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def days(self) -> np.ndarray:
+        """Return each event's UTC day, ``YYYY-MM-DD``."""
+        return np.array([start[:10] for start in self.metadata["trace_start_time"].tolist()])
+
+    def waveforms(self, index: int, sensors: np.ndarray | list[int] | None = None) -> np.ndarray:
+        """Read one event as (S, T) float32, all its sensors or the given ones in the given order.
+
+        Raises ``ArchiveError`` naming event and channel for unreadable chunks and non-finite samples.
+        """
+        name = self.names[index]
+        dataset = self._open()["data"][name]
+        sensors = range(dataset.shape[0]) if sensors is None else sensors
+        block = np.empty((len(sensors), self.n_samples), dtype=np.float32)
+        for row, sensor in enumerate(sensors):  # h5py's own fancy indexing is slower and wants a sorted list
+            try:
+                dataset.read_direct(block, np.s_[sensor : sensor + 1], np.s_[row : row + 1])
+            except (OSError, TypeError, ValueError) as error:
+                raise ArchiveError(f"{self.archive_dir}: event {name}, channel {sensor}: damaged ({error})") from error
+        finite = np.isfinite(block).all(axis=1)
+        if not finite.all():
+            channel = sensors[int(np.argmin(finite))]
+            raise ArchiveError(f"{self.archive_dir}: event {name}, channel {channel}: NaN or infinite samples")
+        return block
+
+    def verify(self) -> None:
+        """Read every event and compare it with its checksum; raises ``ArchiveError`` naming the first that differs."""
+        for index, name in enumerate(self.names):
+            block = self.waveforms(index)
+            if f"{zlib.crc32(block):08x}" != self.metadata["trace_crc32"][index] or len(block) != self.n_sensors[index]:
+                raise ArchiveError(f"{self.archive_dir}: event {name} differs from what was packed; pack the archive again")

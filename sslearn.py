@@ -1,0 +1,44 @@
+"""Pretrain an encoder without labels: python sslearn.py --config_ssl configs/ssl.yaml [key.path=value ...]"""
+
+from utils.runs import Run, main, parse_arguments
+
+
+def pretrain() -> None:
+    """Read the command line, build, fit, report."""
+    arguments = parse_arguments(__doc__, "--config_ssl", "configs/ssl.yaml")
+    from utils.config import load_config
+
+    config = load_config(arguments.config, "ssl", arguments.overrides)
+    run = Run(config, arguments.resume)
+
+    from models.vnibcreg import VNIbCReg
+    from preprocessing.splits import pretraining_split
+    from utils import workflow
+
+    model, params = config.model_params, config.exp_params
+    archive = workflow.open_events(config)
+    exclude = config.dataset.exclude_test_events
+    split = pretraining_split(**workflow.split_arguments(config, archive), exclude_test_events=exclude)
+    data = workflow.serve_events(config, archive, split, sensors_train="pair")
+    module = VNIbCReg(
+        backbone_type=model.backbone_type,
+        proj_hid=model.proj_hid,
+        proj_out=model.proj_out,
+        lambda_=params.lambda_,
+        mu=params.mu,
+        nu=params.nu,
+        rho=params.rho,
+        use_diag_loss=params.use_diag_loss,
+        use_tnc=model.name != "VIbCReg",
+        learning_rate=params.LR,
+        weight_decay=params.weight_decay,
+        augmentations=config.augmentations,
+        spectrogram=workflow.spectrogram_arguments(config, archive),
+        knn_period=params.knn_acc_record_ep_period,
+    )
+    trainer = workflow.fit(run, module, data)
+    workflow.report_pretraining(run, trainer, data)
+
+
+if __name__ == "__main__":
+    main(pretrain)

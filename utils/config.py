@@ -1,0 +1,120 @@
+"""YAML in, typed models out: every key is known, every value checked, before any data is touched."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from utils.errors import UserError
+from utils.schema import KINDS, FinetuneConfig, OriginalConfig, RunConfig, SSLConfig
+
+__all__ = ["ConfigError", "FinetuneConfig", "OriginalConfig", "RunConfig", "SSLConfig", "load_config"]
+
+
+class ConfigError(UserError):
+    """List the mistakes of a configuration, one line each, by dotted key."""
+
+
+def load_config(path: str | Path, kind: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML file as a configuration of ``kind`` (ssl, finetune, original), with ``key.path=value`` overrides.
+
+    Raises ``ConfigError`` with one line per mistake.
+    """
+    tree = _read_yaml(Path(path))
+    for override in overrides:
+        _override(tree, override)
+    try:
+        config = KINDS[kind].model_validate(tree)
+        mistakes = config.contradictions()
+    except ValidationError as error:
+        mistakes = [_describe(KINDS[kind], mistake) for mistake in error.errors() if not _other_branch(mistake)]
+    if mistakes:
+        raise ConfigError(f"{path}: {len(mistakes)} mistake{'s' * (len(mistakes) > 1)}\n  " + "\n  ".join(mistakes))
+    return config
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuse keys given twice, which YAML would silently overwrite."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.MarkedYAMLError(problem=f"key {twice!r} is given twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict:
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: should be a mapping of keys to values, found a {type(tree).__name__}")
+    return tree
+
+
+def _override(tree: dict, override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{override}: not an override; write key.path=value, for example dataset.batch_size=32")
+    *parents, last = key.split(".")
+    for parent in parents:
+        tree[parent] = tree[parent] if isinstance(tree.get(parent), dict) else {}
+        tree = tree[parent]
+    try:
+        tree[last] = yaml.load(value, _Loader)
+    except (yaml.YAMLError, TypeError) as error:
+        raise ConfigError(f"{override}: the value is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _other_branch(mistake: dict) -> bool:
+    """Tell whether an error of LR, a number or {encoder, clf}, concerns the form that was not used."""
+    place = [str(part) for part in mistake["loc"]]
+    if "LR" not in place or len(place) == place.index("LR") + 1:
+        return False
+    of_mapping = place[place.index("LR") + 1] == "LearningRates"
+    return mistake["type"] == "model_type" if of_mapping else isinstance(mistake["input"], dict)
+
+
+def _describe(model: type[BaseModel], mistake: dict) -> str:
+    """Put one pydantic error into words: dotted key, what was found, what is allowed."""
+    keys = _known_keys(model)
+    parts = [str(part) for part in mistake["loc"]]
+    while ".".join(parts) not in keys and len(parts) > 1 and mistake["type"] != "extra_forbidden":
+        parts.pop()  # pydantic also names the member of a list and the form of a union
+    key = ".".join(parts)
+    if mistake["type"] == "extra_forbidden":
+        return _unknown_key(key, keys)
+    if mistake["type"] == "missing":
+        return f"{'.'.join(map(str, mistake['loc'][:2]))}: {mistake['loc'][-1]} is missing"
+    allowed = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{key}: found {mistake['input']!r}; {allowed}"
+
+
+def _unknown_key(key: str, keys: list[str]) -> str:
+    section, _, name = key.rpartition(".")
+    siblings = [known.rpartition(".")[2] for known in keys if known.rpartition(".")[0] == section]
+    near = difflib.get_close_matches(name, siblings, 1)
+    elsewhere = [known for known in keys if known.rpartition(".")[2] == name]
+    if near:
+        return f"{key}: unknown key; did you mean {section + '.' * bool(section)}{near[0]}?"
+    if elsewhere:
+        return f"{key}: unknown key; did you mean {elsewhere[0]}?"
+    return f"{key}: unknown key; known here: {', '.join(siblings) or 'none'}"
+
+
+def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """List the dotted keys of a model and its sections."""
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _known_keys(field.annotation, f"{prefix}{name}.")
+    return keys

@@ -1,0 +1,158 @@
+"""A run and its folder: ``runs/<kind>/<name>/`` with config, metrics, checkpoints, plots and summary."""
+
+import argparse
+import itertools
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.errors import UserError
+from utils.schema import RunConfig
+
+log = logging.getLogger(__name__)
+RUNS_DIR = Path("runs")  # of the folder the command is started in
+LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy", "scipy", "h5py")
+# what may change between the parts of a resumed run without changing what is computed
+FREE_KEYS = {"run_name", "logger", "trainer_params.gpus", "dataset.num_workers", "dataset.preload"}
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` make a file under another name, then rename it: a half-written file never bears the real name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class Run:
+    """Name the files of one run; ``start`` creates its folder. With ``resume`` it goes on in an existing one.
+
+    Raises ``UserError`` for a run name that is taken and for a configuration that has changed since the run began.
+    """
+
+    def __init__(self, config: RunConfig, resume: str | Path | None = None):
+        self.config = config
+        self.resumed = resume is not None
+        self.started = time.monotonic()
+        parent = RUNS_DIR / config.kind
+        self.dir = Path(resume) if resume else parent / (config.run_name or _unused_date_time(parent))
+        self.plots = self.dir / "plots"
+        if resume:
+            _require_same_config(self.dir, config)
+        elif self.dir.exists():
+            raise UserError(f"{self.dir} exists: choose another run_name, or go on with it by --resume {self.dir}")
+
+    def start(self) -> None:
+        """Create the folder with the resolved config.yaml."""
+        self.plots.mkdir(parents=True, exist_ok=True)
+        if not self.resumed:
+            text = yaml.safe_dump(self.plain_config, sort_keys=False, allow_unicode=True)
+            write_atomically(self.dir / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
+        log.info("Run folder: %s", self.dir)
+
+    @property
+    def plain_config(self) -> dict:
+        """Return the resolved configuration as plain dicts and lists."""
+        return self.config.model_dump(mode="json")
+
+    @property
+    def resume_from(self) -> Path | None:
+        """Return the checkpoint to go on from, if there is one."""
+        path = self.dir / LAST_CHECKPOINT
+        return path if path.is_file() else None
+
+    def write_summary(self, data, metrics: dict) -> Path:
+        """Write summary.json: what was computed, on which data, with which versions, how well."""
+        content = {
+            "kind": self.config.kind,
+            "run": self.dir.name,
+            "seed": self.config.seed,
+            "metrics": metrics,
+            "data": {
+                "archive": str(data.archive.archive_dir),
+                "fingerprint": data.archive.fingerprint,
+                "n_events": len(data.archive),
+                "n_train": len(data.train_events),
+                "n_test": len(data.test_events),
+                "class_names": list(data.class_names),
+            },
+            "duration_s": round(time.monotonic() - self.started, 1),
+            "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        }
+        path = self.dir / "summary.json"
+        write_atomically(path, lambda partial: partial.write_text(json.dumps(content, indent=1), encoding="utf-8"))
+        return path
+
+
+def _unused_date_time(parent: Path) -> str:
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    names = (stamp + (f"_{number}" if number else "") for number in itertools.count())
+    return next(name for name in names if not (parent / name).exists())
+
+
+def _require_same_config(folder: Path, config: RunConfig) -> None:
+    try:
+        before = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"--resume {folder}: not a run folder (config.yaml: {error})") from error
+    old, new = _flat(before), _flat(config.model_dump(mode="json"))
+    changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in FREE_KEYS]
+    if changed:
+        listing = "\n  ".join(f"{key}: was {old.get(key)!r}, now {new.get(key)!r}" for key in sorted(changed))
+        raise UserError(f"--resume {folder}: the configuration has changed since; start a new run, or undo\n  {listing}")
+
+
+def _flat(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def parse_arguments(description: str, config_flag: str, default_config: str) -> argparse.Namespace:
+    """Parse the command line of an entry script: ``config``, ``resume`` and ``overrides``."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        config_flag, dest="config", default=default_config, metavar="FILE", help="YAML file (default: %(default)s)"
+    )
+    parser.add_argument("--resume", metavar="RUN_DIR", help="go on with an interrupted run; same config and overrides as before")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.path=value", help="override a key, for example dataset.batch_size=32"
+    )
+    return parser.parse_args()
+
+
+def main(run: Callable[[], Any]) -> None:
+    """Run an entry script: a user's mistake becomes one message and exit status 2, Ctrl-C status 130."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        run()
+    except UserError as error:
+        sys.exit(_stop(f"error: {error}", 2))
+    except KeyboardInterrupt:
+        sys.exit(_stop("interrupted", 130))
+
+
+def _stop(message: str, status: int) -> int:
+    sys.stderr.write(message + "\n")
+    return status

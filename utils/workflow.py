@@ -1,0 +1,150 @@
+"""The steps that entry scripts are made of: open events, serve them, fit, evaluate, report."""
+
+import csv
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from models.event_classifier import EventClassifier, balanced_class_weights
+from preprocessing.dataset import EventDataModule, Sensors
+from preprocessing.sources import open_source
+from preprocessing.storage import UNLABELED, EventArchive
+from utils.config import ConfigError, FinetuneConfig, OriginalConfig, RunConfig
+from utils.plots import plot_confusion, plot_event_sheet, plot_loss_curves, plot_recall
+from utils.runs import Run
+from utils.training import build_trainer, log_pictures
+
+log = logging.getLogger(__name__)
+RARE_AT_AKNES = ("Noise",)  # 8 of 1818 events; the paper gives them weight 0 [L22]
+N_SAMPLE_SHEETS = 4
+
+
+def open_events(config: RunConfig) -> EventArchive:
+    """Open the archive that ``config.dataset`` describes, and seed what follows."""
+    archive = open_source(config.dataset)
+    n_seconds, rate_hz = archive.n_samples / archive.sampling_rate_hz, archive.sampling_rate_hz
+    log.info("%d events of up to %d channels, %g s at %g Hz; classes: %s", len(archive), archive.live.shape[1], n_seconds,
+             rate_hz, ", ".join(archive.class_names))  # fmt: skip
+    if archive.n_samples < config.dataset.nperseg:
+        raise ConfigError(f"dataset.nperseg: found {config.dataset.nperseg}; events have only {archive.n_samples} samples")
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    return archive
+
+
+def split_arguments(config: RunConfig, archive: EventArchive) -> dict:
+    """Return what the split functions take from archive and configuration."""
+    data = config.dataset
+    return {"labels": archive.labels, "train_ratio": data.train_data_ratio, "test_ratio": data.test_data_ratio,
+            "seed": data.train_test_split_rand_seed, "strategy": data.split, "days": archive.days}  # fmt: skip
+
+
+def spectrogram_arguments(config: RunConfig, archive: EventArchive) -> dict:
+    """Return the arguments of ``LogSpectrogram`` for this archive."""
+    data = config.dataset
+    return {"sampling_rate_hz": archive.sampling_rate_hz, "nperseg": data.nperseg, "log_scale": data.log_scale,
+            "minmax_scale": data.minmax_scale, "resize_size": data.resize_size if data.resize else None}  # fmt: skip
+
+
+def serve_events(config: RunConfig, archive: EventArchive, split: tuple[np.ndarray, np.ndarray], sensors_train: Sensors,
+                 sensors_test: Sensors = "all") -> EventDataModule:  # fmt: skip
+    """Build the data module of a run."""
+    data = config.dataset
+    return EventDataModule(archive, *split, class_names=archive.class_names, batch_size=data.batch_size, seed=config.seed,
+                           sensors_train=sensors_train, sensors_test=sensors_test, num_workers=data.num_workers,
+                           preload=data.preload)  # fmt: skip
+
+
+def class_weights(config: FinetuneConfig | OriginalConfig, data: EventDataModule) -> list[float] | None:
+    """Return the class weights counted on the training events, or None without ``use_class_weight``."""
+    params, names = config.exp_params, data.class_names
+    if params.n_classes not in (None, len(names)):
+        raise ConfigError(f"exp_params.n_classes: found {params.n_classes}; the data has {len(names)}: {', '.join(names)}")
+    unknown = set(params.zero_weight_classes or ()) - set(names)
+    if unknown:
+        raise ConfigError(f"exp_params.zero_weight_classes: {', '.join(sorted(unknown))} not among {', '.join(names)}")
+    if not params.use_class_weight:
+        return None
+    rare = params.zero_weight_classes
+    if rare is None:
+        rare = RARE_AT_AKNES if config.dataset.source != "folder" else ()
+    without = [number for number, name in enumerate(names) if name in rare]
+    return balanced_class_weights(data.labels[data.train_events], len(names), without)
+
+
+def fit(run: Run, module: pl.LightningModule, data: EventDataModule) -> pl.Trainer:
+    """Train; draw sample events before and loss curves after."""
+    run.start()
+    trainer = build_trainer(run)
+    if trainer.is_global_zero:
+        draw_samples(run, module, data)
+    trainer.fit(module, datamodule=data, ckpt_path=run.resume_from, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return trainer
+
+
+def draw_samples(run: Run, module: pl.LightningModule, data: EventDataModule) -> None:
+    """Draw all channels of one training event of each of a few classes, as the network sees them."""
+    archive = data.archive
+    labels = archive.labels[data.train_events]
+    for name in [*data.class_names, UNLABELED]:
+        members = data.train_events[labels == name]
+        if not len(members) or len(list(run.plots.glob("event_*.png"))) >= N_SAMPLE_SHEETS:
+            continue
+        event = int(members[0])
+        images = module.spectrogram(torch.from_numpy(archive.waveforms(event))).numpy()
+        plot_event_sheet(images, archive.live[event], archive.n_samples / archive.sampling_rate_hz, archive.sampling_rate_hz / 2,
+                         f"{archive.names[event]} (class {name})", run.plots / f"event_{name}.png")  # fmt: skip
+
+
+def report_pretraining(run: Run, trainer: pl.Trainer, data: EventDataModule) -> None:
+    """Write summary and plots of a self-supervised run."""
+    if not trainer.is_global_zero:
+        return
+    with open(run.dir / "metrics.csv", newline="", encoding="utf-8") as file:
+        last = list(csv.DictReader(file))[-1]
+    metrics = {name: float(value) for name, value in last.items() if value}
+    _finish(run, trainer, data, metrics, [])
+    shown = ("train/loss", "val/loss", "val/z_std", "val/knn_accuracy")
+    log.info("%s", "  ".join(f"{name} {metrics[name]:.4f}" for name in shown if name in metrics))
+
+
+def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, data: EventDataModule) -> None:
+    """Evaluate on the test events; write summary and plots, and log a short table."""
+    trainer.test(module, datamodule=data, verbose=False)
+    if not trainer.is_global_zero:
+        return
+    metrics, names = module.test_metrics(), module.class_names
+    plots = [plot_recall(metrics, names, run.plots / "recall.png")]
+    for kind, values in metrics.items():
+        title = (
+            f"{kind.replace('_', ' ')}: accuracy {100 * values['accuracy']:.1f} ± {100 * values['accuracy_standard_error']:.1f} %"
+        )
+        plots.append(plot_confusion(values["confusion"], names, title, run.plots / f"confusion_{kind}.png"))
+    _finish(run, trainer, data, metrics, plots)
+    log.info("%s", results_table(metrics))
+
+
+def _finish(run: Run, trainer: pl.Trainer, data: EventDataModule, metrics: dict, plots: list[Path]) -> None:
+    curves = plot_loss_curves(run.dir / "metrics.csv", run.plots / "curves.png")
+    log_pictures(trainer, [path for path in (curves, *plots, *sorted(run.plots.glob("event_*.png"))) if path])
+    summary = run.write_summary(data, metrics)
+    for logger in trainer.loggers:
+        logger.finalize("success")
+    log.info("Summary: %s", summary)
+
+
+def results_table(metrics: dict[str, dict]) -> str:
+    """Put the metrics of each kind of prediction into a table of a few lines."""
+    lines = [f"{'':<16}{'accuracy':>16}{'balanced':>10}{'macro F1':>10}{'NLL':>8}{'ECE':>8}"]
+    for kind, values in metrics.items():
+        accuracy = f"{100 * values['accuracy']:.1f} ± {100 * values['accuracy_standard_error']:.1f} %"
+        lines.append(
+            f"{kind.replace('_', ' '):<16}{accuracy:>16}{100 * values['balanced_accuracy']:>8.1f} %{100 * values['macro_f1']:>8.1f} %"
+            f"{values['nll']:>8.3f}{values['expected_calibration_error']:>8.3f}"
+        )
+    events = next(iter(metrics.values()))["n_events"]
+    return "\n".join([*lines, f"{events} test events; ± is the binomial standard error over events"])
