@@ -16,7 +16,7 @@ DOI = "10.6084/m9.figshare.21340101.v1"
 CLASS_FOLDERS = "DataSamples"  # what the zip unpacks to: DataSamples/<Class>/*.dat
 TIMEOUT_S = 15.0
 MAX_UNPACKED_BYTES = 40 * 10**9  # the archive has about 5 GB; more than this is not the archive
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**16  # also what a broken connection may lose
 
 
 class SourceError(UserError):

@@ -113,17 +113,16 @@ def _nested_draw(pool: np.ndarray, labels: np.ndarray, n: int, seed: int) -> np.
 
 
 def _by_day(labels: np.ndarray, days: np.ndarray, test_ratio: float, seed: int) -> Split:
-    """Give whole days to the test side as long as they bring its class counts nearer to ``test_ratio``."""
+    """Give random whole days to the test side as long as no class gets more than its share."""
     classes, label_ids = np.unique(labels, return_inverse=True)
     names, day_ids = np.unique(days, return_inverse=True)
-    counts = np.zeros((len(names), len(classes)))
+    counts = np.zeros((len(names), len(classes)), dtype=int)
     np.add.at(counts, (day_ids, label_ids), 1)
-    order = np.random.default_rng(seed).permutation(len(names))
-    order = order[np.argsort(-counts[order].sum(1), kind="stable")]  # large days first: small ones fill what is left
-    wanted = test_ratio * counts.sum(0)
-    missing, in_test = wanted.copy(), np.zeros(len(names), dtype=bool)
-    for day in order:
-        if np.sum((missing - counts[day]) ** 2 / wanted) < np.sum(missing**2 / wanted):
-            missing -= counts[day]
-            in_test[day] = True
+    missing = np.rint(test_ratio * counts.sum(0)).astype(int)
+    in_test = np.zeros(len(names), dtype=bool)
+    for day in np.random.default_rng(seed).permutation(len(names)):
+        in_test[day] = (counts[day] <= missing).all()
+        missing -= counts[day] * in_test[day]
+    if not in_test.any() or in_test.all():
+        raise SplitError(f"dataset.split by_day: {len(names)} recording days cannot be divided; use nested")
     return np.flatnonzero(~in_test[day_ids]), np.flatnonzero(in_test[day_ids])

@@ -86,7 +86,7 @@ def _other_branch(mistake: dict) -> bool:
 def _describe(model: type[BaseModel], mistake: dict) -> str:
     """Put one pydantic error into words: dotted key, what was found, what is allowed."""
     keys = _known_keys(model)
-    parts = [str(part) for part in mistake["loc"]]
+    parts = [str(part) for part in mistake["loc"] if part != "LearningRates"]
     while ".".join(parts) not in keys and len(parts) > 1 and mistake["type"] != "extra_forbidden":
         parts.pop()  # pydantic also names the member of a list and the form of a union
     key = ".".join(parts)
@@ -101,7 +101,8 @@ def _describe(model: type[BaseModel], mistake: dict) -> str:
 def _unknown_key(key: str, keys: list[str]) -> str:
     section, _, name = key.rpartition(".")
     siblings = [known.rpartition(".")[2] for known in keys if known.rpartition(".")[0] == section]
-    near = difflib.get_close_matches(name, siblings, 1)
+    folded = {sibling.lower(): sibling for sibling in siblings}
+    near = [folded[match] for match in difflib.get_close_matches(name.lower(), folded, 1)]
     elsewhere = [known for known in keys if known.rpartition(".")[2] == name]
     if near:
         return f"{key}: unknown key; did you mean {section + '.' * bool(section)}{near[0]}?"

@@ -96,7 +96,7 @@ class TrainerParams(Section):
     max_epochs: Count = 100
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     num_nodes: Count = 1
-    strategy: str = "auto"
+    strategy: Literal["auto", "ddp"] = "auto"
 
 
 class DatasetParams(Section):

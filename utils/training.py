@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlparse
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
@@ -61,6 +62,18 @@ class MetricsTable(Logger):
     def forget_after(self, epoch: int) -> None:
         """Drop the rows of epochs that a resumed run computes again."""
         self.rows = {number: row for number, row in self.rows.items() if number < epoch}
+
+
+class SeedEveryStep(pl.Callback):
+    """Make dropout a function of (seed, step, process), so that a resumed run needs no generator state."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: object, batch_idx: int) -> None:
+        """Seed PyTorch's generators for this step."""
+        key = np.random.SeedSequence([self.seed, trainer.global_step, trainer.global_rank])
+        torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
 
 
 class SaveCheckpoints(pl.Callback):
@@ -118,7 +131,7 @@ def build_trainer(run: Run) -> pl.Trainer:
         sync_batchnorm=n_processes > 1,
         use_distributed_sampler=False,  # EpochBatches shares out every batch itself
         logger=_loggers(run),
-        callbacks=[SaveCheckpoints(run, config.exp_params.model_save_ep_period)],
+        callbacks=[SeedEveryStep(config.seed), SaveCheckpoints(run, config.exp_params.model_save_ep_period)],
         default_root_dir=run.dir,
         enable_checkpointing=False,
         enable_model_summary=False,

@@ -80,9 +80,10 @@ def fit(run: Run, module: pl.LightningModule, data: EventDataModule) -> pl.Train
     trainer = build_trainer(run)
     if trainer.is_global_zero:
         draw_samples(run, module, data)
-    trainer.fit(module, datamodule=data, ckpt_path=run.resume_from, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=run.resume_from, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        raise KeyboardInterrupt from None
     return trainer
 
 

@@ -1,0 +1,84 @@
+"""What all tests share: the real events beside the checkout, small folders of made-up recordings, the command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+AKNES_EVENT = SHARED / "aknes" / "2007_034_45_117472.dat"
+AKNES_INDEX = SHARED / "aknes" / "events.csv"
+PNW = SHARED / "pnw"
+
+
+def _shared(path: Path) -> Path:
+    if not path.exists():
+        pytest.skip(f"{path} is not on this machine")
+    return path
+
+
+@pytest.fixture(scope="session")
+def aknes_event() -> Path:
+    return _shared(AKNES_EVENT)
+
+
+@pytest.fixture(scope="session")
+def aknes_index() -> Path:
+    return _shared(AKNES_INDEX)
+
+
+@pytest.fixture(scope="session")
+def pnw() -> Path:
+    return _shared(PNW)
+
+
+def write_mseed(path: Path, waveforms: np.ndarray, rate_hz: float = 100.0, start: str = "2020-01-01T00:00:00") -> Path:
+    """Write (S, T) as miniSEED, one named channel per row."""
+    import obspy
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {"sampling_rate": rate_hz, "starttime": obspy.UTCDateTime(start), "network": "XX"}
+    traces = [
+        obspy.Trace(np.ascontiguousarray(row), {**header, "station": f"S{number:02d}", "channel": "HHZ"})
+        for number, row in enumerate(waveforms)
+    ]
+    obspy.Stream(traces).write(str(path), format="MSEED")
+    return path
+
+
+def write_separable_events(root: Path, n_per_class: int = 24, n_unlabeled: int = 12, n_channels: int = 3, seconds: float = 12.0) -> Path:
+    """Write classes that differ in what a spectrogram shows: a low burst, a high burst, two bursts."""
+    rng = np.random.default_rng(0)
+    time_s = np.arange(int(seconds * 100)) / 100
+    labels = [name for name in ("high", "low", "twice") for _ in range(n_per_class)]
+    labels += ["Unlabeled"] * n_unlabeled
+    for number, label in enumerate(labels):
+        kind = label if label != "Unlabeled" else ("high", "low", "twice")[number % 3]
+        onset_s, hz = rng.uniform(2, 4), {"high": 30.0, "low": 7.0, "twice": 15.0}[kind] * rng.uniform(0.85, 1.15)
+        bursts = [onset_s, onset_s + 4] if kind == "twice" else [onset_s]
+        signal = sum(np.exp(-(((time_s - t) / 0.8) ** 2)) * np.sin(2 * np.pi * hz * (time_s - t)) for t in bursts)
+        gains = rng.uniform(20, 60, (n_channels, 1)) * rng.choice([-1, 1], (n_channels, 1))
+        waveforms = (gains * signal + rng.normal(0, 3, (n_channels, len(time_s)))).astype(np.float32)
+        day = 1 + number % 28
+        write_mseed(root / label / f"2020_{day:03d}_{number:04d}.mseed", waveforms, start=f"2020-01-{day:02d}T00:{number % 60:02d}:00")
+    return root
+
+
+@pytest.fixture(scope="session")
+def separable(tmp_path_factory) -> Path:
+    """A folder of 72 labelled and 12 unlabelled events, 3 channels, 12 s at 100 Hz."""
+    return write_separable_events(tmp_path_factory.mktemp("separable"))
+
+
+def run_script(script: str, *arguments: str, cwd: Path, status: int = 0, timeout: float = 400) -> str:
+    """Run an entry script as a user would; return what it printed, carriage returns as newlines."""
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "MPLBACKEND": "Agg", "WANDB_MODE": "offline"}
+    command = [sys.executable, str(ROOT / script), *arguments]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+    output = (done.stdout + done.stderr).replace("\r", "\n")
+    assert done.returncode == status, f"exit status {done.returncode}, expected {status}\n{output[-6000:]}"
+    return output

@@ -1,0 +1,88 @@
+import pytest
+import torch
+import torchvision
+
+from models.encoders import BACKBONES_WITH_CLF, EncoderFileError, build_backbone_with_clf, build_encoder, load_encoder_weights
+from utils.schema import ENCODER_OUT_SIZE
+
+
+@pytest.mark.parametrize("name", ["ResNet18Encoder", "ResNet34Encoder", "ResNet50Encoder", "ResNet152Encoder"])
+def test_encoder_has_torchvisions_body_and_a_one_channel_stem(name):
+    encoder = build_encoder(name).eval()
+    reference = getattr(torchvision.models, name.removesuffix("Encoder").lower())()
+    expected = {f"model.{k}": v.shape for k, v in reference.state_dict().items() if not k.startswith("fc.")}
+    expected["model.conv1.weight"] = torch.Size([64, 1, 7, 7])
+    assert {k: v.shape for k, v in encoder.state_dict().items()} == expected
+    assert encoder.model.conv1.bias is None and encoder.model.conv1.stride == (2, 2) and encoder.model.conv1.padding == (3, 3)
+    with torch.no_grad():
+        y = encoder(torch.rand(1, 1, 64, 70))
+    assert y.shape == (1, ENCODER_OUT_SIZE[name]) == (1, encoder.out_size)
+
+
+def test_encoder_averages_over_the_image():
+    encoder = build_encoder("ResNet18Encoder").eval()
+    image = torch.rand(2, 1, 96, 160)
+    body = torch.nn.Sequential(*list(encoder.model.children())[:-2])
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(image), body(image).mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", BACKBONES_WITH_CLF)
+def test_backbone_with_classifier(name):
+    model = build_backbone_with_clf(name, 8).eval()
+    with torch.no_grad():
+        assert model(torch.rand(1, 1, 128, 200)).shape == (1, 8)
+    if name == "AlexNet":
+        stem = model.features[0]
+        assert (stem.in_channels, stem.out_channels, stem.kernel_size, stem.stride, stem.padding) == (1, 64, (11, 11), (4, 4), (2, 2))
+    else:
+        body = torch.nn.Sequential(*list(model.children())[:-2])
+        image = torch.rand(2, 1, 96, 160)
+        with torch.no_grad():
+            torch.testing.assert_close(model(image), model.fc(body(image).amax((2, 3))))
+
+
+@pytest.mark.parametrize("build", [build_encoder, build_backbone_with_clf])
+def test_unknown_name_lists_the_known_ones(build):
+    with pytest.raises(ValueError, match="ResNet99.*ResNet18"):
+        build("ResNet99")
+
+
+def test_weights_load_from_encoder_file_and_from_lightning_checkpoint(tmp_path):
+    source = build_encoder("ResNet18Encoder")
+    torch.save({"epoch": 7, "model_state_dict": source.state_dict()}, tmp_path / "encoder.ckpt")
+    torch.save({"state_dict": {f"encoder.{k}": v for k, v in source.state_dict().items()} | {"projector.x": torch.ones(1)}}, tmp_path / "l.ckpt")
+    for name in ("encoder.ckpt", "l.ckpt"):
+        target = build_encoder("ResNet18Encoder")
+        load_encoder_weights(target, tmp_path / name)
+        assert all(torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values()))
+
+
+def test_mismatch_names_the_keys(tmp_path):
+    state = build_encoder("ResNet18Encoder").state_dict()
+    state["model.surprise"] = state.pop("model.conv1.weight")
+    state["model.bn1.weight"] = torch.ones(3)
+    torch.save({"epoch": 0, "model_state_dict": state}, tmp_path / "e.ckpt")
+    with pytest.raises(EncoderFileError, match=r"missing keys: model.conv1.weight; unexpected keys: model.surprise; .*shape: model.bn1.weight"):
+        load_encoder_weights(build_encoder("ResNet18Encoder"), tmp_path / "e.ckpt")
+
+
+class Malicious:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("touch pwned",)
+
+
+def test_hostile_and_broken_files_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    encoder = build_encoder("ResNet18Encoder")
+    torch.save({"model_state_dict": Malicious()}, "evil.ckpt")
+    (tmp_path / "text.ckpt").write_text("hello")
+    (tmp_path / "empty.ckpt").write_bytes(b"")
+    torch.save({"weights": 1}, "other.ckpt")
+    torch.save([1, 2], "list.ckpt")
+    for name in ("evil.ckpt", "text.ckpt", "empty.ckpt", "other.ckpt", "list.ckpt", "absent.ckpt"):
+        with pytest.raises(EncoderFileError, match=name):
+            load_encoder_weights(encoder, name)
+    assert not (tmp_path / "pwned").exists()

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch.nn import functional as F
+
+from models import event_classifier
+from models.ensemble import ensemble_log_probs
+from models.event_classifier import EventClassifier, balanced_class_weights, weighted_cross_entropy
+from preprocessing.dataset import EventBatch
+
+SMALL = {"sampling_rate_hz": 100, "nperseg": 80, "resize_size": 64}
+
+
+def classifier(**changes) -> EventClassifier:
+    torch.manual_seed(0)
+    return EventClassifier(["a", "b", "c"], "ResNet18Encoder", spectrogram=SMALL, **changes)
+
+
+def batch_of(waveforms: torch.Tensor, labels: list[int]) -> EventBatch:
+    n, s, _ = waveforms.shape
+    mask = torch.ones(n, s, dtype=torch.bool)
+    return EventBatch(waveforms, mask, torch.arange(s).repeat(n, 1), torch.tensor(labels), torch.arange(n), torch.rand(n, 6))
+
+
+def test_class_weights_are_balanced_over_the_counted_classes():
+    labels = np.repeat([0, 1, 2, 3], [2, 30, 50, 20])
+    expected = compute_class_weight("balanced", classes=np.array([1, 2, 3]), y=labels[labels > 0])
+    np.testing.assert_allclose(balanced_class_weights(labels, 4, without=[0]), [0, *expected])
+    np.testing.assert_allclose(balanced_class_weights(labels, 4), compute_class_weight("balanced", classes=np.arange(4), y=labels))
+    assert balanced_class_weights([0, 0, 2, 2], 3) == [1, 0, 1]
+
+
+def test_loss_is_the_weighted_mean_and_survives_a_batch_without_weight():
+    logits, labels, weights = torch.randn(9, 3), torch.tensor([0, 1, 2] * 3), torch.tensor([0.0, 1.0, 2.0])
+    log_p = logits.log_softmax(1)[torch.arange(9), labels]
+    torch.testing.assert_close(weighted_cross_entropy(logits, labels, weights), -(weights[labels] * log_p).sum() / weights[labels].sum())
+    smoothed = F.cross_entropy(logits, labels, weights, label_smoothing=0.1)
+    torch.testing.assert_close(weighted_cross_entropy(logits, labels, weights, 0.1), smoothed)
+    assert weighted_cross_entropy(logits, torch.zeros(9, dtype=torch.long), weights) == 0
+
+
+def test_folding_sensors_into_the_batch_equals_a_loop_over_them(monkeypatch):
+    model = classifier().eval()
+    waveforms, mask = torch.randn(3, 5, 1200) * 30, torch.rand(3, 5) > 0.3
+    mask[:, 0] = True
+    monkeypatch.setattr(event_classifier, "IMAGES_PER_CHUNK", 4)
+    with torch.no_grad():
+        folded = model.sensor_logits(waveforms, mask)
+        for b in range(3):
+            for s in range(5):
+                image = model.spectrogram(waveforms[b, s])[None, None]
+                expected = model.classifier(model.encoder(image))[0] if mask[b, s] else torch.zeros(3)
+                torch.testing.assert_close(folded[b, s], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_predict_waveforms_is_the_ensemble_of_living_sensors():
+    model = classifier()
+    waveforms = torch.randn(2, 4, 1200) * 30
+    waveforms[0, 2] = 1000.3
+    probabilities = model.predict_waveforms(waveforms)
+    assert model.training and not probabilities.requires_grad
+    model.eval()
+    living = model.predict_waveforms(waveforms[:1, [0, 1, 3]])
+    torch.testing.assert_close(probabilities[:1], living)
+    with torch.no_grad():
+        logits = model.sensor_logits(waveforms[1:], torch.ones(1, 4, dtype=torch.bool))
+    torch.testing.assert_close(probabilities[1:], ensemble_log_probs(logits).exp())
+    assert model.predict_waveforms(waveforms[:, :1]).shape == (2, 3)
+    waveforms[1, 3, 7] = float("nan")
+    with pytest.raises(ValueError, match="event 1, channel 3"):
+        model.predict_waveforms(waveforms)
+
+
+def test_frozen_encoder_stays_and_the_head_learns(monkeypatch):
+    model = classifier(freeze_encoder=True)
+    monkeypatch.setattr(model, "log_dict", lambda *args, **kwargs: None)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    model.train()
+    assert not model.encoder.training and model.classifier.training
+    optimizer = torch.optim.Adam(p for p in model.parameters() if p.requires_grad)
+    model.training_step(batch_of(torch.randn(4, 1, 1200) * 30, [0, 1, 2, 0]), 0).backward()
+    optimizer.step()
+    changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+
+
+def test_freeze_bn_stat_train_keeps_statistics_but_trains_weights(monkeypatch):
+    model = classifier(freeze_bn_stat_train=True)
+    monkeypatch.setattr(model, "log_dict", lambda *args, **kwargs: None)
+    model.train()
+    before = {k: v.clone() for k, v in model.encoder.named_buffers()}
+    model.training_step(batch_of(torch.randn(4, 1, 1200) * 30, [0, 1, 2, 0]), 0).backward()
+    assert all(torch.equal(v, before[k]) for k, v in model.encoder.named_buffers())
+    assert model.encoder.model.bn1.weight.grad is not None
+
+
+def test_every_living_sensor_is_a_training_sample(monkeypatch):
+    model = classifier(class_weights=[1.0, 2.0, 0.5]).eval()
+    monkeypatch.setattr(model, "log_dict", lambda *args, **kwargs: None)
+    batch = batch_of(torch.randn(2, 3, 1200) * 30, [1, 2])
+    batch.mask[1, 2] = False
+    loss = model.training_step(batch, 0)
+    logits = torch.cat([model.sensor_logits(batch.waveforms, batch.mask)[b, batch.mask[b]] for b in range(2)])
+    torch.testing.assert_close(loss, F.cross_entropy(logits, torch.tensor([1, 1, 1, 2, 2]), torch.tensor([1.0, 2.0, 0.5])))
+
+
+def test_learning_rates_of_encoder_and_head(monkeypatch):
+    model = classifier(learning_rate={"encoder": 5e-4, "clf": 1e-3})
+    monkeypatch.setattr(EventClassifier, "trainer", type("T", (), {"estimated_stepping_batches": 10}))
+    built = model.configure_optimizers()
+    assert [group["lr"] for group in built["optimizer"].param_groups] == [5e-4, 1e-3]
+    assert built["lr_scheduler"]["interval"] == "step" and built["lr_scheduler"]["scheduler"].T_max == 10

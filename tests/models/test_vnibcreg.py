@@ -1,0 +1,61 @@
+import pytest
+import torch
+
+from models.tnc import tnc_loss
+from models.vibcreg import covariance_loss, invariance_loss, variance_loss
+from models.vnibcreg import VNIbCReg
+from preprocessing.views import crop_columns
+
+SMALL = {"sampling_rate_hz": 100, "nperseg": 80, "resize_size": 64}
+
+
+def model(**changes) -> VNIbCReg:
+    torch.manual_seed(0)
+    options = {"backbone_type": "ResNet18Encoder", "proj_hid": 64, "proj_out": 64, "spectrogram": SMALL}
+    return VNIbCReg(**(options | changes))
+
+
+def test_views_are_cut_from_the_right_channels_at_the_drawn_places():
+    module = model(augmentations=["NeighboringCrop", "RandomAmplitudeJitter"])
+    waveforms, draws = torch.randn(3, 2, 4000) * 20, torch.rand(3, 6)
+    views = module.cut_views(waveforms, draws)
+    images = module.spectrogram(waveforms)
+    columns = crop_columns(module.crop.centres(draws[:, :3]), images.shape[-1])
+    for b in range(3):
+        for view, channel in enumerate((0, 1, 1)):  # neighbour and distant crop come from the second channel
+            factor = 0.7 + 0.6 * draws[b, 3 + view]
+            torch.testing.assert_close(views[b, view], factor * images[b, channel][:, columns[b, view]])
+
+
+@pytest.mark.parametrize("use_diag_loss", [True, False])
+def test_loss_is_the_weighted_sum_of_its_terms(use_diag_loss):
+    module = model(lambda_=2.0, mu=3.0, nu=5.0, rho=7.0, use_diag_loss=use_diag_loss).eval()
+    crops = torch.rand(6, 3, 64, 40)
+    terms = module.losses(crops)
+    y, y_l, y_k = (module.encoder(crops[:, i : i + 1]) for i in range(3))
+    z, z_l = module.projector(y), module.projector(y_l)
+    tnc, _ = tnc_loss(module.discriminator, y, y_l, y_k, use_diag_loss)
+    expected = 2 * invariance_loss(z, z_l) + 3 * variance_loss(z, z_l) + 5 * covariance_loss(z, z_l) + 7 * tnc
+    torch.testing.assert_close(terms["loss"], expected)
+    torch.testing.assert_close(terms["z_std"], z.std(0).mean().detach())
+
+
+def test_vibcreg_has_no_temporal_term():
+    module = model(use_tnc=False, augmentations=["RandomCrop"])
+    assert module.discriminator is None
+    views = module.cut_views(torch.randn(4, 2, 4000), torch.rand(4, 6))
+    assert views.shape[1] == 2
+    assert "tnc" not in module.losses(views)
+
+
+def test_defaults_are_the_papers():
+    p = VNIbCReg(backbone_type="ResNet18Encoder", proj_hid=64, proj_out=64).hparams
+    assert (p.lambda_, p.mu, p.nu, p.rho, p.learning_rate, p.weight_decay) == (10, 10, 10, 13, 1e-3, 0)
+
+
+def test_dead_channels_make_no_nan():
+    module = model()
+    loss = module.losses(module.cut_views(torch.zeros(4, 2, 4000), torch.rand(4, 6)))["loss"]
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in module.parameters() if p.grad is not None)

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import torch
+
+from preprocessing.dataset import EpochBatches, EventDataModule, EventDataset, event_draws
+from preprocessing.storage import ArchiveWriter, EventArchive
+from utils.errors import UserError
+
+N_EVENTS, N_SAMPLES = 40, 200
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """Events of 1 to 4 sensors; sample 0 of sensor s of event e is 100 e + s; sensor 1 of every event with more is dead."""
+    path = tmp_path_factory.mktemp("archive") / "a"
+    with ArchiveWriter(path, 100.0) as writer:
+        for event in range(N_EVENTS):
+            block = np.random.default_rng(event).normal(size=(1 + event % 4, N_SAMPLES))
+            block[:, 0] = 100 * event + np.arange(len(block))
+            if len(block) > 1:
+                block[1] = 100 * event + 1
+            writer.add(f"e{event}", block, category=("A", "B", "Unlabeled")[event % 3])
+    return EventArchive(path)
+
+
+class Trainer:
+    current_epoch = 0
+
+    class strategy:
+        root_device = torch.device("cpu")
+
+
+def module(archive, sensors="one", **options):
+    events = np.arange(N_EVENTS)
+    options = {"class_names": archive.class_names, "batch_size": 8, "sensors_train": sensors, "seed": 3} | options
+    data = EventDataModule(archive, events[:32], events[32:], **options)
+    data.trainer = Trainer()
+    data.setup("fit")
+    return data
+
+
+def batches(loader, data):
+    return [data.on_after_batch_transfer(batch, 0) for batch in loader]
+
+
+def epoch_of(data, epoch):
+    data.trainer.current_epoch = epoch
+    return batches(data.train_dataloader(), data)
+
+
+def same(a, b) -> bool:
+    return len(a) == len(b) and all(torch.equal(x, y) for one, other in zip(a, b) for x, y in zip(one, other))
+
+
+@pytest.mark.parametrize("sensors", ["one", "pair", "all"])
+def test_only_existing_living_sensors_are_served_and_they_are_the_right_ones(archive, sensors):
+    for batch in epoch_of(module(archive, sensors), 0):
+        first = batch.waveforms[..., 0]
+        expected = 100 * batch.events[:, None] + batch.sensors
+        assert torch.equal(first[batch.mask].long(), expected[batch.mask])
+        assert not batch.waveforms[~batch.mask].any() and (batch.sensors[batch.mask] != 1).all()
+        for event, mask in zip(batch.events, batch.mask):
+            n_live = int(archive.live[event].sum())
+            assert mask.sum() == {"one": 1, "pair": 2, "all": n_live}[sensors]
+
+
+def test_labels_and_order(archive):
+    data = module(archive)
+    first, second = epoch_of(data, 0), epoch_of(data, 1)
+    events = [torch.cat([b.events for b in epoch]).tolist() for epoch in (first, second)]
+    assert sorted(events[0]) == sorted(events[1]) == list(range(32)) and events[0] != events[1]
+    labels = torch.cat([b.labels for b in first])
+    assert labels.tolist() == [{"A": 0, "B": 1, "Unlabeled": -1}[archive.labels[e]] for e in events[0]]
+
+
+@pytest.mark.parametrize("options", [{"num_workers": 2}, {"preload": "ram"}, {"preload": "device"}, {"preload": "ram", "num_workers": 2}])
+def test_workers_and_preloading_change_nothing(archive, options):
+    plain, other = module(archive, "all"), module(archive, "all", **options)
+    for epoch in (0, 5):
+        assert same(epoch_of(plain, epoch), epoch_of(other, epoch))
+    assert same(batches(plain.test_dataloader(), plain), batches(other.test_dataloader(), other))
+
+
+def test_seed_and_epoch_decide(archive):
+    assert same(epoch_of(module(archive, "pair"), 2), epoch_of(module(archive, "pair"), 2))
+    assert not same(epoch_of(module(archive, "pair"), 2), epoch_of(module(archive, "pair", seed=4), 2))
+    data = module(archive, "pair")
+    assert same(batches(data.val_dataloader(), data), batches(data.val_dataloader(), data))
+
+
+def test_draws_belong_to_event_and_epoch():
+    draws = event_draws(0, 0, 1, [5, 6])
+    assert draws.shape == (2, 8) and np.array_equal(draws[1], event_draws(0, 0, 1, [6])[0])
+    keys = [(0, 0, 1), (1, 0, 1), (0, 1, 1), (0, 0, 2)]
+    assert len({event_draws(*key, [5]).tobytes() for key in keys}) == 4
+
+
+def test_sensors_are_drawn_uniformly(archive):
+    dataset = EventDataset(archive, np.zeros(N_EVENTS, dtype=np.int64), "pair", seed=0)
+    drawn = np.concatenate([dataset.__getitems__([(epoch, 3)]).sensors.numpy() for epoch in range(600)])
+    _, counts = np.unique(drawn, axis=0, return_counts=True)
+    assert len(counts) == 9 and counts.min() > 600 / 9 * 0.6  # three living sensors, drawn with replacement
+
+
+def test_incomplete_batches(archive):
+    events = np.arange(21)
+    kept = EpochBatches(events, 8, 0, None, drop_last=False)
+    assert len(kept) == 3 and [len(b) for b in kept] == [8, 8, 5]
+    dropped = EpochBatches(events, 8, 0, lambda: 0, drop_last=True)
+    assert len(dropped) == 2 and [len(b) for b in dropped] == [8, 8]
+    assert len(module(archive, "pair").train_dataloader()) == 4
+
+
+def test_processes_share_every_batch(monkeypatch):
+    events, whole, shares = np.arange(21), [], []
+    sampler = EpochBatches(events, 8, 0, lambda: 2, drop_last=False)
+    whole = list(sampler)
+    for rank in range(2):
+        monkeypatch.setattr("preprocessing.dataset._rank_and_world", lambda rank=rank: (rank, 2))
+        shares.append(list(sampler))
+    for batch, first, second in zip(whole, *shares, strict=True):
+        assert sorted(batch) == sorted(first + second)
+
+
+def test_batches_that_cannot_be_filled_are_refused(archive):
+    with pytest.raises(UserError, match="batch_size is 33, but there are only 32 training events"):
+        module(archive, batch_size=33)

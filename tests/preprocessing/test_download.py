@@ -1,0 +1,157 @@
+import hashlib
+import http.server
+import io
+import stat
+import threading
+import time
+import zipfile
+
+import pytest
+
+from preprocessing import download
+from preprocessing.download import SourceError, fetch_aknes, unpack_zip
+
+
+def zip_bytes(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+ARCHIVE = zip_bytes({"DataSamples/Spike/2020_001_a.dat": b"s" * 300_000, "DataSamples/Noise/2020_002_b.dat": b"n"})
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Serve ARCHIVE as the DOI's registry would; ``server.fail_after`` cuts the connection after so many bytes."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            start = int(self.headers.get("Range", "bytes=0-").split("=")[1].rstrip("-"))
+            served.append(start)
+            if start >= len(ARCHIVE):
+                self.send_error(416)
+                return
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(ARCHIVE) - start))
+            self.end_headers()
+            self.wfile.write(ARCHIVE[start : httpd.fail_after or None])
+
+        def log_message(self, *args):
+            pass
+
+    served = []
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.fail_after, httpd.served, httpd.md5 = None, served, hashlib.md5(ARCHIVE).hexdigest()
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+
+    class Repository:
+        def __init__(self, doi, archive_url, **kwargs):
+            assert doi == "10.6084/m9.figshare.21340101.v1"
+
+        def populate_registry(self, shelf):
+            shelf.registry["DataSamples.zip"] = f"md5:{httpd.md5}"
+
+        def download_url(self, name):
+            return f"http://127.0.0.1:{httpd.server_port}/{name}"
+
+    monkeypatch.setattr("pooch.downloaders.FigshareRepository", Repository)
+    yield httpd
+    httpd.shutdown()
+
+
+def test_download_unpacks_once(server, tmp_path):
+    folder = fetch_aknes(tmp_path)
+    assert folder == tmp_path / "DataSamples"
+    assert (folder / "Noise" / "2020_002_b.dat").read_bytes() == b"n"
+    assert fetch_aknes(tmp_path) == folder and server.served == [0]
+
+
+def test_an_interrupted_download_is_continued(server, tmp_path):
+    server.fail_after = 100_000
+    with pytest.raises(SourceError, match="continued"):
+        fetch_aknes(tmp_path)
+    received = (tmp_path / "DataSamples.zip.part").stat().st_size
+    assert 2**16 <= received <= 100_000
+    server.fail_after = None
+    assert (fetch_aknes(tmp_path) / "Spike" / "2020_001_a.dat").stat().st_size == 300_000
+    assert server.served == [0, received] and not (tmp_path / "DataSamples.zip.part").exists()
+
+
+def test_a_wrong_checksum_deletes_the_download_and_says_so(server, tmp_path):
+    server.md5 = "0" * 32
+    with pytest.raises(SourceError, match="hash"):
+        fetch_aknes(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_network_says_where_it_looked_and_the_ways_on(tmp_path, monkeypatch):
+    import requests
+
+    def unreachable(*args, **kwargs):
+        raise requests.ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(requests, "get", unreachable)
+    started = time.monotonic()
+    with pytest.raises(SourceError) as error:
+        fetch_aknes(tmp_path / "aknes")
+    for part in (str(tmp_path / "aknes"), "ConnectionError", "put the zip", "dataset.source=folder"):
+        assert part in str(error.value)
+    assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize("place", ["DataSamples/Spike", "Spike"])
+def test_a_copy_that_the_user_put_there_is_taken(tmp_path, place):
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "x.dat").write_bytes(b"x")
+    assert (fetch_aknes(tmp_path) / "Spike" / "x.dat").is_file()
+
+
+def test_a_zip_that_the_user_put_there_is_unpacked(tmp_path):
+    (tmp_path / "any name.zip").write_bytes(zip_bytes({"some/DataSamples/Spike/x.dat": b"x", "some/readme.txt": b"y"}))
+    assert (fetch_aknes(tmp_path) / "Spike" / "x.dat").read_bytes() == b"x"
+    assert not (tmp_path / "DataSamples" / "readme.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["DataSamples/../../evil", "/DataSamples/evil", "DataSamples\\..\\..\\evil", "C:/DataSamples/evil"])
+def test_members_that_escape_are_refused(tmp_path, name):
+    path = tmp_path / "a.zip"
+    path.write_bytes(zip_bytes({"DataSamples/Spike/good.dat": b"", name: b"x"}))
+    with pytest.raises(SourceError, match="refused"):
+        unpack_zip(path, tmp_path / "in" / "DataSamples")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_links_are_refused(tmp_path):
+    link = zipfile.ZipInfo("DataSamples/Spike/link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(SourceError, match="link"):
+        unpack_zip(tmp_path / "a.zip", tmp_path / "DataSamples")
+
+
+def test_a_bomb_stops_at_the_stated_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "MAX_UNPACKED_BYTES", 1000)
+    (tmp_path / "a.zip").write_bytes(zip_bytes({"DataSamples/Spike/x": b"0" * 2000}))
+    with pytest.raises(SourceError, match="would unpack to"):
+        unpack_zip(tmp_path / "a.zip", tmp_path / "DataSamples")
+
+
+@pytest.mark.parametrize("content", [b"no zip", ARCHIVE[:-200], zip_bytes({"other/x": b""})])
+def test_other_zips_are_refused_and_leave_nothing(tmp_path, content):
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(SourceError, match=r"a\.zip"):
+        fetch_aknes(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_a_damaged_member_leaves_nothing(tmp_path):
+    content = bytearray(ARCHIVE)
+    content[1000] ^= 1
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(SourceError, match="damaged"):
+        fetch_aknes(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]

@@ -1,0 +1,144 @@
+import numpy as np
+import obspy
+import pytest
+from obspy import Stream, Trace, UTCDateTime
+
+from preprocessing.recordings import RecordingError, read_recording
+from tests.conftest import write_mseed
+
+RNG = np.random.default_rng(0)
+
+
+def trace(samples, rate_hz=100.0, start=0.0, station="A") -> Trace:
+    header = {"sampling_rate": rate_hz, "starttime": UTCDateTime(2020, 1, 1) + start, "station": station}
+    return Trace(np.asarray(samples, dtype=np.float32), header)
+
+
+def write(path, *traces, format="MSEED"):
+    Stream(list(traces)).write(str(path), format=format)
+    return path
+
+
+def test_the_real_event(aknes_event, recwarn):
+    recording = read_recording(aknes_event)
+    assert recording.waveforms.shape == (24, 16000) and recording.waveforms.dtype == np.float32
+    assert recording.sampling_rate_hz == 1000 and recording.start_time == "2007-02-03T06:22:35.000000Z"
+    stream = obspy.read(str(aknes_event))
+    recwarn.clear()
+    np.testing.assert_array_equal(recording.waveforms, np.stack([t.data for t in stream]))
+    read_recording(aknes_event)
+    assert not [w for w in recwarn if "SEG2" in str(w.message) or "DELAY" in str(w.message)]
+
+
+@pytest.mark.parametrize("format", ["MSEED", "SAC", "GSE2", "SEGY", "WAV"])
+def test_formats(tmp_path, format):
+    samples = (RNG.normal(size=500) * 1000).astype(np.int32 if format in ("MSEED", "GSE2") else np.float32)
+    path = tmp_path / "event.dat"
+    header = {"sampling_rate": 100.0, "starttime": UTCDateTime(2020, 1, 1), "station": "A", "channel": "HHZ"}
+    options = {"WAV": {"framerate": 100, "rescale": True}, "SEGY": {"data_encoding": 5}}.get(format, {})
+    Stream([Trace(samples, header)]).write(str(path), format=format, **options)
+    recording = read_recording(path)
+    assert recording.waveforms.shape == (1, 500) and recording.sampling_rate_hz == pytest.approx(100, rel=1e-4)
+    if format != "WAV":
+        np.testing.assert_allclose(recording.waveforms[0], samples, rtol=1e-6)
+
+
+def test_channels_are_cut_to_their_common_window(tmp_path):
+    ramp = np.arange(1000.0)
+    path = write(tmp_path / "e.mseed", trace(ramp, station="A"), trace(ramp, start=2.0, station="B"), trace(ramp[:900], station="C"))
+    recording = read_recording(path)
+    assert recording.waveforms.shape == (3, 700) and recording.start_time == "2020-01-01T00:00:02.000000Z"
+    np.testing.assert_array_equal(recording.waveforms[:, 0], [200, 0, 200])
+
+
+def test_differing_rates_need_a_choice(tmp_path):
+    time_s = {rate: np.arange(60 * rate) / rate for rate in (50, 100, 200)}
+    tone = {rate: np.sin(2 * np.pi * 3 * t + 0.3) for rate, t in time_s.items()}
+    path = write(tmp_path / "e.mseed", *(trace(x, rate, station=str(rate)) for rate, x in tone.items()))
+    with pytest.raises(RecordingError, match=r"e.mseed.*50, 100, 200 Hz.*dataset.sampling_freq"):
+        read_recording(path)
+    recording = read_recording(path, 100.0)
+    assert recording.n_resampled == 2 and recording.waveforms.shape == (3, 6000)
+    for channel in recording.waveforms:
+        np.testing.assert_allclose(channel[300:-300], tone[100][300:-300], atol=0.01)
+
+
+def test_resampling_does_not_alias(tmp_path):
+    time_s = np.arange(20000) / 500
+    path = write(tmp_path / "e.mseed", trace(np.sin(2 * np.pi * 180 * time_s), 500))
+    assert np.abs(read_recording(path, 100.0).waveforms[0, 50:-50]).max() < 0.02
+
+
+def test_gaps(tmp_path):
+    ramp = np.arange(1000.0)
+    whole, first, second = trace(ramp, station="A"), trace(ramp[:400], station="B"), trace(ramp[450:], start=4.5, station="B")
+    path = write(tmp_path / "e.mseed", whole, first, second)
+    recording = read_recording(path)
+    assert recording.waveforms.shape == (1, 1000) and recording.n_bridged == 0
+    assert recording.left_out == (".B..: gap of 0.5 s",)
+    recording = read_recording(path, max_gap_s=0.5)
+    assert recording.waveforms.shape == (2, 1000) and recording.n_bridged == 1 and not recording.left_out
+    np.testing.assert_allclose(recording.waveforms[1], ramp, atol=1e-3)
+
+
+def test_segments_without_a_gap_are_one_channel(tmp_path):
+    ramp = np.arange(1000.0)
+    path = write(tmp_path / "e.mseed", trace(ramp[:400]), trace(ramp[400:], start=4.0))
+    np.testing.assert_array_equal(read_recording(path).waveforms, ramp[None])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_non_finite_samples(tmp_path, bad):
+    samples = np.arange(100.0)
+    samples[10:13] = bad
+    path = write(tmp_path / "e.sac", trace(samples), format="SAC")
+    with pytest.raises(RecordingError, match=r"e.sac: no usable channel \(.*0.03 s missing"):
+        read_recording(path)
+    np.testing.assert_allclose(read_recording(path, max_gap_s=0.05).waveforms[0], np.arange(100.0), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda p: p.write_text("hello\nworld 1 2 3\n"), "not a format that ObsPy knows"),
+        (lambda p: p.write_bytes(b""), "not a format"),
+        (lambda p: None, "no such file"),
+        (lambda p: write(p, trace(np.zeros(100)), trace(np.full(100, 7.0), station="B")), "every channel is constant"),
+        (lambda p: write(p, trace(RNG.normal(size=100)), trace(RNG.normal(size=100), start=50, station="B")), "no time window"),
+    ],
+)
+def test_unusable_files_are_named_with_the_reason(tmp_path, make, reason):
+    path = tmp_path / "event.dat"
+    make(path)
+    with pytest.raises(RecordingError, match=f"event.dat.*{reason}"):
+        read_recording(path)
+
+
+@pytest.mark.parametrize("keep", [12, 1000, 0.5, -100, -1])
+def test_truncated_seg2(tmp_path, aknes_event, keep):
+    content = aknes_event.read_bytes()
+    path = tmp_path / "cut.dat"
+    path.write_bytes(content[: int(keep * len(content)) if 0 < keep < 1 else keep])
+    with pytest.raises(RecordingError, match="cut.dat"):
+        read_recording(path)
+
+
+@pytest.mark.parametrize("missing", [1, 100, 3000])
+def test_truncated_miniseed(tmp_path, missing):
+    path = write_mseed(tmp_path / "cut.mseed", RNG.normal(size=(2, 5000)).astype(np.float32))
+    path.write_bytes(path.read_bytes()[:-missing])
+    with pytest.raises(RecordingError, match="cut.mseed: truncated"):
+        read_recording(path)
+
+
+def test_names_with_pattern_characters(tmp_path):
+    path = write_mseed(tmp_path / "event[1].mseed", RNG.normal(size=(1, 200)).astype(np.float32))
+    assert read_recording(path).waveforms.shape == (1, 200)
+
+
+def test_real_events_of_another_network(pnw):
+    for path in sorted(pnw.glob("*/*.mseed")):
+        recording = read_recording(path, 100.0)
+        assert recording.sampling_rate_hz == 100 and np.isfinite(recording.waveforms).all()
+    gap = read_recording(pnw / "earthquake" / "uw61801937.mseed", 100.0)
+    assert gap.left_out == ("CC.CRBN..BHZ: gap of 7.52 s",) and gap.n_resampled == 5

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import map_coordinates
+from scipy.signal import spectrogram
+
+from preprocessing.recordings import read_recording
+from preprocessing.spectrogram import LogSpectrogram, min_max, require_finite
+
+
+def oracle(x: np.ndarray, fs: float = 1000, nperseg: int = 80, height: int | None = 128) -> np.ndarray:
+    """The chain of [L22], retyped with SciPy in float64 for one channel."""
+    _, _, s = spectrogram(x.astype(np.float64), fs=fs, nperseg=nperseg)
+    image = np.log10(np.abs(s) + 1)
+    span = np.ptp(image)
+    image = (image - image.min()) / span if span > 0 else np.zeros_like(image)
+    if height is None:
+        return image
+    rows, columns = image.shape
+    width = int(columns * height / rows)
+    r = (np.arange(height) + 0.5) * rows / height - 0.5
+    c = (np.arange(width) + 0.5) * columns / width - 0.5
+    return map_coordinates(image, np.meshgrid(r, c, indexing="ij"), order=1, mode="nearest")
+
+
+@pytest.mark.parametrize("n_samples", [80, 1000, 16000, 16001])
+@pytest.mark.parametrize("height", [None, 128, 64])
+def test_random_waveforms_against_scipy(n_samples, height):
+    x = np.random.default_rng(n_samples).normal(size=(2, 3, n_samples)) * 60 + 500
+    images = LogSpectrogram(resize_size=height)(torch.tensor(x, dtype=torch.float32))
+    expected = np.stack([[oracle(x.astype(np.float32)[b, s], height=height) for s in range(3)] for b in range(2)])
+    assert images.dtype == torch.float32 and images.shape == expected.shape
+    assert np.abs(images.numpy() - expected).max() < 1e-4
+
+
+def test_real_event_against_scipy(aknes_event):
+    x = read_recording(aknes_event).waveforms
+    images = LogSpectrogram()(torch.from_numpy(x))
+    assert images.shape == (24, 128, 711)
+    assert np.abs(images.numpy() - np.stack([oracle(channel) for channel in x])).max() < 1e-4
+
+
+@pytest.mark.parametrize(("fs", "nperseg"), [(100, 80), (250, 61), (1000, 128)])
+def test_other_rates_and_segments(fs, nperseg):
+    x = np.random.default_rng(0).normal(size=5000) * 20
+    image = LogSpectrogram(sampling_rate_hz=fs, nperseg=nperseg)(torch.tensor(x, dtype=torch.float32))
+    assert np.abs(image.numpy() - oracle(x.astype(np.float32), fs, nperseg)).max() < 1e-4
+
+
+def test_switches():
+    x = torch.randn(1600) * 50
+    _, _, s = spectrogram(x.double().numpy(), fs=1000, nperseg=80)
+    plain = LogSpectrogram(log_scale=False, minmax_scale=False, resize_size=None)(x)
+    np.testing.assert_allclose(plain, s, rtol=1e-3, atol=1e-4)
+    logarithm = LogSpectrogram(minmax_scale=False, resize_size=None)(x)
+    np.testing.assert_allclose(logarithm, np.log10(s + 1), atol=1e-4)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**16), st.integers(300, 4000), st.sampled_from([None, 32, 128]))
+def test_only_the_wanted_columns_equal_those_of_the_whole_image(seed, n_samples, height):
+    generator = torch.Generator().manual_seed(seed)
+    transform = LogSpectrogram(resize_size=height)
+    native = transform.native(torch.randn(2, 3, n_samples, generator=generator) * 40)
+    whole = transform.resize(native)
+    columns = torch.randint(0, whole.shape[-1], (2, 3, 11), generator=generator)
+    expected = torch.stack([torch.stack([whole[b, v][:, columns[b, v]] for v in range(3)]) for b in range(2)])
+    torch.testing.assert_close(transform.resize_columns(native, columns), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("value", [0.0, 1000.3, -7e6, 3e8])
+def test_constant_channels_give_zeros(value):
+    image = LogSpectrogram()(torch.full((2, 1600), value))
+    assert torch.equal(image, torch.zeros_like(image))
+
+
+def test_float32_survives_autocast_and_large_offsets():
+    x = torch.randn(3200) * 10
+    transform = LogSpectrogram()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = transform(x)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, transform(x))
+    offset = (x.double() + 2e4).float()
+    assert np.abs(transform(offset).numpy() - oracle(offset.numpy())).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("shape", "place", "where"), [((2, 3, 400), (1, 2, 5), "event 1, channel 2"), ((3, 400), (2, 0), "channel 2"), ((400,), (9,), "the waveform")]
+)
+def test_non_finite_samples_are_named(shape, place, where):
+    x = torch.zeros(shape)
+    x[place] = float("nan")
+    with pytest.raises(ValueError, match=where):
+        LogSpectrogram()(x)
+    with pytest.raises(ValueError, match=where):
+        require_finite(x)
+
+
+def test_too_short_waveforms_are_refused():
+    with pytest.raises(ValueError, match="79 samples"):
+        LogSpectrogram()(torch.zeros(79))
+    assert LogSpectrogram().image_shape(16000) == (128, 711)
+    assert LogSpectrogram(resize_size=None).image_shape(16000) == (41, 228)
+
+
+def test_min_max_is_per_image():
+    images = torch.stack([torch.arange(6.0).view(2, 3), torch.full((2, 3), 4.0)])
+    assert torch.equal(min_max(images), torch.stack([torch.arange(6.0).view(2, 3) / 5, torch.zeros(2, 3)]))

@@ -1,0 +1,102 @@
+import csv
+from collections import Counter
+
+import numpy as np
+import pytest
+from sklearn.model_selection import train_test_split
+
+from preprocessing.splits import SplitError, classifier_split, pretraining_split, split_events
+
+
+@pytest.fixture(scope="module")
+def index(aknes_index):
+    rows = list(csv.DictReader(aknes_index.open()))
+    labels = np.array([row["event"] for row in rows])
+    days = np.array([row["fname"].split("/")[1][:8] for row in rows])
+    return labels, days
+
+
+@pytest.fixture(scope="module")
+def labelled(index):
+    labels, days = index
+    return labels[labels != "Unlabeled"], days[labels != "Unlabeled"]
+
+
+@pytest.mark.parametrize(("ratio", "n_train"), [(0.8, 1454), (0.1, 181), (0.05, 90)])
+def test_random_is_scikit_learns_split(labelled, ratio, n_train):
+    labels, _ = labelled
+    train, test = split_events(labels, ratio, 0.2, seed=3, strategy="random")
+    expected = train_test_split(np.arange(1818), labels, train_size=ratio, test_size=0.2, stratify=labels, random_state=3)[:2]
+    np.testing.assert_array_equal(train, expected[0])
+    np.testing.assert_array_equal(test, expected[1])
+    assert (len(train), len(test)) == (n_train, 364)
+
+
+def test_nested_keeps_the_test_set_and_nests_the_training_sets(labelled):
+    labels, _ = labelled
+    whole_train, whole_test = split_events(labels, 0.8, 0.2, seed=3, strategy="random")
+    sets = {ratio: split_events(labels, ratio, 0.2, seed=3) for ratio in (0.05, 0.1, 0.4, 0.8)}
+    assert [len(train) for train, _ in sets.values()] == [90, 181, 727, 1454]
+    assert all(set(test) == set(whole_test) for _, test in sets.values())
+    np.testing.assert_array_equal(sets[0.8][0], whole_train)
+    assert set(sets[0.05][0]) < set(sets[0.1][0]) < set(sets[0.4][0]) < set(sets[0.8][0])
+    for ratio, (train, _) in sets.items():
+        for name, count in Counter(labels[whole_train].tolist()).items():
+            assert abs((labels[train] == name).sum() - count * len(train) / 1454) < 1.5, (ratio, name)
+            assert (labels[train] == name).any()
+
+
+def test_by_day_shares_no_day(labelled):
+    labels, days = labelled
+    train, test = split_events(labels, 0.8, 0.2, seed=3, strategy="by_day", days=days)
+    assert not set(days[train]) & set(days[test])
+    assert abs(len(test) - 364) <= 4
+    for name, count in Counter(labels.tolist()).items():
+        assert abs((labels[test] == name).sum() - 0.2 * count) < 2
+    small, same_test = split_events(labels, 0.05, 0.2, seed=3, strategy="by_day", days=days)
+    assert len(small) == 90 and set(small) < set(train) and set(test) == set(same_test)
+
+
+def test_pretraining_sizes_and_what_it_leaves_out(index):
+    labels, days = index
+    train, held_out = pretraining_split(labels, 0.8, 0.2, 0, "random", days, exclude_test_events=False)
+    assert (len(train), len(held_out)) == (2743, 686)
+    for strategy in ("random", "nested", "by_day"):
+        _, test = classifier_split(labels, 0.05, 0.2, 0, strategy, days)
+        train, held_out = pretraining_split(labels, 0.8, 0.2, 0, strategy, days)
+        seen = np.concatenate([train, held_out])
+        if strategy != "random":  # there, the test events depend on the training ratio
+            assert not set(test) & set(seen)
+        if strategy == "by_day":
+            assert not set(days[test]) & set(days[seen])
+        assert (labels[train] == "Unlabeled").sum() > 1000 and not set(train) & set(held_out)
+
+
+def test_classifier_split_indexes_the_archive(index):
+    labels, _ = index
+    train, test = classifier_split(labels, 0.8, 0.2, 0)
+    assert not (labels[np.concatenate([train, test])] == "Unlabeled").any() and len(train) + len(test) == 1818
+
+
+def test_seed_decides(labelled):
+    labels, days = labelled
+    for strategy in ("nested", "random", "by_day"):
+        first, again, other = (split_events(labels, 0.1, 0.2, seed, strategy, days) for seed in (0, 0, 1))
+        assert np.array_equal(first[0], again[0]) and np.array_equal(first[1], again[1])
+        assert set(first[1]) != set(other[1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "arguments", "message"),
+    [
+        (["a"] * 50 + ["b"], (0.8, 0.2, 0), "class b has one event"),
+        (["a"] * 50 + ["b"] * 50, (0.8, 0.3, 0), "not exceed 1"),
+        (["a"] * 50 + ["b"] * 50, (0.8, 0.2, 0, "days"), "nested, random, by_day"),
+        (["a"] * 50 + ["b"] * 50, (0.8, 0.2, 0, "by_day"), "recording day"),
+        (["a"] * 50 + ["b"] * 50, (0.01, 0.2, 0), "train_data_ratio gives 1 events for 2 classes"),
+        (["a"] * 4 + ["b"] * 4, (0.8, 0.1, 0), "test_data_ratio gives 1 events for 2 classes"),
+    ],
+)
+def test_impossible_splits_say_why(labels, arguments, message):
+    with pytest.raises(SplitError, match=message):
+        split_events(labels, *arguments)

@@ -1,0 +1,218 @@
+"""The commands that users type, on a small separable set: each learns, reports, resumes, and refuses what it cannot do."""
+
+import csv
+import json
+import shutil
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from models.event_classifier import EventClassifier
+from tests.conftest import ROOT, run_script
+
+N_TEST, CHANCE = 18, 1 / 3
+# three standard errors above chance for 18 events
+CLEARLY_BETTER = CHANCE + 3 * np.sqrt(CHANCE * (1 - CHANCE) / N_TEST)
+SMALL_IMAGES = ["dataset.sampling_freq=100", "dataset.nperseg=20", "dataset.resize_size=32", "dataset.num_workers=0"]
+SCRIPTS = {
+    "ssl": ("sslearn.py", "--config_ssl", "configs/ssl.yaml"),
+    "finetune": ("finetune.py", "--config_ft", "configs/finetune.yaml"),
+    "original": ("original_implementation/train.py", "--configs", "original_implementation/config.yaml"),
+}
+SMALL_ENCODER = {
+    "ssl": ["model_params.backbone_type=ResNet18Encoder", "model_params.proj_hid=128", "model_params.proj_out=128"],
+    "finetune": ["load_encoder.backbone_type=ResNet18Encoder"],
+    "original": ["backbone_with_clf_type=ResNet18"],
+}
+
+
+def run(kind, folder, name, *overrides, cwd, status=0, resume=None, epochs=12):
+    script, flag, config = SCRIPTS[kind]
+    data = ["dataset.source=folder", f"dataset.root={folder}", "dataset.batch_size=16", "dataset.test_data_ratio=0.25"]
+    arguments = [*data, "dataset.train_data_ratio=0.75", *SMALL_IMAGES, *SMALL_ENCODER[kind], f"trainer_params.max_epochs={epochs}"]
+    resuming = ["--resume", str(resume)] if resume else []
+    return run_script(script, flag, str(ROOT / config), *resuming, f"run_name={name}", *arguments, *overrides, cwd=cwd, status=status)
+
+
+def summary(cwd, kind, name) -> dict:
+    return json.loads((cwd / "runs" / kind / name / "summary.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory):
+    return tmp_path_factory.mktemp("workplace")
+
+
+@pytest.fixture(scope="session")
+def pretrained(workplace, separable):
+    output = run("ssl", separable, "pre", "exp_params.knn_acc_record_ep_period=6", "exp_params.model_save_ep_period=6", cwd=workplace)
+    return workplace / "runs" / "ssl" / "pre", output
+
+
+def test_pretraining_lowers_the_loss_without_collapse(pretrained):
+    folder, output = pretrained
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert [int(row["epoch"]) for row in rows] == list(range(12))
+    loss = [float(row["train/loss"]) for row in rows]
+    assert np.mean(loss[-3:]) < 0.75 * np.mean(loss[:2])
+    assert float(rows[-1]["train/z_std"]) > 0.25  # a collapsed encoder gives 0
+    assert [row["epoch"] for row in rows if row["val/knn_accuracy"]] == ["5", "11"]
+    assert float(rows[-1]["val/knn_accuracy"]) > CHANCE
+    assert {p.name for p in (folder / "checkpoints").iterdir()} == {"last.ckpt", "encoder-ep_6.ckpt", "encoder-ep_12.ckpt"}
+    assert {p.name for p in (folder / "plots").iterdir()} >= {"curves.png", "event_high.png", "event_Unlabeled.png"}
+    assert "no GPU" in output and output.count("no GPU") == 1 if not torch.cuda.is_available() else True
+    encoder_file = torch.load(folder / "checkpoints" / "encoder-ep_12.ckpt", weights_only=True)
+    assert encoder_file.keys() == {"epoch", "model_state_dict"} and encoder_file["epoch"] == 12
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["config"]["model_params"]["name"] == "VNIbCReg"
+
+
+def test_pretraining_leaves_out_the_classifiers_test_events(pretrained):
+    data = json.loads((pretrained[0] / "summary.json").read_text())["data"]
+    assert (data["n_events"], data["n_train"] + data["n_test"]) == (84, 84 - N_TEST)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("scratch", []),
+        ("finetuned", ["exp_params.freeze_bn_stat_train=true"]),
+        ("linear", ["exp_params.freeze_encoders=true", "exp_params.LR=1e-2"]),
+    ],
+)
+def test_classifiers_beat_chance(workplace, separable, pretrained, name, overrides):
+    if name != "scratch":
+        checkpoint = "encoder-ep_12.ckpt" if name == "finetuned" else "last.ckpt"
+        overrides = [*overrides, f"load_encoder.ckpt_fname={pretrained[0] / 'checkpoints' / checkpoint}"]
+    output = run("finetune", separable, name, *overrides, cwd=workplace)
+    found = summary(workplace, "finetune", name)
+    assert set(found["metrics"]) == {"ensemble", "single_channel"} and found["data"]["n_test"] == N_TEST
+    assert found["metrics"]["ensemble"]["accuracy"] > CLEARLY_BETTER
+    assert found["metrics"]["single_channel"]["accuracy"] > CLEARLY_BETTER
+    assert np.sum(found["metrics"]["single_channel"]["confusion"]) == 3 * N_TEST
+    plots = {p.name for p in (workplace / "runs" / "finetune" / name / "plots").iterdir()}
+    assert plots >= {"curves.png", "recall.png", "confusion_ensemble.png", "confusion_single_channel.png", "event_low.png"}
+    assert f"{N_TEST} test events" in output and "ensemble" in output
+
+
+def test_the_previous_study_beats_chance(workplace, separable):
+    run("original", separable, "stacked", cwd=workplace, epochs=20)
+    metrics = summary(workplace, "original", "stacked")["metrics"]
+    assert set(metrics) == {"stacked_trace"} and metrics["stacked_trace"]["accuracy"] > CLEARLY_BETTER
+
+
+def test_a_checkpoint_classifies_by_itself(workplace, separable, pretrained):
+    run("finetune", separable, "alone", cwd=workplace)
+    model = EventClassifier.load_from_checkpoint(workplace / "runs" / "finetune" / "alone" / "checkpoints" / "last.ckpt", weights_only=True)
+    from preprocessing.recordings import read_recording
+
+    files = sorted(separable.glob("[!U]*/*.mseed"))
+    waveforms = torch.stack([torch.from_numpy(read_recording(file).waveforms) for file in files])
+    found = model.predict_waveforms(waveforms)
+    torch.testing.assert_close(found.sum(1), torch.ones(len(files)))
+    right = [model.class_names[k] == file.parent.name for k, file in zip(found.argmax(1), files)]
+    assert np.mean(right) > CLEARLY_BETTER
+
+
+def test_single_spectrogram_options(workplace, separable):
+    run(
+        "finetune", separable, "options", "dataset.return_single_spectrogram_train=false", "dataset.return_single_spectrogram_test=true",
+        "augmentations=[RandomAmplitudeJitter]", "dataset.preload=ram", "trainer_params.precision=bf16-mixed", "exp_params.use_class_weight=false",
+        "logger=[csv, tensorboard, wandb]", "exp_params.gradient_clip_val=1", "exp_params.label_smoothing=0.1", cwd=workplace, epochs=1,
+    )  # fmt: skip
+    metrics = summary(workplace, "finetune", "options")["metrics"]
+    assert set(metrics) == {"single_channel"} and np.sum(metrics["single_channel"]["confusion"]) == N_TEST
+    folder = workplace / "runs" / "finetune" / "options"
+    assert list((folder / "tensorboard").glob("events*")) and list((folder / "wandb").glob("offline-run-*"))
+
+
+def test_vibcreg_and_no_saving(workplace, separable):
+    overrides = ["model_params.name=VIbCReg", "augmentations=[RandomCrop]", "exp_params.model_save_ep_period=-1", "dataset.exclude_test_events=false"]
+    run("ssl", separable, "vibcreg", *overrides, "exp_params.knn_acc_record_ep_period=-1", cwd=workplace, epochs=1)
+    folder = workplace / "runs" / "ssl" / "vibcreg"
+    assert not (folder / "checkpoints").exists()
+    header = (folder / "metrics.csv").read_text().splitlines()[0]
+    assert "train/covariance" in header and "tnc" not in header and "knn" not in header
+
+
+@pytest.mark.parametrize("kind", ["ssl", "finetune"])
+def test_resumed_equals_uninterrupted(workplace, separable, kind):
+    """Stop after 2 of 4 epochs by hiding what came later, resume, and compare weights and metrics exactly."""
+    save = "exp_params.model_save_ep_period=1"
+    run(kind, separable, f"whole_{kind}", save, cwd=workplace, epochs=4)
+    whole = workplace / "runs" / kind / f"whole_{kind}"
+    output = _train_and_stop_after(kind, separable, workplace, 2, save)
+    assert "interrupted" in output
+    stopped = workplace / "runs" / kind / f"stopped_{kind}"
+    assert torch.load(stopped / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
+    run(kind, separable, f"stopped_{kind}", save, cwd=workplace, epochs=4, resume=stopped)
+    weights = [torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for folder in (whole, stopped)]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert (whole / "metrics.csv").read_text() == (stopped / "metrics.csv").read_text()
+
+
+def _train_and_stop_after(kind, folder, cwd, n_epochs, *overrides) -> str:
+    """Run the command in an interpreter whose Trainer is interrupted, as by Ctrl-C, when an epoch begins."""
+    shim = cwd / "shim"
+    shim.mkdir(exist_ok=True)
+    (shim / "sitecustomize.py").write_text(
+        "import pytorch_lightning as pl\n"
+        "def stop(self, trainer, module):\n"
+        f"    if trainer.current_epoch == {n_epochs}: raise KeyboardInterrupt\n"
+        "pl.Callback.on_train_epoch_start = stop\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(shim))
+        return run(kind, folder, f"stopped_{kind}", *overrides, cwd=cwd, epochs=4, status=130)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["exp_params.lr=3"], "exp_params.lr: unknown key; did you mean exp_params.LR?"),
+        (["dataset.batch_size=64"], "dataset.batch_size is 64, but there are only 54 training events"),
+        (["load_encoder.ckpt_fname=nowhere.ckpt"], "no such file: nowhere.ckpt"),
+        (["load_encoder.ckpt_fname={pre}", "load_encoder.backbone_type=ResNet34Encoder"], "missing keys: model.layer1.2"),
+        (["exp_params.n_classes=8"], "exp_params.n_classes: found 8; the data has 3: high, low, twice"),
+        (["dataset.test_data_ratio=0.01"], "gives 1 events for 3 classes"),
+        (["dataset.root=/nowhere"], "/nowhere: no such folder"),
+        (["dataset.duration_s=0.1"], "dataset.nperseg: found 20; events have only 10 samples"),
+        (["trainer_params.strategy=magic"], "trainer_params.strategy: found 'magic'; should be 'auto' or 'ddp'"),
+    ],
+)
+def test_mistakes_get_one_message_and_status_2(workplace, separable, pretrained, overrides, message):
+    overrides = [text.format(pre=pretrained[0] / "checkpoints" / "encoder-ep_12.ckpt") for text in overrides]
+    output = run("finetune", separable, "wrong", *overrides, cwd=workplace, status=2)
+    assert message in output and "Traceback" not in output
+    assert not (workplace / "runs" / "finetune" / "wrong").exists()
+
+
+def test_no_archive_and_no_network(tmp_path):
+    started = time.monotonic()
+    arguments = ["--config_ft", str(ROOT / "configs" / "finetune.yaml")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nothing listens there
+        output = run_script("finetune.py", *arguments, cwd=tmp_path, status=2)
+    assert "put the zip" in output and str(tmp_path / "data" / "aknes") in output and "Traceback" not in output
+    assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize("script", ["sslearn.py", "finetune.py", "original_implementation/train.py"])
+def test_help_is_quick(tmp_path, script):
+    times = []
+    for _ in range(3):
+        started = time.monotonic()
+        assert "key.path=value" in run_script(script, "--help", cwd=tmp_path)
+        times.append(time.monotonic() - started)
+    assert min(times) < 1.5
+
+
+def test_the_real_aknes_archive_layout_is_found(tmp_path, aknes_event):
+    """A user's copy in data/aknes is packed; one event cannot be split, which is said in words."""
+    target = tmp_path / "data" / "aknes" / "DataSamples" / "Regional"
+    target.mkdir(parents=True)
+    shutil.copy(aknes_event, target)
+    output = run_script("finetune.py", "--config_ft", str(ROOT / "configs" / "finetune.yaml"), cwd=tmp_path, status=2)
+    assert "1 events of up to 24 channels, 16 s at 1000 Hz" in output and "class Regional has one event" in output

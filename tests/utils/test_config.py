@@ -1,0 +1,144 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.encoders import ALEXNET_MIN_ROWS, BACKBONES_WITH_CLF, ENCODER_SIZES
+from preprocessing.splits import STRATEGIES
+from preprocessing.views import AUGMENTATIONS
+from tests.conftest import ROOT
+from utils.config import ConfigError, load_config
+from utils.schema import ENCODER_OUT_SIZE, KINDS
+
+SHIPPED = {"ssl": ROOT / "configs" / "ssl.yaml", "finetune": ROOT / "configs" / "finetune.yaml", "original": ROOT / "original_implementation" / "config.yaml"}
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "c.yaml"
+    path.write_text("")
+    return path
+
+
+def mistakes(path, kind, *overrides) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        load_config(path, kind, overrides)
+    return [line.strip() for line in str(error.value).splitlines()[1:]]
+
+
+def test_shipped_configs_are_the_papers():
+    ssl, finetune, original = (load_config(path, kind) for kind, path in SHIPPED.items())
+    assert ssl.model_params.backbone_type == "ResNet34Encoder" and ssl.trainer_params.max_epochs == 300
+    assert (ssl.exp_params.lambda_, ssl.exp_params.mu, ssl.exp_params.nu, ssl.exp_params.rho) == (10, 10, 10, 13)
+    assert (ssl.dataset.batch_size, ssl.exp_params.LR, ssl.dataset.train_data_ratio) == (128, 1e-3, 0.8)
+    assert finetune.load_encoder.from_scratch and finetune.load_encoder.backbone_type == "ResNet34Encoder"
+    assert (finetune.trainer_params.max_epochs, finetune.dataset.batch_size) == (100, 64)
+    assert finetune.learning_rates == {"encoder": 1e-3, "clf": 1e-3}
+    assert (original.backbone_with_clf_type, original.trainer_params.max_epochs) == ("ResNet34", 50)
+    assert (original.exp_params.weight_decay, original.exp_params.LR) == (1e-4, 1e-3)
+    for kind in KINDS:
+        assert load_config(SHIPPED[kind], kind).dataset.source == "aknes"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_defaults_equal_the_shipped_values(kind, empty):
+    """A key left out means what the shipped file says, but for what only concerns the machine."""
+    ours, shipped = (load_config(path, kind).model_dump() for path in (empty, SHIPPED[kind]))
+    for tree in (ours, shipped):
+        for key in ("num_workers",):
+            tree["dataset"].pop(key)
+        tree["exp_params"].pop("model_save_ep_period")
+        tree.get("model_params", {}).pop("out_size_enc", None)
+    assert ours == shipped
+
+
+def test_names_agree_with_the_code():
+    assert ENCODER_OUT_SIZE == ENCODER_SIZES
+    assert set(STRATEGIES) == {"nested", "random", "by_day"} and set(BACKBONES_WITH_CLF) == {"AlexNet", "ResNet18", "ResNet34"}
+    assert set(AUGMENTATIONS) == {"NeighboringCrop", "RandomCrop", "RandomAmplitudeJitter", "ToTensor"} and ALEXNET_MIN_ROWS == 63
+
+
+def test_overrides_and_yaml_numbers(empty):
+    config = load_config(empty, "finetune", ["exp_params.LR={encoder: 1e-4, clf: 2e-3}", "load_encoder.ckpt_fname=e.ckpt", "seed=7"])
+    assert config.learning_rates == {"encoder": 1e-4, "clf": 2e-3} and config.seed == 7
+    assert load_config(empty, "finetune", ["exp_params.LR=1e-3"]).learning_rates == {"encoder": 1e-3, "clf": 1e-3}
+    assert load_config(empty, "ssl", ["model_params.name=VIbCRegTNC"]).model_params.name == "VIbCRegTNC"
+
+
+@pytest.mark.parametrize(
+    ("kind", "override", "expected"),
+    [
+        ("ssl", "exp_params.lamda_=3", "exp_params.lamda_: unknown key; did you mean exp_params.lambda_?"),
+        ("ssl", "datset.batch_size=3", "datset: unknown key; did you mean dataset?"),
+        ("ssl", "batch_size=3", "batch_size: unknown key; did you mean dataset.batch_size?"),
+        ("finetune", "exp_params.rho=3", "exp_params.rho: unknown key; known here: LR,"),
+        ("ssl", "dataset.return_single_spectrogram_train=true", "dataset.return_single_spectrogram_train: unknown key"),
+        ("ssl", "dataset.batch_size=1", "dataset.batch_size: found 1; should be greater than or equal to 2"),
+        ("ssl", "dataset.train_data_ratio=abc", "dataset.train_data_ratio: found 'abc'; should be a valid number"),
+        ("ssl", "exp_params.mu=yes", "exp_params.mu: found True; should be a number"),
+        ("ssl", "exp_params.LR=.nan", "exp_params.LR: found nan; should be"),
+        ("ssl", "exp_params.use_diag_loss=1", "exp_params.use_diag_loss: found 1; should be a valid boolean"),
+        ("ssl", "dataset.split=by_hour", "dataset.split: found 'by_hour'; should be 'nested', 'random' or 'by_day'"),
+        ("ssl", "model_params.in_channels=3", "model_params.in_channels: found 3; should be 1"),
+        ("ssl", "model_params.out_size_enc=2048", "model_params.out_size_enc: found 2048; ResNet34Encoder has 512"),
+        ("ssl", "model_params.proj_out=100", "model_params.proj_out: found 100; above 64 it must be a multiple of 64"),
+        ("ssl", "model_params.name=VIbCReg", "augmentations: found NeighboringCrop; model VIbCReg needs RandomCrop"),
+        ("ssl", "augmentations=[ToTensor]", "augmentations: found no crop; model VNIbCReg needs NeighboringCrop"),
+        ("ssl", "dataset.is_ssl=false", "dataset.is_ssl: found False"),
+        ("finetune", "dataset.is_ssl=true", "dataset.is_ssl: found True"),
+        ("finetune", "augmentations=[NeighboringCrop]", "augmentations: found 'NeighboringCrop'; should be 'RandomAmplitudeJitter' or 'ToTensor'"),
+        ("finetune", "exp_params.freeze_encoders=true", "exp_params.freeze_encoders: found true with load_encoder.ckpt_fname none"),
+        ("finetune", "exp_params.LR={encoder: 1e-3}", "exp_params.LR: clf is missing"),
+        ("finetune", "exp_params.LR={encoder: 1e-3, clf: 1, c: 2}", "exp_params.LR.c: unknown key"),
+        ("finetune", "exp_params.out_size_enc=2048", "exp_params.out_size_enc: found 2048; ResNet34Encoder has 512"),
+        ("finetune", "dataset.train_data_ratio=0.9", "dataset.train_data_ratio: 0.9 and test_data_ratio 0.2 exceed 1 together"),
+        ("finetune", "dataset.source=folder", "dataset.root: missing"),
+        ("finetune", "run_name=../x", "run_name: found '../x'"),
+        ("finetune", "trainer_params.gpus=[0, 0]", "trainer_params.gpus: names a GPU twice"),
+        ("finetune", "logger=[csv, mlflow]", "logger: found 'mlflow'; should be 'csv', 'tensorboard' or 'wandb'"),
+        ("original", "dataset.resize=false", None),
+        ("original", "backbone_with_clf_type=ResNet50", "backbone_with_clf_type: found 'ResNet50'"),
+    ],
+)
+def test_mistakes_are_named_with_what_is_allowed(empty, kind, override, expected):
+    if expected is None:
+        load_config(empty, kind, [override])
+    else:
+        assert mistakes(empty, kind, override)[0].startswith(expected)
+
+
+def test_all_mistakes_at_once(empty):
+    found = mistakes(empty, "original", "backbone_with_clf_type=AlexNet", "dataset.resize=false", "dataset.is_ssl=true")
+    assert [line.split(":")[0] for line in found] == ["dataset.is_ssl", "backbone_with_clf_type"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", "not valid YAML"),
+        ("seed: 1\nseed: 2", "'seed' is given twice"),
+        ("- 1", "should be a mapping"),
+        ("seed: !!python/object/apply:os.system ['touch pwned']", "not valid YAML"),
+        ("? [a, b]\n: 1", "not valid YAML|mistake"),
+    ],
+)
+def test_files_that_are_no_configuration(tmp_path, monkeypatch, text, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / "c.yaml", "ssl")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_missing_file_and_broken_override(tmp_path, empty):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "none.yaml", "ssl")
+    with pytest.raises(ConfigError, match="key.path=value"):
+        load_config(empty, "ssl", ["dataset.batch_size"])
+
+
+@given(kind=st.sampled_from(list(KINDS)), key=st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12), section=st.sampled_from(["", "dataset.", "exp_params.", "trainer_params."]))
+def test_no_unknown_key_is_ever_accepted(empty, kind, key, section):
+    model = KINDS[kind]
+    known = model.model_fields if not section else model.model_fields[section[:-1]].annotation.model_fields
+    if key not in known:
+        assert any(line.startswith(f"{section}{key}: unknown key") for line in mistakes(empty, kind, f"{section}{key}=1"))

@@ -1,0 +1,63 @@
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from utils.config import load_config
+from utils.errors import UserError
+from utils.runs import Run, write_atomically
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text("run_name: one\n")
+    return lambda *overrides: load_config(tmp_path / "c.yaml", "finetune", overrides)
+
+
+def test_a_half_written_file_never_bears_the_name(tmp_path):
+    path = tmp_path / "a" / "f.txt"
+    write_atomically(path, lambda p: p.write_text("first"))
+
+    def fail(partial):
+        partial.write_text("sec")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, fail)
+    assert path.read_text() == "first" and [p.name for p in path.parent.iterdir()] == ["f.txt"]
+
+
+def test_folder_holds_the_resolved_config_and_is_not_reused(config):
+    run = Run(config())
+    assert not run.dir.exists()
+    run.start()
+    resolved = load_config(run.dir / "config.yaml", "finetune")
+    assert resolved == config()
+    with pytest.raises(UserError, match=r"runs/finetune/one exists: choose another run_name, or go on with it by --resume"):
+        Run(config())
+
+
+def test_date_time_names_do_not_collide(config):
+    first, second = Run(config("run_name=null")), Run(config("run_name=null"))
+    first.start()
+    second = Run(config("run_name=null"))
+    assert first.dir != second.dir and first.dir.parent == second.dir.parent
+
+
+def test_resume_wants_the_same_configuration(config, tmp_path):
+    run = Run(config())
+    run.start()
+    assert Run(config("dataset.num_workers=1", "trainer_params.gpus=[]"), resume=run.dir).dir == run.dir
+    with pytest.raises(UserError, match=r"dataset.batch_size: was 64, now 32"):
+        Run(config("dataset.batch_size=32"), resume=run.dir)
+    with pytest.raises(UserError, match="not a run folder"):
+        Run(config(), resume=tmp_path)
+
+
+def test_mistakes_and_interrupts_end_without_traceback():
+    script = "from utils.runs import main\nfrom utils.errors import UserError\ndef f(): raise {}\nmain(f)"
+    for error, status, message in (("UserError('wrong key')", 2, "error: wrong key\n"), ("KeyboardInterrupt", 130, "interrupted\n")):
+        done = subprocess.run([sys.executable, "-c", script.format(error)], cwd=ROOT, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (status, message)
