@@ -10,7 +10,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -19,7 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from preprocessing.recordings import Recording, RecordingError, read_recording
-from preprocessing.storage import UNLABELED, ArchiveError, ArchiveWriter, EventArchive
+from preprocessing.storage import UNLABELED, ArchiveError, ArchiveWriter, EventArchive, one_process_at_a_time
 
 __all__ = ["UNLABELED", "ArchiveError", "ArchiveWriter", "EventArchive", "PackReport", "open_or_pack", "pack_recordings"]
 
@@ -118,7 +117,7 @@ def open_or_pack(source_dir: str | Path, archive_dir: str | Path, sampling_rate_
                  duration_s: float | None = None, max_gap_s: float = 0.0, skip_unreadable: bool = False) -> EventArchive:  # fmt: skip
     """Open the archive of ``source_dir``; pack it first if there is none, or files or options have changed since."""
     archive_dir = Path(archive_dir)
-    with _one_process_at_a_time(archive_dir):
+    with one_process_at_a_time(archive_dir):
         reason = _why_pack(Path(source_dir), archive_dir, _options(sampling_rate_hz, duration_s, max_gap_s), skip_unreadable)
         if reason:
             log.info("%s: %s; packing into %s", source_dir, reason, archive_dir)
@@ -209,17 +208,3 @@ def _changed(path: Path, identity: dict) -> bool:
     if stat.st_size != identity.get("size_bytes"):
         return True
     return stat.st_mtime_ns != identity.get("mtime_ns") and _sha256(path) != identity.get("sha256")
-
-
-@contextmanager
-def _one_process_at_a_time(archive_dir: Path) -> Iterator[None]:
-    """Hold a lock that the system releases when the process ends, however it ends."""
-    archive_dir.parent.mkdir(parents=True, exist_ok=True)
-    with open(archive_dir.with_name(archive_dir.name + ".lock"), "w") as lock:
-        try:
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except ImportError:  # Windows: no lock
-            pass
-        yield

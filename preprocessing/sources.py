@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 
 from preprocessing.storage import METADATA, WAVEFORMS, EventArchive
@@ -9,10 +10,12 @@ from utils.schema import DatasetParams
 
 DATA_DIR = Path("data")  # of the folder the command is started in
 AKNES_ROOT = DATA_DIR / "aknes"
+MIN_SIMULATED_PER_CLASS = 4  # fewer could not be divided into training and test events
+log = logging.getLogger(__name__)
 
 
 def open_source(dataset: DatasetParams) -> EventArchive:
-    """Open the events that the section ``dataset`` of a configuration describes, downloading and packing them where needed.
+    """Open the events that the section ``dataset`` of a configuration describes: download, pack or simulate what is not there.
 
     A ``root`` that is itself a packed archive is opened as it is. Other archives are packed into ``data/archives``, named
     after source folder and options, so that one set of options never meets the archive of another.
@@ -20,6 +23,8 @@ def open_source(dataset: DatasetParams) -> EventArchive:
     folder = Path(dataset.root) if dataset.root else AKNES_ROOT
     if (folder / METADATA).is_file() and (folder / WAVEFORMS).is_file():
         return EventArchive(folder)
+    if dataset.source == "simulated":
+        return _open_or_simulate(dataset)
     from preprocessing.archive import open_or_pack
 
     if dataset.source == "aknes":
@@ -30,3 +35,19 @@ def open_source(dataset: DatasetParams) -> EventArchive:
     key = hashlib.sha256(json.dumps([str(folder.resolve()), options]).encode()).hexdigest()[:8]
     archive_dir = DATA_DIR / "archives" / f"{folder.resolve().name}-{key}"
     return open_or_pack(folder, archive_dir, skip_unreadable=dataset.skip_unreadable, **options)
+
+
+def _open_or_simulate(dataset: DatasetParams) -> EventArchive:
+    """Open the archive of simulated events, simulating it first: the real archive's classes, scaled to ``n_simulated``."""
+    from preprocessing.simulate import CLASS_COUNTS, simulate_archive
+    from preprocessing.storage import one_process_at_a_time
+
+    n_real, seed = sum(CLASS_COUNTS.values()), dataset.simulation_seed or 0
+    n_events = dataset.n_simulated or n_real
+    counts = {name: max(MIN_SIMULATED_PER_CLASS, round(n * n_events / n_real)) for name, n in CLASS_COUNTS.items()}
+    archive_dir = Path(dataset.root) if dataset.root else DATA_DIR / "archives" / f"simulated-{n_events}-seed{seed}"
+    with one_process_at_a_time(archive_dir):
+        if not archive_dir.exists():
+            log.info("Simulating %d events into %s", sum(counts.values()), archive_dir)
+            simulate_archive(archive_dir, None, seed, class_counts=counts)
+    return EventArchive(archive_dir)

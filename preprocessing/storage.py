@@ -12,6 +12,8 @@ import os
 import shutil
 import string
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -38,6 +40,20 @@ def component_order(n_sensors: int) -> str:
 def live_channels(waveforms: np.ndarray) -> np.ndarray:
     """Tell which channels of (S, T) carry a signal: a constant one does not."""
     return np.ptp(waveforms, axis=-1) > 0
+
+
+@contextmanager
+def one_process_at_a_time(archive_dir: Path) -> Iterator[None]:
+    """Hold a lock that the system releases when the process ends, however it ends."""
+    archive_dir.parent.mkdir(parents=True, exist_ok=True)
+    with open(archive_dir.with_name(archive_dir.name + ".lock"), "w") as lock:
+        try:
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except ImportError:  # Windows: no lock
+            pass
+        yield
 
 
 class ArchiveWriter:

@@ -50,7 +50,9 @@ def write_mseed(path: Path, waveforms: np.ndarray, rate_hz: float = 100.0, start
     return path
 
 
-def write_separable_events(root: Path, n_per_class: int = 24, n_unlabeled: int = 12, n_channels: int = 3, seconds: float = 12.0) -> Path:
+def write_separable_events(
+    root: Path, n_per_class: int = 24, n_unlabeled: int = 12, n_channels: int = 3, seconds: float = 12.0
+) -> Path:
     """Write classes that differ in what a spectrogram shows: a low burst, a high burst, two bursts."""
     rng = np.random.default_rng(0)
     time_s = np.arange(int(seconds * 100)) / 100
@@ -64,7 +66,9 @@ def write_separable_events(root: Path, n_per_class: int = 24, n_unlabeled: int =
         gains = rng.uniform(20, 60, (n_channels, 1)) * rng.choice([-1, 1], (n_channels, 1))
         waveforms = (gains * signal + rng.normal(0, 3, (n_channels, len(time_s)))).astype(np.float32)
         day = 1 + number % 28
-        write_mseed(root / label / f"2020_{day:03d}_{number:04d}.mseed", waveforms, start=f"2020-01-{day:02d}T00:{number % 60:02d}:00")
+        write_mseed(
+            root / label / f"2020_{day:03d}_{number:04d}.mseed", waveforms, start=f"2020-01-{day:02d}T00:{number % 60:02d}:00"
+        )
     return root
 
 
@@ -78,7 +82,9 @@ def run_script(script: str, *arguments: str, cwd: Path, status: int = 0, timeout
     """Run an entry script as a user would; return what it printed, carriage returns as newlines."""
     environment = os.environ | {"OMP_NUM_THREADS": "2", "MPLBACKEND": "Agg", "WANDB_MODE": "offline"}
     command = [sys.executable, str(ROOT / script), *arguments]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
+    )
     output = (done.stdout + done.stderr).replace("\r", "\n")
     assert done.returncode == status, f"exit status {done.returncode}, expected {status}\n{output[-6000:]}"
     return output

@@ -31,9 +31,17 @@ SMALL_ENCODER = {
 def run(kind, folder, name, *overrides, cwd, status=0, resume=None, epochs=12):
     script, flag, config = SCRIPTS[kind]
     data = ["dataset.source=folder", f"dataset.root={folder}", "dataset.batch_size=16", "dataset.test_data_ratio=0.25"]
-    arguments = [*data, "dataset.train_data_ratio=0.75", *SMALL_IMAGES, *SMALL_ENCODER[kind], f"trainer_params.max_epochs={epochs}"]
+    arguments = [
+        *data,
+        "dataset.train_data_ratio=0.75",
+        *SMALL_IMAGES,
+        *SMALL_ENCODER[kind],
+        f"trainer_params.max_epochs={epochs}",
+    ]
     resuming = ["--resume", str(resume)] if resume else []
-    return run_script(script, flag, str(ROOT / config), *resuming, f"run_name={name}", *arguments, *overrides, cwd=cwd, status=status)
+    return run_script(
+        script, flag, str(ROOT / config), *resuming, f"run_name={name}", *arguments, *overrides, cwd=cwd, status=status
+    )
 
 
 def summary(cwd, kind, name) -> dict:
@@ -47,7 +55,9 @@ def workplace(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pretrained(workplace, separable):
-    output = run("ssl", separable, "pre", "exp_params.knn_acc_record_ep_period=6", "exp_params.model_save_ep_period=6", cwd=workplace)
+    output = run(
+        "ssl", separable, "pre", "exp_params.knn_acc_record_ep_period=6", "exp_params.model_save_ep_period=6", cwd=workplace
+    )
     return workplace / "runs" / "ssl" / "pre", output
 
 
@@ -105,7 +115,9 @@ def test_the_previous_study_beats_chance(workplace, separable):
 
 def test_a_checkpoint_classifies_by_itself(workplace, separable, pretrained):
     run("finetune", separable, "alone", cwd=workplace)
-    model = EventClassifier.load_from_checkpoint(workplace / "runs" / "finetune" / "alone" / "checkpoints" / "last.ckpt", weights_only=True)
+    model = EventClassifier.load_from_checkpoint(
+        workplace / "runs" / "finetune" / "alone" / "checkpoints" / "last.ckpt", weights_only=True
+    )
     from preprocessing.recordings import read_recording
 
     files = sorted(separable.glob("[!U]*/*.mseed"))
@@ -129,7 +141,12 @@ def test_single_spectrogram_options(workplace, separable):
 
 
 def test_vibcreg_and_no_saving(workplace, separable):
-    overrides = ["model_params.name=VIbCReg", "augmentations=[RandomCrop]", "exp_params.model_save_ep_period=-1", "dataset.exclude_test_events=false"]
+    overrides = [
+        "model_params.name=VIbCReg",
+        "augmentations=[RandomCrop]",
+        "exp_params.model_save_ep_period=-1",
+        "dataset.exclude_test_events=false",
+    ]
     run("ssl", separable, "vibcreg", *overrides, "exp_params.knn_acc_record_ep_period=-1", cwd=workplace, epochs=1)
     folder = workplace / "runs" / "ssl" / "vibcreg"
     assert not (folder / "checkpoints").exists()
@@ -151,6 +168,52 @@ def test_resumed_equals_uninterrupted(workplace, separable, kind):
     weights = [torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for folder in (whole, stopped)]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     assert (whole / "metrics.csv").read_text() == (stopped / "metrics.csv").read_text()
+
+
+def test_training_from_a_packed_archive_needs_neither_obspy_nor_pooch_nor_wandb(workplace, separable, pretrained):
+    packed = next((workplace / "data" / "archives").glob("separable*/metadata.csv")).parent
+    shim = workplace / "without"
+    shim.mkdir()
+    (shim / "sitecustomize.py").write_text("import sys\nfor name in ('obspy', 'pooch', 'wandb'): sys.modules[name] = None\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(shim))
+        run("finetune", packed, "without", cwd=workplace, epochs=1)
+
+
+def test_the_grid_runs_resumes_and_compares(workplace, separable, pretrained):
+    """Two methods on one fraction; the second start trains nothing and gives the same table."""
+    data = [
+        "dataset.source=folder",
+        f"dataset.root={separable}",
+        "dataset.batch_size=16",
+        "dataset.test_data_ratio=0.25",
+        *SMALL_IMAGES,
+    ]
+    lists = {
+        "all": [*data, "trainer_params.max_epochs=1"],
+        "ssl": SMALL_ENCODER["ssl"],
+        "original": SMALL_ENCODER["original"],
+    }
+    (workplace / "grid.yaml").write_text(
+        json.dumps(
+            {"name": "g", "methods": ["original", "finetuned"], "label_fractions": [0.5], "seeds": [0], "overrides": lists}
+        )
+    )
+    arguments = [
+        "--config",
+        str(workplace / "grid.yaml"),
+        f"config_ssl={ROOT}/configs/ssl.yaml",
+        f"config_ft={ROOT}/configs/finetune.yaml",
+    ]
+    arguments.append(f"config_original={ROOT}/original_implementation/config.yaml")
+    output = run_script("reproduce.py", *arguments, cwd=workplace)
+    assert "| finetuned | 50 % | ensemble |" in output and "| original | 50 % | stacked trace |" in output
+    folder = workplace / "runs" / "reproduce" / "g"
+    table, logs = (folder / "results.md").read_text(), {p: p.stat().st_mtime_ns for p in (folder / "logs").iterdir()}
+    assert len(logs) == 3 and (folder / "comparison.png").is_file()
+    run_script("reproduce.py", *arguments, cwd=workplace)
+    assert (folder / "results.md").read_text() == table
+    assert {p: p.stat().st_mtime_ns for p in (folder / "logs").iterdir()} == logs
 
 
 def _train_and_stop_after(kind, folder, cwd, n_epochs, *overrides) -> str:

@@ -20,6 +20,7 @@ from utils.schema import RunConfig
 
 log = logging.getLogger(__name__)
 RUNS_DIR = Path("runs")  # of the folder the command is started in
+PREDICTIONS, SUMMARY = "predictions.npz", "summary.json"
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy", "scipy", "h5py")
 # what may change between the parts of a resumed run without changing what is computed
@@ -51,7 +52,7 @@ class Run:
         self.dir = Path(resume) if resume else parent / (config.run_name or _unused_date_time(parent))
         self.plots = self.dir / "plots"
         if resume:
-            _require_same_config(self.dir, config)
+            require_same_config(self.dir, config)
         elif self.dir.exists():
             raise UserError(f"{self.dir} exists: choose another run_name, or go on with it by --resume {self.dir}")
 
@@ -92,7 +93,7 @@ class Run:
             "duration_s": round(time.monotonic() - self.started, 1),
             "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         }
-        path = self.dir / "summary.json"
+        path = self.dir / SUMMARY
         write_atomically(path, lambda partial: partial.write_text(json.dumps(content, indent=1), encoding="utf-8"))
         return path
 
@@ -103,7 +104,8 @@ def _unused_date_time(parent: Path) -> str:
     return next(name for name in names if not (parent / name).exists())
 
 
-def _require_same_config(folder: Path, config: RunConfig) -> None:
+def require_same_config(folder: Path, config: RunConfig) -> None:
+    """Raise ``UserError`` that lists the keys in which a run's config.yaml differs from ``config``."""
     try:
         before = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
@@ -129,13 +131,16 @@ def _version(package: str) -> str | None:
         return None
 
 
-def parse_arguments(description: str, config_flag: str, default_config: str) -> argparse.Namespace:
+def parse_arguments(description: str, config_flag: str, default_config: str, resumable: bool = True) -> argparse.Namespace:
     """Parse the command line of an entry script: ``config``, ``resume`` and ``overrides``."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         config_flag, dest="config", default=default_config, metavar="FILE", help="YAML file (default: %(default)s)"
     )
-    parser.add_argument("--resume", metavar="RUN_DIR", help="go on with an interrupted run; same config and overrides as before")
+    if resumable:
+        parser.add_argument(
+            "--resume", metavar="RUN_DIR", help="go on with an interrupted run; same config and overrides as before"
+        )
     parser.add_argument(
         "overrides", nargs="*", metavar="key.path=value", help="override a key, for example dataset.batch_size=32"
     )

@@ -102,8 +102,10 @@ class TrainerParams(Section):
 class DatasetParams(Section):
     """Hold the keys of ``dataset`` that all three trainings have."""
 
-    source: Literal["aknes", "folder"] = "aknes"
+    source: Literal["aknes", "folder", "simulated"] = "aknes"
     root: str | None = None
+    n_simulated: Annotated[Integer, Field(ge=100)] | None = None
+    simulation_seed: Seed | None = None
     sampling_freq: Positive | None = 1000.0
     duration_s: Positive | None = None
     max_gap_s: NotNegative = 0.0
@@ -160,6 +162,13 @@ class RunConfig(Section):
             )
         if data.source == "folder" and not data.root:
             found.append("dataset.root: missing; source folder needs the folder that holds <Class>/<recording>")
+        for key in ("n_simulated", "simulation_seed"):
+            if data.source != "simulated" and getattr(data, key) is not None:
+                found.append(f"dataset.{key}: found {getattr(data, key)}; it has a meaning only with dataset.source simulated")
+        if data.source == "simulated" and (data.sampling_freq != 1000 or data.duration_s not in (None, 16)):
+            found.append(
+                "dataset.sampling_freq: simulated events have 1000 Hz and 16 s; leave sampling_freq and duration_s alone"
+            )
         if len(set(self.trainer_params.gpus)) < len(self.trainer_params.gpus):
             found.append("trainer_params.gpus: names a GPU twice")
         if data.is_ssl != (self.kind == "ssl"):
@@ -239,7 +248,43 @@ class OriginalConfig(RunConfig):
         return found
 
 
-KINDS: dict[str, type[RunConfig]] = {config.kind: config for config in (SSLConfig, FinetuneConfig, OriginalConfig)}
+Method = Literal["original", "scratch", "linear", "finetuned"]
+
+
+class CellOverrides(Section):
+    """Hold ``key.path=value`` overrides: for all runs, for one kind of run, for one method."""
+
+    all: tuple[str, ...] = ()
+    ssl: tuple[str, ...] = ()
+    original: tuple[str, ...] = ()
+    scratch: tuple[str, ...] = ()
+    linear: tuple[str, ...] = ()
+    finetuned: tuple[str, ...] = ()
+
+
+class ReproduceConfig(Section):
+    name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")] = "reproduce"
+    config_ssl: str = "configs/ssl.yaml"
+    config_ft: str = "configs/finetune.yaml"
+    config_original: str = "original_implementation/config.yaml"
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("original", "scratch", "linear", "finetuned")
+    label_fractions: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.05, 0.1, 0.8)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
+    gpus: tuple[Annotated[Integer, Field(ge=0)], ...] = (0,)
+    overrides: CellOverrides = CellOverrides()
+
+    def contradictions(self) -> list[str]:
+        """List keys that do not go together, one line each."""
+        lists = {"methods": self.methods, "label_fractions": self.label_fractions, "seeds": self.seeds, "gpus": self.gpus}
+        return [f"{key}: names something twice" for key, values in lists.items() if len(set(values)) < len(values)]
+
+
+KINDS: dict[str, type[RunConfig | ReproduceConfig]] = {
+    "ssl": SSLConfig,
+    "finetune": FinetuneConfig,
+    "original": OriginalConfig,
+    "reproduce": ReproduceConfig,
+}
 
 
 def _wrong_size(section: str, params: ModelParams | LoadEncoder, size: int | None) -> list[str]:

@@ -14,7 +14,7 @@ from preprocessing.sources import open_source
 from preprocessing.storage import UNLABELED, EventArchive
 from utils.config import ConfigError, FinetuneConfig, OriginalConfig, RunConfig
 from utils.plots import plot_confusion, plot_event_sheet, plot_loss_curves, plot_recall
-from utils.runs import Run
+from utils.runs import PREDICTIONS, Run, write_atomically
 from utils.training import build_trainer, log_pictures
 
 log = logging.getLogger(__name__)
@@ -119,6 +119,7 @@ def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, da
     if not trainer.is_global_zero:
         return
     metrics, names = module.test_metrics(), module.class_names
+    save_predictions(run, module, data)
     plots = [plot_recall(metrics, names, run.plots / "recall.png")]
     for kind, values in metrics.items():
         title = (
@@ -127,6 +128,18 @@ def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, da
         plots.append(plot_confusion(values["confusion"], names, title, run.plots / f"confusion_{kind}.png"))
     _finish(run, trainer, data, metrics, plots)
     log.info("%s", results_table(metrics))
+
+
+def save_predictions(run: Run, module: EventClassifier, data: EventDataModule) -> None:
+    """Write what every test event's every trace was taken for: predictions.npz, readable without pickle."""
+    events, labels, logits, mask = (column.numpy() for column in module.evaluation)
+    content = {"events": data.archive.names[events], "labels": labels, "logits": logits, "mask": mask}
+
+    def write(path: Path) -> None:
+        with open(path, "wb") as file:
+            np.savez_compressed(file, class_names=np.array(module.class_names), **content)
+
+    write_atomically(run.dir / PREDICTIONS, write)
 
 
 def _finish(run: Run, trainer: pl.Trainer, data: EventDataModule, metrics: dict, plots: list[Path]) -> None:

@@ -34,7 +34,13 @@ def test_backbone_with_classifier(name):
         assert model(torch.rand(1, 1, 128, 200)).shape == (1, 8)
     if name == "AlexNet":
         stem = model.features[0]
-        assert (stem.in_channels, stem.out_channels, stem.kernel_size, stem.stride, stem.padding) == (1, 64, (11, 11), (4, 4), (2, 2))
+        assert (stem.in_channels, stem.out_channels, stem.kernel_size, stem.stride, stem.padding) == (
+            1,
+            64,
+            (11, 11),
+            (4, 4),
+            (2, 2),
+        )
     else:
         body = torch.nn.Sequential(*list(model.children())[:-2])
         image = torch.rand(2, 1, 96, 160)
@@ -44,14 +50,17 @@ def test_backbone_with_classifier(name):
 
 @pytest.mark.parametrize("build", [build_encoder, build_backbone_with_clf])
 def test_unknown_name_lists_the_known_ones(build):
-    with pytest.raises(ValueError, match="ResNet99.*ResNet18"):
+    with pytest.raises(ValueError, match=r"ResNet99.*ResNet18"):
         build("ResNet99")
 
 
 def test_weights_load_from_encoder_file_and_from_lightning_checkpoint(tmp_path):
     source = build_encoder("ResNet18Encoder")
     torch.save({"epoch": 7, "model_state_dict": source.state_dict()}, tmp_path / "encoder.ckpt")
-    torch.save({"state_dict": {f"encoder.{k}": v for k, v in source.state_dict().items()} | {"projector.x": torch.ones(1)}}, tmp_path / "l.ckpt")
+    torch.save(
+        {"state_dict": {f"encoder.{k}": v for k, v in source.state_dict().items()} | {"projector.x": torch.ones(1)}},
+        tmp_path / "l.ckpt",
+    )
     for name in ("encoder.ckpt", "l.ckpt"):
         target = build_encoder("ResNet18Encoder")
         load_encoder_weights(target, tmp_path / name)
@@ -63,7 +72,9 @@ def test_mismatch_names_the_keys(tmp_path):
     state["model.surprise"] = state.pop("model.conv1.weight")
     state["model.bn1.weight"] = torch.ones(3)
     torch.save({"epoch": 0, "model_state_dict": state}, tmp_path / "e.ckpt")
-    with pytest.raises(EncoderFileError, match=r"missing keys: model.conv1.weight; unexpected keys: model.surprise; .*shape: model.bn1.weight"):
+    with pytest.raises(
+        EncoderFileError, match=r"missing keys: model.conv1.weight; unexpected keys: model.surprise; .*shape: model.bn1.weight"
+    ):
         load_encoder_weights(build_encoder("ResNet18Encoder"), tmp_path / "e.ckpt")
 
 

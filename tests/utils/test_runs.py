@@ -58,6 +58,9 @@ def test_resume_wants_the_same_configuration(config, tmp_path):
 
 def test_mistakes_and_interrupts_end_without_traceback():
     script = "from utils.runs import main\nfrom utils.errors import UserError\ndef f(): raise {}\nmain(f)"
-    for error, status, message in (("UserError('wrong key')", 2, "error: wrong key\n"), ("KeyboardInterrupt", 130, "interrupted\n")):
+    for error, status, message in (
+        ("UserError('wrong key')", 2, "error: wrong key\n"),
+        ("KeyboardInterrupt", 130, "interrupted\n"),
+    ):
         done = subprocess.run([sys.executable, "-c", script.format(error)], cwd=ROOT, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (status, message)

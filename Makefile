@@ -1,0 +1,33 @@
+# The verbs of this repository; `make` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+install: $(INSTALLED)  ## make .venv and install what requirements.txt names
+
+$(INSTALLED): requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -r requirements.txt
+	@touch $@
+
+demo: $(INSTALLED)  ## simulate events, pretrain, fine-tune, compare: the main job at a small size
+	$(BIN)/python reproduce.py --config configs/demo.yaml
+
+test: $(INSTALLED)  ## run the test suite
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## check the code's style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:  ## remove what the tools have made (runs/ and data/ stay)
+	rm -rf .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

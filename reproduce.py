@@ -1,0 +1,33 @@
+"""Run the paper's grid of trainings and compare them.
+
+python reproduce.py --config configs/reproduce.yaml [key.path=value ...]
+"""
+
+import logging
+
+from utils.runs import RUNS_DIR, main, parse_arguments
+
+log = logging.getLogger(__name__)
+
+
+def reproduce() -> None:
+    """Read the command line, run the cells that are not done, compare."""
+    arguments = parse_arguments(__doc__, "--config", "configs/reproduce.yaml", resumable=False)
+    from utils.config import load_config
+
+    grid = load_config(arguments.config, "reproduce", arguments.overrides)
+
+    from utils.comparison import read_result, write_comparison
+    from utils.grid import plan_cells, run_cells
+
+    folder = RUNS_DIR / "reproduce" / grid.name
+    pretraining, compared = plan_cells(grid)
+    for cells in (pretraining, compared):
+        run_cells(cells, grid.gpus, folder / "logs")
+    command = " ".join(["python reproduce.py --config", arguments.config, *arguments.overrides])
+    log.info("%s", write_comparison([read_result(cell) for cell in compared], folder, command))
+    log.info("Table and picture: %s", folder)
+
+
+if __name__ == "__main__":
+    main(reproduce)

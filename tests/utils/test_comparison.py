@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from utils.comparison import Result, accuracy_over_sensors, bootstrap_interval, write_comparison
+from utils.grid import Cell
+
+
+def result(method="scratch", fraction=0.1, seed=0, n=60, strength=1.0) -> Result:
+    rng = np.random.default_rng([seed, len(method)])
+    labels = rng.integers(3, size=n)
+    logits = rng.normal(size=(n, 5, 3)) + strength * np.eye(3)[labels][:, None]
+    log_probs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    right = {
+        "ensemble": log_probs.mean(1).argmax(-1) == labels,
+        "single_channel": (log_probs.argmax(-1) == labels[:, None]).mean(1),
+    }
+    right["stacked_trace"] = right["ensemble"]
+    names = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "expected_calibration_error")
+    kinds = ("stacked_trace",) if method == "original" else ("ensemble", "single_channel")
+    metrics = {kind: dict.fromkeys(names, float(right[kind].mean())) for kind in kinds}
+    return Result(Cell(method, seed, fraction, "finetune", "c", (), f"{method}-{seed}"), n, metrics, right, log_probs, labels)
+
+
+def test_bootstrap_interval_covers_the_truth_and_is_paired():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for trial in range(60):
+        gains = [rng.normal(0.1, 0.5, 100)]
+        mean, low, high = bootstrap_interval(gains, seed=trial)
+        assert mean == pytest.approx(gains[0].mean()) and low < mean < high
+        covered += low < 0.1 < high
+    assert covered >= 50
+    assert bootstrap_interval([np.full(50, 0.2), np.full(50, 0.4)])[1:] == pytest.approx((0.2, 0.4))
+
+
+def test_accuracy_over_sensors_starts_at_single_channels_and_ends_at_the_ensemble():
+    r = result(n=400)
+    curve = accuracy_over_sensors(r)
+    assert len(curve) == 5 and curve[-1] == pytest.approx(r.right["ensemble"].mean())
+    assert curve[0] == pytest.approx(r.right["single_channel"].mean(), abs=0.02)
+    assert curve[0] < curve[2] < curve[4]
+
+
+def test_missing_sensors_are_not_counted():
+    r = result(n=200)
+    log_probs = np.concatenate([r.log_probs, np.full((200, 3, 3), np.nan)], axis=1)
+    curve = accuracy_over_sensors(r._replace(log_probs=log_probs))
+    assert curve[4:] == pytest.approx(np.full(4, r.right["ensemble"].mean()))
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
+@pytest.mark.parametrize("fractions", [[0.1], [0.05, 0.8]])
+def test_report(tmp_path, seeds, fractions):
+    results = [
+        result(method, fraction, seed)
+        for seed in seeds
+        for fraction in fractions
+        for method in ("original", "scratch", "finetuned")
+    ]
+    text = write_comparison(results, tmp_path, "python reproduce.py")
+    assert {p.name for p in tmp_path.iterdir()} == {"results.csv", "results.md", "comparison.png"}
+    accuracies = [
+        100 * r.metrics["ensemble"]["accuracy"] for r in results if r.cell.method == "scratch" and r.cell.fraction == fractions[0]
+    ]
+    spread = np.std(accuracies, ddof=1) if len(seeds) > 1 else np.sqrt(accuracies[0] * (100 - accuracies[0]) / 60)
+    assert f"| scratch | {100 * fractions[0]:g} % | ensemble | {np.mean(accuracies):.1f} ± {spread:.1f} |" in text
+    assert "finetuned ensemble − scratch ensemble" in text
+    assert ("standard deviation over 3 seeds" in text) == (len(seeds) > 1)
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 5 * len(seeds) * len(fractions)

@@ -1,0 +1,164 @@
+"""Compare the cells of a grid: results.csv, a Markdown table, paired differences with bootstrap intervals, plots."""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.grid import Cell
+from utils.plots import plot_comparison
+from utils.runs import PREDICTIONS, SUMMARY, write_atomically
+
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "expected_calibration_error")
+N_BOOTSTRAP = 4000
+N_SENSOR_DRAWS = 40
+# what is subtracted from what: (method, prediction) pairs
+PAIRS = (
+    (("scratch", "ensemble"), ("scratch", "single_channel")),
+    (("finetuned", "ensemble"), ("finetuned", "single_channel")),
+    (("finetuned", "ensemble"), ("scratch", "ensemble")),
+    (("finetuned", "single_channel"), ("scratch", "single_channel")),
+    (("linear", "ensemble"), ("scratch", "ensemble")),
+    (("scratch", "ensemble"), ("original", "stacked_trace")),
+    (("finetuned", "ensemble"), ("original", "stacked_trace")),
+)
+
+
+class Result(NamedTuple):
+    """Keep how one cell did: metrics per kind of prediction, and per event the share of right answers."""
+
+    cell: Cell
+    n_test: int
+    metrics: dict[str, dict]
+    right: dict[str, np.ndarray]  # (N,) in [0, 1]
+    log_probs: np.ndarray  # (N, S, K), NaN where a sensor does not exist
+    labels: np.ndarray  # (N,)
+
+
+def read_result(cell: Cell) -> Result:
+    """Read what a finished cell has written."""
+    summary = json.loads((cell.folder / SUMMARY).read_text(encoding="utf-8"))
+    with np.load(cell.folder / PREDICTIONS, allow_pickle=False) as file:
+        logits, mask, labels = file["logits"], file["mask"], file["labels"]
+    log_probs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    log_probs[~mask] = np.nan
+    single = np.where(mask, log_probs.argmax(-1) == labels[:, None], np.nan)
+    right = {"single_channel": np.nanmean(single, 1), "ensemble": np.nanmean(log_probs, 1).argmax(-1) == labels}
+    right["stacked_trace"] = right["ensemble"]
+    return Result(cell, len(labels), summary["metrics"], right, log_probs, labels)
+
+
+def write_comparison(results: Sequence[Result], folder: Path, command: str) -> str:
+    """Write results.csv, results.md and comparison.png; return the Markdown."""
+    _write_csv(results, folder / "results.csv")
+    curves = {
+        (method, fraction): np.mean([accuracy_over_sensors(r) for r in chosen], axis=0)
+        for (method, fraction), chosen in _grouped(results).items()
+        if method != "original"
+    }
+    plot_comparison(_spread(results), curves, folder / "comparison.png")
+    text = "\n".join([f"Command: `{command}`", "", *_table(results), "", *_differences(results), ""])
+    write_atomically(folder / "results.md", lambda path: path.write_text(text, encoding="utf-8"))
+    return text
+
+
+def _grouped(results: Iterable[Result]) -> dict[tuple[str, float], list[Result]]:
+    groups: dict[tuple[str, float], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.cell.method, result.cell.fraction), []).append(result)
+    return dict(sorted(groups.items(), key=lambda item: item[0][1]))
+
+
+def _write_csv(results: Sequence[Result], path: Path) -> None:
+    def write(partial: Path) -> None:
+        with open(partial, "w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["method", "label_fraction", "seed", "prediction", "n_test", *METRICS, "run"])
+            for r in results:
+                for prediction, values in r.metrics.items():
+                    numbers = [values[name] for name in METRICS]
+                    table.writerow([r.cell.method, r.cell.fraction, r.cell.seed, prediction, r.n_test, *numbers, r.cell.folder])
+
+    write_atomically(path, write)
+
+
+def _spread(results: Sequence[Result]) -> dict[tuple[str, float, str], dict[str, tuple[float, float]]]:
+    """Return mean and spread of each metric: over seeds the standard deviation, for one seed the binomial standard error."""
+    spread = {}
+    for (method, fraction), chosen in _grouped(results).items():
+        for prediction in chosen[0].metrics:
+            spread[method, fraction, prediction] = {
+                name: _mean_and_spread([r.metrics[prediction][name] for r in chosen], chosen[0].n_test)
+                for name in ("accuracy", "balanced_accuracy")
+            }
+    return spread
+
+
+def _mean_and_spread(values: list[float], n_test: int) -> tuple[float, float]:
+    mean = float(np.mean(values))
+    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else float(np.sqrt(mean * (1 - mean) / n_test))
+
+
+def _table(results: Sequence[Result]) -> list[str]:
+    n_seeds = len({r.cell.seed for r in results})
+    n_test = ", ".join(str(n) for n in sorted({r.n_test for r in results}))
+    meaning = f"the standard deviation over {n_seeds} seeds" if n_seeds > 1 else "the binomial standard error (one seed)"
+    lines = [
+        f"{n_test} test events per seed; percent; ± is {meaning}.",
+        "",
+        "| method | labels | prediction | accuracy | balanced accuracy |",
+        "|---|---|---|---|---|",
+    ]
+    for (method, fraction, prediction), metrics in _spread(results).items():
+        cells = " | ".join(f"{100 * mean:.1f} ± {100 * spread:.1f}" for mean, spread in metrics.values())
+        lines.append(f"| {method} | {100 * fraction:g} % | {prediction.replace('_', ' ')} | {cells} |")
+    return lines
+
+
+def _differences(results: Sequence[Result]) -> list[str]:
+    groups = _grouped(results)
+    lines = [
+        "Paired differences of accuracy on the same test events, percentage points, with the 95 % interval of a bootstrap over "
+        "seeds and events:",
+        "",
+        "| labels | difference | points | 95 % interval | |",
+        "|---|---|---|---|---|",
+    ]
+    for fraction in sorted({r.cell.fraction for r in results}):
+        for (method, prediction), (other, other_prediction) in PAIRS:
+            if (method, fraction) in groups and (other, fraction) in groups:
+                pairs = zip(groups[method, fraction], groups[other, fraction])
+                gains = [a.right[prediction] - b.right[other_prediction].astype(float) for a, b in pairs]
+                mean, low, high = (100 * value for value in bootstrap_interval(gains))
+                name = f"{method} {prediction} − {other} {other_prediction}".replace("_", " ")
+                verdict = "" if low > 0 or high < 0 else "zero is within"
+                lines.append(f"| {100 * fraction:g} % | {name} | {mean:+.1f} | {low:+.1f} to {high:+.1f} | {verdict} |")
+    return lines
+
+
+def bootstrap_interval(gains: Sequence[np.ndarray], seed: int = 0) -> tuple[float, float, float]:
+    """Return the mean gain over seeds and its 95 % interval, resampling seeds and the events (N,) within each."""
+    rng = np.random.default_rng(seed)
+    # the mean of a resample of each seed's events, many times; seeds are resampled among these
+    resampled = np.stack([gain[rng.integers(len(gain), size=(N_BOOTSTRAP, len(gain)))].mean(1) for gain in gains])
+    chosen = rng.integers(len(gains), size=(len(gains), N_BOOTSTRAP))
+    means = np.take_along_axis(resampled, chosen, axis=0).mean(0)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(np.mean([gain.mean() for gain in gains])), float(low), float(high)
+
+
+def accuracy_over_sensors(result: Result, seed: int = 0) -> np.ndarray:
+    """Return the accuracy of ensembles of 1 to S random sensors, averaged over many draws."""
+    rng = np.random.default_rng(seed)
+    n_events, n_sensors, _ = result.log_probs.shape
+    accuracy = np.zeros((N_SENSOR_DRAWS, n_sensors))
+    for number in range(N_SENSOR_DRAWS):
+        # existing sensors first, in random order; an event with fewer sensors keeps to those it has
+        key = rng.random((n_events, n_sensors)) + np.isnan(result.log_probs[..., 0])
+        order = np.argsort(key, axis=1)[..., None]
+        summed = np.nancumsum(np.take_along_axis(result.log_probs, order, axis=1), axis=1)
+        accuracy[number] = (summed.argmax(-1) == result.labels[:, None]).mean(0)
+    return accuracy.mean(0)

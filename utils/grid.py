@@ -1,0 +1,137 @@
+"""The paper's grid of trainings: which cells there are, and running those that are not done yet.
+
+A cell is one run of an entry script, as a user would type it; it is done when its summary.json is there.
+"""
+
+import itertools
+import logging
+import queue
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from utils.config import load_config
+from utils.errors import UserError
+from utils.runs import RUNS_DIR, SUMMARY, require_same_config
+from utils.schema import ReproduceConfig, SSLConfig
+
+log = logging.getLogger(__name__)
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = {
+    "ssl": ("sslearn.py", "--config_ssl"),
+    "finetune": ("finetune.py", "--config_ft"),
+    "original": ("original_implementation/train.py", "--configs"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Describe one run of the grid."""
+
+    method: str  # pretrain, original, scratch, linear, finetuned
+    seed: int
+    fraction: float | None  # of the labels; None for pretraining
+    kind: str  # of run: ssl, finetune, original
+    config: str
+    overrides: tuple[str, ...]
+    run_name: str
+
+    @property
+    def folder(self) -> Path:
+        """Return the run folder."""
+        return RUNS_DIR / self.kind / self.run_name
+
+    @property
+    def done(self) -> bool:
+        """Tell whether the run has finished."""
+        return (self.folder / SUMMARY).is_file()
+
+
+def plan_cells(grid: ReproduceConfig) -> tuple[list[Cell], list[Cell]]:
+    """List the pretraining cells and those that are compared; raises ``ConfigError`` for a cell that cannot run."""
+    pretraining = {}
+    if {"linear", "finetuned"} & set(grid.methods):
+        pretraining = {seed: _pretraining_cell(grid, seed) for seed in grid.seeds}
+    places = itertools.product(grid.seeds, grid.label_fractions, grid.methods)
+    compared = [_cell(grid, method, fraction, seed, pretraining.get(seed)) for seed, fraction, method in places]
+    for cell in (*pretraining.values(), *compared):
+        config = load_config(cell.config, cell.kind, cell.overrides)
+        if cell.folder.exists():
+            require_same_config(cell.folder, config)
+    return list(pretraining.values()), compared
+
+
+def _common(grid: ReproduceConfig, seed: int, run_name: str) -> tuple[str, ...]:
+    return (*grid.overrides.all, f"seed={seed}", f"dataset.train_test_split_rand_seed={seed}", f"run_name={run_name}")
+
+
+def _pretraining_cell(grid: ReproduceConfig, seed: int) -> Cell:
+    name = f"{grid.name}-pretrain-seed{seed}"
+    overrides = (*_common(grid, seed, name), *grid.overrides.ssl)
+    return Cell("pretrain", seed, None, "ssl", grid.config_ssl, overrides, name)
+
+
+def _cell(grid: ReproduceConfig, method: str, fraction: float, seed: int, pretraining: Cell | None) -> Cell:
+    name = f"{grid.name}-{method}-{100 * fraction:g}pct-seed{seed}"
+    own = (f"dataset.train_data_ratio={fraction}", *getattr(grid.overrides, method))
+    if method == "original":
+        return Cell(method, seed, fraction, "original", grid.config_original, (*_common(grid, seed, name), *own), name)
+    own = ("load_encoder.ckpt_fname=none", *own) if method == "scratch" else (*_from_pretrained(pretraining), *own)
+    if method == "linear":
+        own = ("exp_params.freeze_encoders=true", *own)
+    return Cell(method, seed, fraction, "finetune", grid.config_ft, (*_common(grid, seed, name), *own), name)
+
+
+def _from_pretrained(cell: Cell) -> tuple[str, ...]:
+    config: SSLConfig = load_config(cell.config, cell.kind, cell.overrides)
+    encoder = cell.folder / "checkpoints" / f"encoder-ep_{config.trainer_params.max_epochs}.ckpt"
+    return f"load_encoder.ckpt_fname={encoder}", f"load_encoder.backbone_type={config.model_params.backbone_type}"
+
+
+def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
+    """Run the cells that are not done, one after the other on each GPU; with no GPU one after the other.
+
+    Raises ``UserError`` naming the log of the first cell that failed.
+    """
+    waiting = [cell for cell in cells if not cell.done]
+    logs.mkdir(parents=True, exist_ok=True)
+    free: queue.Queue[int | None] = queue.Queue()
+    for gpu in gpus or (None,):
+        free.put(gpu)
+    with (
+        ThreadPoolExecutor(max(1, len(gpus))) as pool,
+        tqdm(total=len(cells), initial=len(cells) - len(waiting), desc="Cells", unit="cell") as bar,
+    ):
+        try:
+            for cell in pool.map(partial(_run_cell, free=free, logs=logs), waiting):
+                bar.set_postfix_str(cell.run_name)
+                bar.update()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _run_cell(cell: Cell, free: queue.Queue, logs: Path) -> Cell:
+    script, flag = SCRIPTS[cell.kind]
+    gpu = free.get()
+    resume = ["--resume", str(cell.folder)] if cell.folder.exists() else []
+    command = [sys.executable, str(ROOT / script), flag, cell.config, *resume, *cell.overrides]
+    command.append(f"trainer_params.gpus=[{'' if gpu is None else gpu}]")
+    path = logs / f"{cell.run_name}.log"
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            status = subprocess.run(
+                command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False
+            ).returncode
+    finally:
+        free.put(gpu)
+    if status or not cell.done:
+        lines = path.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").strip().splitlines()
+        raise UserError(f"{cell.run_name} ended with status {status}; its log {path} ends with:\n  " + "\n  ".join(lines[-5:]))
+    return cell
