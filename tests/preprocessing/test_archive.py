@@ -86,7 +86,9 @@ def test_changes_are_noticed(folder, tmp_path, caplog):
     def reasons() -> list[str]:
         caplog.clear()
         open_or_pack(folder, target)
-        return [record.getMessage().split(";")[0].split(": ", 1)[1] for record in caplog.records if "packing into" in record.message]
+        return [
+            record.getMessage().split(";")[0].split(": ", 1)[1] for record in caplog.records if "packing into" in record.message
+        ]
 
     assert reasons() == ["not packed yet"]
     assert reasons() == []

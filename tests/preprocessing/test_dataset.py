@@ -73,7 +73,9 @@ def test_labels_and_order(archive):
     assert labels.tolist() == [{"A": 0, "B": 1, "Unlabeled": -1}[archive.labels[e]] for e in events[0]]
 
 
-@pytest.mark.parametrize("options", [{"num_workers": 2}, {"preload": "ram"}, {"preload": "device"}, {"preload": "ram", "num_workers": 2}])
+@pytest.mark.parametrize(
+    "options", [{"num_workers": 2}, {"preload": "ram"}, {"preload": "device"}, {"preload": "ram", "num_workers": 2}]
+)
 def test_workers_and_preloading_change_nothing(archive, options):
     plain, other = module(archive, "all"), module(archive, "all", **options)
     for epoch in (0, 5):

@@ -115,7 +115,9 @@ def test_a_zip_that_the_user_put_there_is_unpacked(tmp_path):
     assert not (tmp_path / "DataSamples" / "readme.txt").exists()
 
 
-@pytest.mark.parametrize("name", ["DataSamples/../../evil", "/DataSamples/evil", "DataSamples\\..\\..\\evil", "C:/DataSamples/evil"])
+@pytest.mark.parametrize(
+    "name", ["DataSamples/../../evil", "/DataSamples/evil", "DataSamples\\..\\..\\evil", "C:/DataSamples/evil"]
+)
 def test_members_that_escape_are_refused(tmp_path, name):
     path = tmp_path / "a.zip"
     path.write_bytes(zip_bytes({"DataSamples/Spike/good.dat": b"", name: b"x"}))

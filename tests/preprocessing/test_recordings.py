@@ -45,7 +45,9 @@ def test_formats(tmp_path, format):
 
 def test_channels_are_cut_to_their_common_window(tmp_path):
     ramp = np.arange(1000.0)
-    path = write(tmp_path / "e.mseed", trace(ramp, station="A"), trace(ramp, start=2.0, station="B"), trace(ramp[:900], station="C"))
+    path = write(
+        tmp_path / "e.mseed", trace(ramp, station="A"), trace(ramp, start=2.0, station="B"), trace(ramp[:900], station="C")
+    )
     recording = read_recording(path)
     assert recording.waveforms.shape == (3, 700) and recording.start_time == "2020-01-01T00:00:02.000000Z"
     np.testing.assert_array_equal(recording.waveforms[:, 0], [200, 0, 200])

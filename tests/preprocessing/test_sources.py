@@ -13,7 +13,9 @@ from utils.schema import DatasetParams
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for number in range(2):
-        write_mseed(tmp_path / "events" / "A" / f"{number}.mseed", np.random.default_rng(number).normal(size=(2, 1000)).astype(np.float32))
+        write_mseed(
+            tmp_path / "events" / "A" / f"{number}.mseed", np.random.default_rng(number).normal(size=(2, 1000)).astype(np.float32)
+        )
     return tmp_path / "events"
 
 
@@ -28,7 +30,7 @@ def test_a_folder_is_packed_under_data_once_per_set_of_options(folder):
 
 def test_a_packed_archive_opens_without_obspy_and_pooch(tmp_path, monkeypatch):
     with ArchiveWriter(tmp_path / "packed", 100.0) as writer:
-        writer.add("e", np.random.rand(2, 100), "A")
+        writer.add("e", np.random.default_rng(0).random((2, 100)), "A")
     for name in ("obspy", "pooch", "wandb", "preprocessing.archive", "preprocessing.recordings"):
         monkeypatch.setitem(sys.modules, name, None)
     assert len(open_source(DatasetParams(source="folder", root=str(tmp_path / "packed")))) == 1

@@ -67,7 +67,7 @@ def test_only_the_wanted_columns_equal_those_of_the_whole_image(seed, n_samples,
     whole = transform.resize(native)
     columns = torch.randint(0, whole.shape[-1], (2, 3, 11), generator=generator)
     expected = torch.stack([torch.stack([whole[b, v][:, columns[b, v]] for v in range(3)]) for b in range(2)])
-    torch.testing.assert_close(transform.resize_columns(native, columns), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(transform.resize_columns(native, columns), expected, atol=4e-6, rtol=0)
 
 
 @pytest.mark.parametrize("value", [0.0, 1000.3, -7e6, 3e8])
@@ -88,7 +88,8 @@ def test_float32_survives_autocast_and_large_offsets():
 
 
 @pytest.mark.parametrize(
-    ("shape", "place", "where"), [((2, 3, 400), (1, 2, 5), "event 1, channel 2"), ((3, 400), (2, 0), "channel 2"), ((400,), (9,), "the waveform")]
+    ("shape", "place", "where"),
+    [((2, 3, 400), (1, 2, 5), "event 1, channel 2"), ((3, 400), (2, 0), "channel 2"), ((400,), (9,), "the waveform")],
 )
 def test_non_finite_samples_are_named(shape, place, where):
     x = torch.zeros(shape)

@@ -45,7 +45,7 @@ def test_one_step_draws_follow_the_redrawn_distributions():
     n = 20000
     rng = np.random.default_rng(0)
     centres = NeighboringCrop().centres(torch.from_numpy(rng.random((n, 3))))
-    u, u_l, u_k = centres.numpy().T
+    u, u_l, _ = centres.numpy().T
     assert stats.kstest(u, stats.uniform(0.125, 0.75).cdf).pvalue > 1e-3
     shift = rng.normal(0, 0.0125, 3 * n)
     assert stats.ks_2samp(u_l - u, shift[abs(shift) < 0.025][:n]).pvalue > 1e-3
