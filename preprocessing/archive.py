@@ -6,19 +6,15 @@
 import hashlib
 import json
 import logging
-import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from tqdm import tqdm
 
 from preprocessing.recordings import Recording, RecordingError, read_recording
 from preprocessing.storage import UNLABELED, ArchiveError, ArchiveWriter, EventArchive, one_process_at_a_time
+from utils.parallel import map_in_order
 
 __all__ = ["UNLABELED", "ArchiveError", "ArchiveWriter", "EventArchive", "PackReport", "open_or_pack", "pack_recordings"]
 
@@ -94,7 +90,7 @@ def pack_recordings(
     report, known = PackReport(), {}
     read = partial(_read, sampling_rate_hz=sampling_rate_hz, max_gap_s=max_gap_s)
     with ArchiveWriter(archive_dir, sampling_rate_hz, duration_s) as writer:
-        results = tqdm(_map_in_processes(read, files, n_workers), total=len(files), desc="Packing", unit="event")
+        results = tqdm(map_in_order(read, files, n_workers, FEW_FILES), total=len(files), desc="Packing", unit="event")
         for file, (recording, reason, identity) in zip(files, results):
             name = file.relative_to(source_dir).as_posix()
             known[name] = identity
@@ -159,22 +155,6 @@ def _add(writer: ArchiveWriter, name: str, recording: Recording, identity: dict)
     except ArchiveError as error:
         return str(error)
     return ""
-
-
-def _map_in_processes(read: Callable, files: list[Path], n_workers: int | None) -> Iterator:
-    """Yield ``read(file)`` in order; only a few results wait in memory."""
-    n_workers = n_workers or os.cpu_count() or 1
-    if n_workers < 2 or len(files) < FEW_FILES:
-        yield from map(read, files)
-        return
-    with ProcessPoolExecutor(n_workers, mp_context=get_context("spawn")) as pool:
-        waiting: deque[Future] = deque()
-        for file in files:
-            waiting.append(pool.submit(read, file))
-            if len(waiting) > 4 * n_workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _unreadable_message(archive_dir: Path, report: PackReport) -> str:

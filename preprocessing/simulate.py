@@ -11,13 +11,11 @@ The numbers are in ``simulate_ranges``, the stations in ``simulate_network``, wh
 """
 
 import argparse
-import os
 import sys
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,10 +46,10 @@ from preprocessing.simulate_sources import SOURCES
 from preprocessing.simulate_trigger import scale_until_triggered
 from preprocessing.storage import ArchiveWriter
 from utils.errors import UserError
+from utils.parallel import map_in_order
 
 # no wave is due before the onset: what is found there came round from the end of the grid
 NOT_WRAPPED = np.clip((np.arange(GRID, dtype=np.float32) / SAMPLING_RATE_HZ - ONSET_S + 0.5) / 0.3, 0, 1)
-EVENTS_PER_WORKER = 8  # fewer are not worth a process; more would wait in memory
 
 
 @dataclass(frozen=True)
@@ -163,7 +161,7 @@ def simulate_archive(
     plan = plan_events(n_events, seed, class_counts)
     if archive_dir.exists() and (not archive_dir.is_dir() or any(archive_dir.iterdir())):
         raise UserError(f"{archive_dir}: already exists and is not an empty directory; choose another or remove it first")
-    events = zip(plan, _simulate_all(seed, plan, n_workers or os.cpu_count() or 1))
+    events = zip(plan, map_in_order(partial(_simulate, seed=seed), plan, n_workers))
     with ArchiveWriter(archive_dir, sampling_rate_hz=SAMPLING_RATE_HZ) as writer:
         for (category, number), event in tqdm(events, total=len(plan), desc="simulating", unit="event", disable=not progress):
             day = np.datetime64(event.start_time[:-1], "D")
@@ -173,21 +171,8 @@ def simulate_archive(
     return len(plan)
 
 
-def _simulate_all(seed: int, plan: list[tuple[str, int]], n_workers: int) -> Iterator[SimulatedEvent]:
-    """Yield all events in order; at most a few per process are held at a time."""
-    n_workers = min(n_workers, -(-len(plan) // EVENTS_PER_WORKER))
-    if n_workers == 1:
-        yield from (simulate_event(seed, *each) for each in plan)
-        return
-    # spawn: a forked copy of a process in which torch has started threads may hang
-    with ProcessPoolExecutor(n_workers, mp_context=get_context("spawn")) as pool:
-        waiting: deque[Future[SimulatedEvent]] = deque()
-        for each in plan:
-            waiting.append(pool.submit(simulate_event, seed, *each))
-            if len(waiting) > EVENTS_PER_WORKER * n_workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+def _simulate(event: tuple[str, int], seed: int) -> SimulatedEvent:
+    return simulate_event(seed, *event)
 
 
 def main(arguments: list[str] | None = None) -> int:
