@@ -35,7 +35,7 @@ def test_the_grid_is_complete_and_every_cell_is_a_valid_command(grid):
         assert config.dataset.train_data_ratio == cell.fraction
         if cell.kind == "finetune":
             scratch = cell.method == "scratch"
-            expected = "none" if scratch else f"runs/ssl/g-pretrain-seed{cell.seed}/checkpoints/encoder-ep_40.ckpt"
+            expected = "none" if scratch else f"runs/ssl/g-pretrain-seed{cell.seed}/checkpoints/encoder-ep_30.ckpt"
             assert config.load_encoder.ckpt_fname == expected
             assert config.exp_params.freeze_encoders == (cell.method == "linear")
             assert (config.exp_params.LR == 0.01) == (cell.method == "linear")
