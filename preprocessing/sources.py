@@ -5,7 +5,7 @@ import json
 import logging
 from pathlib import Path
 
-from preprocessing.storage import METADATA, WAVEFORMS, EventArchive
+from preprocessing.storage import METADATA, WAVEFORMS, ArchiveError, EventArchive
 from utils.schema import DatasetParams
 
 DATA_DIR = Path("data")  # of the folder the command is started in
@@ -22,7 +22,7 @@ def open_source(dataset: DatasetParams) -> EventArchive:
     """
     folder = Path(dataset.root) if dataset.root else AKNES_ROOT
     if (folder / METADATA).is_file() and (folder / WAVEFORMS).is_file():
-        return EventArchive(folder)
+        return _require_wanted(EventArchive(folder), dataset)
     if dataset.source == "simulated":
         return _open_or_simulate(dataset)
     from preprocessing.archive import open_or_pack
@@ -35,6 +35,16 @@ def open_source(dataset: DatasetParams) -> EventArchive:
     key = hashlib.sha256(json.dumps([str(folder.resolve()), options]).encode()).hexdigest()[:8]
     archive_dir = DATA_DIR / "archives" / f"{folder.resolve().name}-{key}"
     return open_or_pack(folder, archive_dir, skip_unreadable=dataset.skip_unreadable, **options)
+
+
+def _require_wanted(archive: EventArchive, dataset: DatasetParams) -> EventArchive:
+    """Refuse a packed archive of another rate or length than the configuration asks for."""
+    found = {"sampling_freq": archive.sampling_rate_hz, "duration_s": archive.n_samples / archive.sampling_rate_hz}
+    for key, value in found.items():
+        wanted = getattr(dataset, key)
+        if wanted is not None and abs(wanted - value) > 1e-6 * value:
+            raise ArchiveError(f"dataset.{key}: found {wanted:g}, but the packed archive {archive.archive_dir} has {value:g}")
+    return archive
 
 
 def _open_or_simulate(dataset: DatasetParams) -> EventArchive:

@@ -89,7 +89,7 @@ def _spread(results: Sequence[Result]) -> dict[tuple[str, float, str], dict[str,
     """Return mean and spread of each metric: over seeds the standard deviation, for one seed the binomial standard error."""
     spread = {}
     for (method, fraction), chosen in _grouped(results).items():
-        for prediction in chosen[0].metrics:
+        for prediction in sorted(chosen[0].metrics, reverse=True):  # single channel before ensemble
             spread[method, fraction, prediction] = {
                 name: _mean_and_spread([r.metrics[prediction][name] for r in chosen], chosen[0].n_test)
                 for name in ("accuracy", "balanced_accuracy")

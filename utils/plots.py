@@ -168,7 +168,7 @@ def _draw_bars(axes, spread: Mapping[tuple[str, float, str], dict]) -> None:
     names = [f"{METHOD_NAMES[method]}, {prediction.replace('_', ' ')}" for (method, _, prediction), _ in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
-    axes.set(xlabel="accuracy (%) ± standard error", xlim=(0, 100), title="test events")
+    axes.set(xlabel="accuracy on the test events (%) ± standard error", xlim=(0, 100))
     axes.grid(axis="x", alpha=0.3)
 
 
@@ -185,6 +185,6 @@ def _draw_fractions(axes, spread: Mapping[tuple[str, float, str], dict]) -> None
     ticks = sorted({percent for points in lines.values() for percent, *_ in points})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set(xlabel="share of the labels in training (%)", ylabel="accuracy (%)", title="test events, mean ± spread over seeds")
+    axes.set(xlabel="share of the labels in training (%)", ylabel="accuracy on the test events (%)", title="mean ± standard deviation over seeds")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)

@@ -154,8 +154,12 @@ def main(run: Callable[[], Any]) -> None:
         run()
     except UserError as error:
         sys.exit(_stop(f"error: {error}", 2))
-    except KeyboardInterrupt:
-        sys.exit(_stop("interrupted", 130))
+    except OSError as error:  # no space, no permission: the path says more than a traceback
+        if error.filename is None:
+            raise
+        sys.exit(_stop(f"error: {error.filename}: {error.strerror}", 2))
+    except KeyboardInterrupt as interrupt:
+        sys.exit(_stop(": ".join(["interrupted", *map(str, interrupt.args)]), 130))
 
 
 def _stop(message: str, status: int) -> int:

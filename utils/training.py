@@ -19,6 +19,7 @@ from utils.errors import UserError
 from utils.runs import LAST_CHECKPOINT, Run, write_atomically
 
 log = logging.getLogger(__name__)
+WANDB_TIMEOUT_S = 30
 
 
 class MetricsTable(Logger):
@@ -163,13 +164,22 @@ def _loggers(run: Run) -> list[Logger]:
 
 
 def _wandb_logger(run: Run) -> Logger:
-    """Log to wandb online if the user is logged in, else offline; never ask."""
+    """Log to wandb online if the user is logged in and it answers, else offline; never ask."""
+    import wandb
     from pytorch_lightning.loggers import WandbLogger
 
-    offline = os.environ.get("WANDB_MODE") == "offline" or not _logged_in_to_wandb()
-    if offline:
-        log.info("wandb: not logged in, so it runs offline; `wandb sync %s` uploads later", run.dir / "wandb" / "offline-run-*")
-    logger = WandbLogger(project="aknes-ssl", name=run.dir.name, save_dir=run.dir, offline=offline, group=run.config.kind)
+    settings = wandb.Settings(init_timeout=WANDB_TIMEOUT_S)
+    common = {"project": "aknes-ssl", "name": run.dir.name, "save_dir": run.dir, "group": run.config.kind, "settings": settings}
+    logger, why = None, "not logged in"
+    if os.environ.get("WANDB_MODE") != "offline" and _logged_in_to_wandb():
+        logger = WandbLogger(**common)
+        try:
+            _ = logger.experiment  # connects
+        except wandb.errors.Error as error:
+            logger, why = None, str(error).splitlines()[0]
+    if logger is None:
+        log.info("wandb: %s, so it runs offline; `wandb sync %s` uploads later", why, run.dir / "wandb" / "offline-run-*")
+        logger = WandbLogger(**common, offline=True)
     logger.log_hyperparams(run.plain_config)
     return logger
 

@@ -83,7 +83,7 @@ def fit(run: Run, module: pl.LightningModule, data: EventDataModule) -> pl.Train
     try:
         trainer.fit(module, datamodule=data, ckpt_path=run.resume_from, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
-        raise KeyboardInterrupt from None
+        raise KeyboardInterrupt(f"go on by the same command with --resume {run.dir}") from None
     return trainer
 
 
