@@ -66,6 +66,7 @@ class EventClassifier(pl.LightningModule):
         self.encoder.requires_grad_(not freeze_encoder)
         self.evaluation: Evaluation | None = None
         self._batches: list[Evaluation] = []
+        self.train()  # Lightning keeps the modes that it finds
 
     @staticmethod
     def build_network(backbone_type: str, n_classes: int) -> tuple[nn.Module, nn.Module]:
@@ -120,7 +121,7 @@ class EventClassifier(pl.LightningModule):
         """Monitor held-out events, on as many sensors as training uses."""
         waveforms, mask = self.traces(batch.waveforms, batch.mask)
         log_probs = ensemble_log_probs(self.sensor_logits(waveforms, mask), mask)
-        self._log("val", F.nll_loss(log_probs, batch.labels), log_probs, batch.labels)
+        self._log("val", weighted_cross_entropy(log_probs, batch.labels, self.class_weights), log_probs, batch.labels)
 
     def _log(self, side: str, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
         accuracy = (scores.argmax(-1) == labels).float().mean()

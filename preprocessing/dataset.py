@@ -182,9 +182,8 @@ class EventDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         """Serve held-out events for the monitors of an epoch: always the same sensors and crops."""
-        if self.sensors_train == "pair":
-            return self._loader(self.test_events, "pair", HELD_OUT, drop_last=len(self.test_events) >= self.batch_size)
-        return self._loader(self.test_events, "one", HELD_OUT)
+        drop_last = self.sensors_train == "pair" and len(self.test_events) >= self.batch_size
+        return self._loader(self.test_events, self.sensors_train, HELD_OUT, drop_last=drop_last)
 
     def test_dataloader(self) -> DataLoader:
         """Serve the test events for the final evaluation."""

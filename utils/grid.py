@@ -23,6 +23,7 @@ from utils.schema import ReproduceConfig, SSLConfig
 
 log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent.parent
+FEW_LABELS = 0.1  # up to here, fine-tuning keeps BatchNorm's statistics [L22]
 SCRIPTS = {
     "ssl": ("sslearn.py", "--config_ssl"),
     "finetune": ("finetune.py", "--config_ft"),
@@ -83,6 +84,8 @@ def _cell(grid: ReproduceConfig, method: str, fraction: float, seed: int, pretra
     if method == "original":
         return Cell(method, seed, fraction, "original", grid.config_original, (*_common(grid, seed, name), *own), name)
     own = ("load_encoder.ckpt_fname=none", *own) if method == "scratch" else (*_from_pretrained(pretraining), *own)
+    if method == "finetuned" and fraction <= FEW_LABELS:
+        own = ("exp_params.freeze_bn_stat_train=true", *own)
     if method == "linear":
         own = ("exp_params.freeze_encoders=true", *own)
     return Cell(method, seed, fraction, "finetune", grid.config_ft, (*_common(grid, seed, name), *own), name)
