@@ -3,7 +3,6 @@
 Parameters keep torchvision's names under the attribute ``model``, so weights published in that layout load unchanged.
 """
 
-import pickle
 from pathlib import Path
 
 import torch
@@ -11,10 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from utils.errors import UserError
-
-ENCODER_SIZES = {"ResNet18Encoder": 512, "ResNet34Encoder": 512, "ResNet50Encoder": 2048, "ResNet152Encoder": 2048}
-BACKBONES_WITH_CLF = ("AlexNet", "ResNet18", "ResNet34")
-ALEXNET_MIN_ROWS = 63  # below, its pooling layers run out of rows
+from utils.names import BACKBONES_WITH_CLF, ENCODER_SIZES
 
 
 class EncoderFileError(UserError):
@@ -73,9 +69,11 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:
         raise EncoderFileError(f"load_encoder.ckpt_fname: no such file: {path}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise EncoderFileError(f"{path}: not a checkpoint that can be loaded safely ({reason})") from error
+    except Exception as error:  # whatever the bytes of a strange file lead the unpickler to
+        reason = " ".join(str(error).split())[:200]
+        raise EncoderFileError(
+            f"{path}: not a checkpoint that can be loaded safely ({type(error).__name__}: {reason})"
+        ) from error
     weights = _encoder_weights(path, content)
     expected = encoder.state_dict()
     missing, unexpected = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from models.encoders import build_encoder
 from models.ensemble import ensemble_log_probs
 from models.evaluation import evaluate
-from models.gathering import gather_by_event
+from models.gathering import gather_by_event, mean_over_processes
 from models.optimisers import adam_with_cosine
 from preprocessing.spectrogram import LogSpectrogram, require_finite
 from preprocessing.views import RandomAmplitudeJitter
@@ -176,9 +176,13 @@ class EventClassifier(pl.LightningModule):
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Return the class-weighted mean cross-entropy of logits (N, K), float32; 0 if every label has weight 0. [L22]"""
+    """Return the class-weighted mean cross-entropy of logits (N, K), float32; 0 if every label has weight 0. [L22]
+
+    Averaged over processes, it is the mean over the samples of all of them.
+    """
     total = F.cross_entropy(logits.float(), labels, class_weights, reduction="sum", label_smoothing=label_smoothing)
-    return total / class_weights[labels].sum().clamp(min=torch.finfo(torch.float32).tiny)
+    weight = mean_over_processes(class_weights[labels].sum())
+    return total / weight.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def balanced_class_weights(labels: Sequence[int], n_classes: int, without: Sequence[int] = ()) -> list[float]:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.iternorm import IterNorm
+from utils.names import WHITENING_GROUP_SIZE
 
 STD_TARGET = 1.0
 STD_EPS = 1e-4
-WHITENING_GROUP_SIZE = 64
 
 
 class Projector(nn.Module):

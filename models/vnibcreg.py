@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.encoders import build_encoder
-from models.gathering import gather_by_event
+from models.gathering import gather_batch, gather_by_event
 from models.optimisers import adam_with_cosine
 from models.tnc import Discriminator, tnc_loss
 from models.vibcreg import Projector, covariance_loss, invariance_loss, variance_loss
@@ -69,8 +69,8 @@ class VNIbCReg(pl.LightningModule):
         return crops if self.jitter is None else self.jitter(crops, draws[:, N_CROP_DRAWS:][:, : crops.shape[1]])
 
     def losses(self, crops: Tensor) -> dict[str, Tensor]:
-        """Compute the loss and its terms from views (B, V, H, W'), one encoder pass per view."""
-        y, y_l, *distant = (self.encoder(view.unsqueeze(1)) for view in crops.unbind(1))
+        """Compute the loss of the batch of all processes from this one's views (B, V, H, W'), one encoder pass per view."""
+        y, y_l, *distant = (gather_batch(self.encoder(view.unsqueeze(1))) for view in crops.unbind(1))
         z, z_l = self.projector(y), self.projector(y_l)
         p = self.hparams
         terms = {"invariance": invariance_loss(z, z_l), "variance": variance_loss(z, z_l), "covariance": covariance_loss(z, z_l)}

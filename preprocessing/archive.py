@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from preprocessing.recordings import Recording, RecordingError, read_recording
-from preprocessing.storage import UNLABELED, ArchiveError, ArchiveWriter, EventArchive, one_process_at_a_time
+from preprocessing.storage import UNLABELED, WAVEFORMS, ArchiveError, ArchiveWriter, EventArchive, one_process_at_a_time
 from utils.parallel import map_in_order
 
 __all__ = ["UNLABELED", "ArchiveError", "ArchiveWriter", "EventArchive", "PackReport", "open_or_pack", "pack_recordings"]
@@ -100,7 +100,7 @@ def pack_recordings(
                 report.unreadable[name] = reason
             else:
                 report.count(recording)
-        if report.unreadable and not skip_unreadable:
+        if report.unreadable and not (skip_unreadable and report.n_events):
             raise ArchiveError(_unreadable_message(archive_dir, report))
         writer.fit_lengths()
         report.n_events_cut, report.n_events_padded = writer.n_cut, writer.n_padded
@@ -174,6 +174,8 @@ def _why_pack(source_dir: Path, archive_dir: Path, options: dict, skip_unreadabl
         known = packed["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return "not packed yet"
+    if not (archive_dir / WAVEFORMS).is_file():
+        return "waveforms are missing"
     if packed["options"] != options:
         return "packed with other options"
     if packed["report"]["unreadable"] and not skip_unreadable:

@@ -129,6 +129,8 @@ class EpochBatches(Sampler):
         rank, world = _rank_and_world()
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             batch = events[start : start + self.batch_size]
+            if self.drop_last:  # losses over the whole batch want equal shares
+                batch = batch[: len(batch) // world * world]
             mine = batch[rank::world]
             # a process without a share repeats an event, so that all of them meet in every step
             yield [(epoch, int(event)) for event in (mine if len(mine) else batch[:1])]
@@ -182,8 +184,7 @@ class EventDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         """Serve held-out events for the monitors of an epoch: always the same sensors and crops."""
-        drop_last = self.sensors_train == "pair" and len(self.test_events) >= self.batch_size
-        return self._loader(self.test_events, self.sensors_train, HELD_OUT, drop_last=drop_last)
+        return self._loader(self.test_events, self.sensors_train, HELD_OUT, drop_last=self.sensors_train == "pair")
 
     def test_dataloader(self) -> DataLoader:
         """Serve the test events for the final evaluation."""
@@ -205,7 +206,7 @@ class EventDataModule(pl.LightningDataModule):
         n_workers = 0 if self.preload == "device" else self.num_workers  # then nothing is left to read
         return DataLoader(
             EventDataset(self.archive, self.labels, sensors, self.seed, stream, self.store),
-            batch_sampler=EpochBatches(events, self.batch_size, self.seed, epoch, drop_last),
+            batch_sampler=EpochBatches(events, min(self.batch_size, len(events)), self.seed, epoch, drop_last),
             collate_fn=_as_is,
             num_workers=n_workers,
             persistent_workers=n_workers > 0,

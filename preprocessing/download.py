@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
@@ -116,8 +117,10 @@ def unpack_zip(path: Path, target: Path) -> None:
                 with archive.open(member) as source, open(destination, "wb") as file:
                     shutil.copyfileobj(source, file, CHUNK_BYTES)
         os.replace(partial, target)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise SourceError(f"{path}: damaged or not a zip ({error}); delete it and start again") from error
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be unpacked into {target}: {error.strerror}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

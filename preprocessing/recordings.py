@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import resample_poly
 
+from preprocessing.storage import LARGEST_SAMPLE, SAME_RATE
 from utils.errors import UserError
 
-SAME_RATE = 1e-4  # relative; recorder clocks drift by less, and over 16 000 samples this is under two samples
 MAX_RESAMPLING_FACTOR = 1000
 # ObsPy's SEG-2 reader says these of every Geometrics file; they concern headers that are not used here.
 SEG2_HEADER_WARNINGS = ("Many companies use custom defined SEG2 header", "Non-zero value found in Trace's 'DELAY' field")
@@ -78,7 +78,9 @@ def read_recording(path: str | Path, sampling_rate_hz: float | None = None, max_
 
 def _read_traces(path: Path) -> list:
     import obspy
+    from obspy.core.util.base import ENTRY_POINTS
 
+    ENTRY_POINTS["waveform"].pop("PICKLE", None)  # reading a pickle runs the code in it; no recorder writes them
     if not path.is_file():
         raise RecordingError(f"{path}: no such file")
     with warnings.catch_warnings():
@@ -139,6 +141,8 @@ def _join(segments: list, max_gap_s: float) -> tuple[_Channel, int]:
         raise _Unusable(f"{name}: sampling rate {rate_hz} Hz")
     offsets, end = [], 0
     for _, trace in segments:
+        if trace.data.dtype.kind not in "iuf":  # a miniSEED log is text
+            raise _Unusable(f"{name}: no numbers")
         if abs(trace.stats.sampling_rate / rate_hz - 1) > SAME_RATE:
             raise _Unusable(f"{name}: changes its sampling rate")
         offset = round((trace.stats.starttime.ns - start_ns) * 1e-9 * rate_hz)
@@ -154,12 +158,12 @@ def _join(segments: list, max_gap_s: float) -> tuple[_Channel, int]:
 
 def _bridge(name: str, samples: np.ndarray, max_missing: int, rate_hz: float) -> int:
     """Interpolate short runs of missing samples in place; return 1 if there were any."""
-    missing = ~np.isfinite(samples)
+    missing = ~(np.abs(samples) <= LARGEST_SAMPLE)  # NaN compares false
     if not missing.any():
         return 0
     edges = np.flatnonzero(np.diff(missing, prepend=False, append=False))
     longest = int((edges[1::2] - edges[::2]).max())
-    if longest > max_missing:
+    if longest > max_missing or missing.all():
         raise _Unusable(f"{name}: {longest / rate_hz:.3g} s missing or not finite")
     where = np.arange(samples.size)
     samples[missing] = np.interp(where[missing], where[~missing], samples[~missing])

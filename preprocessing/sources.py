@@ -20,11 +20,11 @@ def open_source(dataset: DatasetParams) -> EventArchive:
     A ``root`` that is itself a packed archive is opened as it is. Other archives are packed into ``data/archives``, named
     after source folder and options, so that one set of options never meets the archive of another.
     """
+    if dataset.source == "simulated":
+        return _open_or_simulate(dataset)
     folder = Path(dataset.root) if dataset.root else AKNES_ROOT
     if (folder / METADATA).is_file() and (folder / WAVEFORMS).is_file():
         return _require_wanted(EventArchive(folder), dataset)
-    if dataset.source == "simulated":
-        return _open_or_simulate(dataset)
     from preprocessing.archive import open_or_pack
 
     if dataset.source == "aknes":
@@ -55,7 +55,7 @@ def _open_or_simulate(dataset: DatasetParams) -> EventArchive:
     n_real, seed = sum(CLASS_COUNTS.values()), dataset.simulation_seed or 0
     n_events = dataset.n_simulated or n_real
     counts = {name: max(MIN_SIMULATED_PER_CLASS, round(n * n_events / n_real)) for name, n in CLASS_COUNTS.items()}
-    archive_dir = Path(dataset.root) if dataset.root else DATA_DIR / "archives" / f"simulated-{n_events}-seed{seed}"
+    archive_dir = DATA_DIR / "archives" / f"simulated-{n_events}-seed{seed}"
     with one_process_at_a_time(archive_dir):
         if not archive_dir.exists():
             log.info("Simulating %d events into %s", sum(counts.values()), archive_dir)

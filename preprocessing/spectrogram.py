@@ -12,6 +12,8 @@ from scipy.signal import get_window
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from preprocessing.storage import LARGEST_SAMPLE
+
 OVERLAP_FRACTION = 8  # segments share nperseg // 8 samples, SciPy's default
 TUKEY_TAPER = 0.25  # SciPy's default window for a spectrogram
 
@@ -99,13 +101,13 @@ class LogSpectrogram(nn.Module):
 
 
 def require_finite(waveforms: Tensor) -> None:
-    """Raise ``ValueError`` naming event and channel if a sample of (…, T) is NaN or infinite."""
-    finite = torch.isfinite(waveforms).all(-1)
+    """Raise ``ValueError`` naming event and channel if a sample of (…, T) is NaN, infinite or above 1e15."""
+    finite = (waveforms.abs() <= LARGEST_SAMPLE).all(-1)
     if not finite.all():
         place = torch.nonzero(~finite)[0].tolist()
         names = ("event", "channel")[2 - len(place) :] if len(place) <= 2 else ("index",) * len(place)
         where = ", ".join(f"{name} {number}" for name, number in zip(names, place)) or "the waveform"
-        raise ValueError(f"NaN or infinite samples in {where}")
+        raise ValueError(f"NaN, infinite or absurdly large samples in {where}")
 
 
 def min_max(image: Tensor) -> Tensor:

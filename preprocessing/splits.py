@@ -42,8 +42,9 @@ def classifier_split(labels: np.ndarray, train_ratio: float, test_ratio: float, 
                      days: np.ndarray | None = None) -> Split:  # fmt: skip
     """Divide the labelled events of an archive; returns indices into the whole archive."""
     labelled = np.flatnonzero(labels != UNLABELED)
-    if not labelled.size:
-        raise SplitError("the archive has no labelled events to train a classifier on")
+    n_classes = len(set(labels[labelled].tolist()))
+    if n_classes < 2:
+        raise SplitError(f"the archive has {n_classes} classes of labelled events; a classifier needs at least two")
     train, test = split_events(
         labels[labelled], train_ratio, test_ratio, seed, strategy, None if days is None else days[labelled]
     )

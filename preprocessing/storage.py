@@ -22,6 +22,8 @@ import numpy as np
 from utils.errors import UserError
 
 UNLABELED = "Unlabeled"  # the class of events that only self-supervised learning may use
+LARGEST_SAMPLE = 1e15  # recorder units; the square of more, summed, leaves float32
+SAME_RATE = 1e-4  # relative; recorder clocks drift by less, and over 16 000 samples this is under two samples
 WAVEFORMS, METADATA = "waveforms.hdf5", "metadata.csv"
 COLUMNS = ("trace_name", "trace_category", "trace_start_time", "trace_sampling_rate_hz", "trace_npts",
            "trace_component_order", "trace_live_channels", "trace_crc32")  # fmt: skip
@@ -56,6 +58,13 @@ def one_process_at_a_time(archive_dir: Path) -> Iterator[None]:
         yield
 
 
+def _require_replaceable(archive_dir: Path) -> None:
+    """Refuse to write over anything but an archive."""
+    is_archive = any((archive_dir / name).is_file() for name in (WAVEFORMS, METADATA))
+    if archive_dir.exists() and not is_archive and (not archive_dir.is_dir() or any(archive_dir.iterdir())):
+        raise ArchiveError(f"{archive_dir}: holds something else than an archive; choose another folder")
+
+
 class ArchiveWriter:
     """Write an archive that is either whole or not there.
 
@@ -74,6 +83,7 @@ class ArchiveWriter:
         self._rows: list[dict] = []
 
     def __enter__(self) -> "ArchiveWriter":
+        _require_replaceable(self.archive_dir)
         shutil.rmtree(self.partial, ignore_errors=True)
         self.partial.mkdir(parents=True)
         self._file = h5py.File(self.partial / WAVEFORMS, "w")
@@ -86,10 +96,12 @@ class ArchiveWriter:
 
         Raises ``ArchiveError`` for non-finite samples, another sampling rate, and an event without a living channel.
         """
-        if not np.isfinite(waveforms).all():
-            raise ArchiveError(f"event {name}: NaN or infinite samples")
+        if not (np.abs(waveforms) <= LARGEST_SAMPLE).all():
+            raise ArchiveError(f"event {name}: samples that are NaN, infinite or above {LARGEST_SAMPLE:g}")
+        if name in self._data:
+            raise ArchiveError(f"event {name}: the name is taken by another event")
         self.sampling_rate_hz = float(self.sampling_rate_hz or sampling_rate_hz or 0)
-        if sampling_rate_hz and sampling_rate_hz != self.sampling_rate_hz:
+        if sampling_rate_hz and abs(sampling_rate_hz / self.sampling_rate_hz - 1) > SAME_RATE:
             raise ArchiveError(f"event {name}: {sampling_rate_hz:g} Hz where the others have {self.sampling_rate_hz:g} Hz; "
                                "set dataset.sampling_freq to one rate")  # fmt: skip
         n_samples = round(self.duration_s * self.sampling_rate_hz) if self.duration_s else waveforms.shape[-1]
@@ -99,10 +111,12 @@ class ArchiveWriter:
 
     def _store(self, name: str, waveforms: np.ndarray, n_samples: int) -> dict:
         """Write a block of exactly ``n_samples``; return the columns that describe it."""
+        if n_samples < 1:
+            raise ArchiveError(f"event {name}: no sample fits into {self.duration_s} s at {self.sampling_rate_hz:g} Hz")
         n_found = waveforms.shape[-1]
         block = np.zeros((waveforms.shape[0], n_samples), dtype=np.float32)
         block[:, : min(n_found, n_samples)] = waveforms[:, :n_samples]
-        live = live_channels(block)
+        live = live_channels(waveforms[:, :n_samples])  # without the padding, which would give a dead channel a step
         if not live.any():
             raise ArchiveError(f"event {name}: no channel carries a signal in its first {n_samples} samples")
         self._data.create_dataset(name, data=block, chunks=(1, n_samples), fletcher32=True)
@@ -176,7 +190,9 @@ class EventArchive:
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
         stored = set(self._open()["data"])
         if stored != set(self.names.tolist()) or len(stored) != len(rows):
-            raise ArchiveError(f"{self.archive_dir}: {WAVEFORMS} and {METADATA} list different events; pack the archive again")
+            raise ArchiveError(
+                f"{self.archive_dir}: {WAVEFORMS} and {METADATA} list different events; delete the folder and start again"
+            )
 
     def _read_metadata(self) -> str:
         try:
@@ -191,7 +207,9 @@ class EventArchive:
                 self._file = os.getpid(), h5py.File(path, "r")
                 self._file[1]["data"]
             except (OSError, KeyError) as error:
-                raise ArchiveError(f"{path}: cannot be opened as an event archive ({error}); pack it again") from error
+                raise ArchiveError(
+                    f"{path}: cannot be opened as an event archive ({error}); delete the folder and start again"
+                ) from error
         return self._file[1]
 
     def __getstate__(self) -> dict:
@@ -218,7 +236,9 @@ class EventArchive:
             try:
                 dataset.read_direct(block, np.s_[sensor : sensor + 1], np.s_[row : row + 1])
             except (OSError, TypeError, ValueError) as error:
-                raise ArchiveError(f"{self.archive_dir}: event {name}, channel {sensor}: damaged ({error})") from error
+                raise ArchiveError(
+                    f"{self.archive_dir}: event {name}, channel {sensor}: damaged ({error}); delete the folder and start again"
+                ) from error
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
             channel = sensors[int(np.argmin(finite))]
@@ -230,4 +250,6 @@ class EventArchive:
         for index, name in enumerate(self.names):
             block = self.waveforms(index)
             if f"{zlib.crc32(block):08x}" != self.metadata["trace_crc32"][index] or len(block) != self.n_sensors[index]:
-                raise ArchiveError(f"{self.archive_dir}: event {name} differs from what was packed; pack the archive again")
+                raise ArchiveError(
+                    f"{self.archive_dir}: event {name} differs from what was packed; delete the folder and start again"
+                )

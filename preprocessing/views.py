@@ -10,6 +10,7 @@ from torch import Tensor
 
 CROP_FRACTION = 0.1  # r: a crop's share of the image's width
 SHIFT_FRACTION = 0.25 * CROP_FRACTION  # s: a neighbour's centre is nearer than this, as a share of the width
+MIN_COLUMNS_TO_CROP = 20  # a crop of two
 AMPLITUDE_RANGE = (0.7, 1.3)
 
 
@@ -74,9 +75,7 @@ def crop_columns(centres: Tensor, width: int) -> Tensor:
     """
     half = int(CROP_FRACTION * width) // 2
     if half < 1:
-        raise ValueError(
-            f"images of {width} columns are too narrow to crop; they need 20 (longer events or a larger dataset.resize_size)"
-        )
+        raise ValueError(f"images of {width} columns are too narrow to crop; they need {MIN_COLUMNS_TO_CROP}")
     middle = torch.floor(centres * width).long()
     return middle.unsqueeze(-1) + torch.arange(-half, half, device=centres.device)
 

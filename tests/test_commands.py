@@ -97,6 +97,8 @@ def test_classifiers_beat_chance(workplace, separable, pretrained, name, overrid
         checkpoint = "encoder-ep_12.ckpt" if name == "finetuned" else "last.ckpt"
         overrides = [*overrides, f"load_encoder.ckpt_fname={pretrained[0] / 'checkpoints' / checkpoint}"]
     output = run("finetune", separable, name, *overrides, cwd=workplace)
+    if name != "scratch":
+        _require_frozen(workplace / "runs" / "finetune" / name, pretrained[0], weights=name == "linear")
     found = summary(workplace, "finetune", name)
     assert set(found["metrics"]) == {"ensemble", "single_channel"} and found["data"]["n_test"] == N_TEST
     assert found["metrics"]["ensemble"]["accuracy"] > CLEARLY_BETTER
@@ -105,6 +107,18 @@ def test_classifiers_beat_chance(workplace, separable, pretrained, name, overrid
     plots = {p.name for p in (workplace / "runs" / "finetune" / name / "plots").iterdir()}
     assert plots >= {"curves.png", "recall.png", "confusion_ensemble.png", "confusion_single_channel.png", "event_low.png"}
     assert f"{N_TEST} test events" in output and "ensemble" in output
+
+
+def _require_frozen(folder, pretrained, weights: bool) -> None:
+    """The encoder's statistics are those of the pretrained one, and so are the weights if they are frozen, too."""
+    before, after = (
+        torch.load(path / "checkpoints" / "encoder-ep_12.ckpt", weights_only=True)["model_state_dict"]
+        for path in (pretrained, folder)
+    )
+    for key, value in before.items():
+        if "running" in key or "num_batches" in key:
+            assert torch.equal(after[key], value), key
+    assert torch.equal(after["model.conv1.weight"], before["model.conv1.weight"]) == weights
 
 
 def test_the_previous_study_beats_chance(workplace, separable):
@@ -186,6 +200,7 @@ def test_the_grid_runs_resumes_and_compares(workplace, separable, pretrained):
         "dataset.source=folder",
         f"dataset.root={separable}",
         "dataset.batch_size=16",
+        "dataset.train_data_ratio=0.75",
         "dataset.test_data_ratio=0.25",
         *SMALL_IMAGES,
     ]
@@ -242,6 +257,7 @@ def _train_and_stop_after(kind, folder, cwd, n_epochs, *overrides) -> str:
         (["dataset.test_data_ratio=0.01"], "gives 1 events for 3 classes"),
         (["dataset.root=/nowhere"], "/nowhere: no such folder"),
         (["dataset.duration_s=0.1"], "dataset.nperseg: found 20; events have only 10 samples"),
+        (["dataset.nperseg=1000", "dataset.resize_size=8"], "images have 8 x 0 pixels; 1 x 1 are needed here"),
         (["trainer_params.strategy=magic"], "trainer_params.strategy: found 'magic'; should be 'auto' or 'ddp'"),
     ],
 )

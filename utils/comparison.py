@@ -91,15 +91,24 @@ def _spread(results: Sequence[Result]) -> dict[tuple[str, float, str], dict[str,
     for (method, fraction), chosen in _grouped(results).items():
         for prediction in sorted(chosen[0].metrics, reverse=True):  # single channel before ensemble
             spread[method, fraction, prediction] = {
-                name: _mean_and_spread([r.metrics[prediction][name] for r in chosen], chosen[0].n_test)
+                name: _mean_and_spread([r.metrics[prediction] for r in chosen], name)
                 for name in ("accuracy", "balanced_accuracy")
             }
     return spread
 
 
-def _mean_and_spread(values: list[float], n_test: int) -> tuple[float, float]:
-    mean = float(np.mean(values))
-    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else float(np.sqrt(mean * (1 - mean) / n_test))
+def _mean_and_spread(metrics: list[dict], name: str) -> tuple[float, float]:
+    values = [values[name] for values in metrics]
+    if len(values) > 1:
+        return float(np.mean(values)), float(np.std(values, ddof=1))
+    return values[0], metrics[0]["accuracy_standard_error"] if name == "accuracy" else _balanced_error(metrics[0])
+
+
+def _balanced_error(metrics: dict) -> float:
+    """Return the standard error of a mean of recalls, each a binomial share of its class's events."""
+    per_class = np.sum(metrics["confusion"], axis=1) * metrics["n_events"] / np.sum(metrics["confusion"])
+    recalls = [(recall, n) for recall, n in zip(metrics["recall"], per_class) if recall is not None]
+    return float(np.sqrt(sum(recall * (1 - recall) / n for recall, n in recalls)) / len(recalls))
 
 
 def _table(results: Sequence[Result]) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from utils.config import load_config
+from utils.config import ConfigError, load_config
 from utils.errors import UserError
 from utils.runs import RUNS_DIR, SUMMARY, require_same_config
 from utils.schema import ReproduceConfig, SSLConfig
@@ -63,8 +63,10 @@ def plan_cells(grid: ReproduceConfig) -> tuple[list[Cell], list[Cell]]:
     compared = [_cell(grid, method, fraction, seed, pretraining.get(seed)) for seed, fraction, method in places]
     for cell in (*pretraining.values(), *compared):
         config = load_config(cell.config, cell.kind, cell.overrides)
+        if cell.kind == "ssl" and config.exp_params.model_save_ep_period < 1:
+            raise ConfigError(f"{grid.config_ssl}: exp_params.model_save_ep_period must not be -1: the grid needs the encoder")
         if cell.folder.exists():
-            require_same_config(cell.folder, config)
+            require_same_config(cell.folder, config, "choose another name, or delete the folder")
     return list(pretraining.values()), compared
 
 

@@ -185,6 +185,10 @@ def _draw_fractions(axes, spread: Mapping[tuple[str, float, str], dict]) -> None
     ticks = sorted({percent for points in lines.values() for percent, *_ in points})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set(xlabel="share of the labels in training (%)", ylabel="accuracy on the test events (%)", title="mean ± standard deviation over seeds")
+    axes.set(
+        xlabel="share of the labels in training (%)",
+        ylabel="accuracy on the test events (%)",
+        title="mean ± standard deviation over seeds",
+    )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)

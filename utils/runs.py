@@ -49,15 +49,19 @@ class Run:
         self.resumed = resume is not None
         self.started = time.monotonic()
         parent = RUNS_DIR / config.kind
-        self.dir = Path(resume) if resume else parent / (config.run_name or _unused_date_time(parent))
+        # the environment tells the processes that Lightning starts for further devices which name the first has chosen
+        name = config.run_name or os.environ.setdefault("AKNES_SSL_RUN_NAME", _unused_date_time(parent))
+        self.dir = Path(resume) if resume else parent / name
         self.plots = self.dir / "plots"
         if resume:
             require_same_config(self.dir, config)
-        elif self.dir.exists():
+        elif _is_first_process() and self.dir.exists():
             raise UserError(f"{self.dir} exists: choose another run_name, or go on with it by --resume {self.dir}")
 
     def start(self) -> None:
-        """Create the folder with the resolved config.yaml."""
+        """Create the folder with the resolved config.yaml, in the first of several processes."""
+        if not _is_first_process():
+            return
         self.plots.mkdir(parents=True, exist_ok=True)
         if not self.resumed:
             text = yaml.safe_dump(self.plain_config, sort_keys=False, allow_unicode=True)
@@ -98,23 +102,27 @@ class Run:
         return path
 
 
+def _is_first_process() -> bool:
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
 def _unused_date_time(parent: Path) -> str:
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     names = (stamp + (f"_{number}" if number else "") for number in itertools.count())
     return next(name for name in names if not (parent / name).exists())
 
 
-def require_same_config(folder: Path, config: RunConfig) -> None:
+def require_same_config(folder: Path, config: RunConfig, way_on: str = "start a new run, or undo") -> None:
     """Raise ``UserError`` that lists the keys in which a run's config.yaml differs from ``config``."""
     try:
         before = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"--resume {folder}: not a run folder (config.yaml: {error})") from error
+        raise UserError(f"{folder}: not a run folder (config.yaml: {error})") from error
     old, new = _flat(before), _flat(config.model_dump(mode="json"))
     changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in FREE_KEYS]
     if changed:
         listing = "\n  ".join(f"{key}: was {old.get(key)!r}, now {new.get(key)!r}" for key in sorted(changed))
-        raise UserError(f"--resume {folder}: the configuration has changed since; start a new run, or undo\n  {listing}")
+        raise UserError(f"{folder}: the configuration has changed since; {way_on}\n  {listing}")
 
 
 def _flat(tree: dict, prefix: str = "") -> dict:
@@ -153,13 +161,19 @@ def main(run: Callable[[], Any]) -> None:
     try:
         run()
     except UserError as error:
-        sys.exit(_stop(f"error: {error}", 2))
+        sys.exit(_stop(f"error: {_without_worker(error)}", 2))
     except OSError as error:  # no space, no permission: the path says more than a traceback
-        if error.filename is None:
+        if error.errno is None:
             raise
-        sys.exit(_stop(f"error: {error.filename}: {error.strerror}", 2))
+        sys.exit(_stop(f"error: {error.filename or 'writing'}: {error.strerror}", 2))
     except KeyboardInterrupt as interrupt:
         sys.exit(_stop(": ".join(["interrupted", *map(str, interrupt.args)]), 130))
+
+
+def _without_worker(error: UserError) -> str:
+    """Return the message alone, where a loader worker has put its traceback before it."""
+    text = str(error).rstrip()
+    return text.rpartition(f"{type(error).__name__}: ")[2] if "Original Traceback" in text else text
 
 
 def _stop(message: str, status: int) -> int:

@@ -4,6 +4,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
+from utils.names import BACKBONES_WITH_CLF, ENCODER_SIZES, WHITENING_GROUP_SIZE
+
 
 def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):
@@ -20,8 +22,7 @@ Count = Annotated[Integer, Field(ge=1)]
 Period = Annotated[Integer, Field(ge=-1)]
 Share = Annotated[Number, Field(gt=0, lt=1)]
 Seed = Annotated[Integer, Field(ge=0, lt=2**32)]
-EncoderName = Literal["ResNet18Encoder", "ResNet34Encoder", "ResNet50Encoder", "ResNet152Encoder"]
-ENCODER_OUT_SIZE = {"ResNet18Encoder": 512, "ResNet34Encoder": 512, "ResNet50Encoder": 2048, "ResNet152Encoder": 2048}
+EncoderName = Literal[*ENCODER_SIZES]
 
 
 class Section(BaseModel):
@@ -78,6 +79,12 @@ class ClassifierParams(TrainingParams):
     n_classes: Count | None = None
     use_class_weight: StrictBool = True
     zero_weight_classes: tuple[str, ...] | None = None
+
+    def contradictions(self) -> list[str]:
+        """List keys that do not go together, one line each."""
+        if self.use_class_weight or not self.zero_weight_classes:
+            return []
+        return ["exp_params.zero_weight_classes: has no meaning with use_class_weight false"]
 
 
 class FinetuneParams(ClassifierParams):
@@ -162,13 +169,12 @@ class RunConfig(Section):
             )
         if data.source == "folder" and not data.root:
             found.append("dataset.root: missing; source folder needs the folder that holds <Class>/<recording>")
-        for key in ("n_simulated", "simulation_seed"):
-            if data.source != "simulated" and getattr(data, key) is not None:
-                found.append(f"dataset.{key}: found {getattr(data, key)}; it has a meaning only with dataset.source simulated")
-        if data.source == "simulated" and (data.sampling_freq != 1000 or data.duration_s not in (None, 16)):
-            found.append(
-                "dataset.sampling_freq: simulated events have 1000 Hz and 16 s; leave sampling_freq and duration_s alone"
-            )
+        if data.source == "simulated":
+            found += _without_meaning(self, "dataset", ("root", "max_gap_s", "skip_unreadable"), "simulated events need none")
+            if data.sampling_freq not in (None, 1000) or data.duration_s not in (None, 16):
+                found.append("dataset.sampling_freq: simulated events have 1000 Hz and 16 s; leave it and duration_s alone")
+        else:
+            found += _without_meaning(self, "dataset", ("n_simulated", "simulation_seed"), "for source simulated only")
         if len(set(self.trainer_params.gpus)) < len(self.trainer_params.gpus):
             found.append("trainer_params.gpus: names a GPU twice")
         if data.is_ssl != (self.kind == "ssl"):
@@ -197,8 +203,12 @@ class SSLConfig(RunConfig):
                 f"augmentations: found {', '.join(crops) or 'no crop'}; model {self.model_params.name} needs {wanted}, once"
             )
         size = self.model_params.proj_out
-        if size > 64 and size % 64:
-            found.append(f"model_params.proj_out: found {size}; above 64 it must be a multiple of 64, IterNorm's group size")
+        if size > WHITENING_GROUP_SIZE and size % WHITENING_GROUP_SIZE:
+            found.append(
+                f"model_params.proj_out: found {size}; above {WHITENING_GROUP_SIZE} it must be a multiple of it (IterNorm)"
+            )
+        if self.model_params.name == "VIbCReg":
+            found += _without_meaning(self, "exp_params", ("rho", "use_diag_loss"), "VIbCReg has no temporal term")
         return found
 
 
@@ -220,6 +230,7 @@ class FinetuneConfig(RunConfig):
     def contradictions(self) -> list[str]:
         """List keys that do not go together, one line each."""
         found = super().contradictions()
+        found += self.exp_params.contradictions()
         found += _wrong_size("exp_params", self.load_encoder, self.exp_params.out_size_enc)
         if self.load_encoder.from_scratch:
             for key in ("freeze_encoders", "freeze_bn_stat_train"):
@@ -232,20 +243,14 @@ class FinetuneConfig(RunConfig):
 
 class OriginalConfig(RunConfig):
     kind = "original"
-    backbone_with_clf_type: Literal["AlexNet", "ResNet18", "ResNet34"] = "ResNet34"
+    backbone_with_clf_type: Literal[*BACKBONES_WITH_CLF] = "ResNet34"
     exp_params: OriginalParams = OriginalParams()
     trainer_params: OriginalTrainerParams = OriginalTrainerParams()
     dataset: DatasetParams = DatasetParams()
 
     def contradictions(self) -> list[str]:
         """List keys that do not go together, one line each."""
-        found = super().contradictions()
-        rows = self.dataset.resize_size if self.dataset.resize else self.dataset.nperseg // 2 + 1
-        if self.backbone_with_clf_type == "AlexNet" and rows < 63:
-            found.append(
-                f"backbone_with_clf_type: AlexNet needs images of at least 63 rows (found {rows}); raise dataset.resize_size"
-            )
-        return found
+        return super().contradictions() + self.exp_params.contradictions()
 
 
 Method = Literal["original", "scratch", "linear", "finetuned"]
@@ -263,13 +268,13 @@ class CellOverrides(Section):
 
 
 class ReproduceConfig(Section):
-    name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")] = "reproduce"
+    name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")] = "paper"
     config_ssl: str = "configs/ssl.yaml"
     config_ft: str = "configs/finetune.yaml"
     config_original: str = "original_implementation/config.yaml"
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("original", "scratch", "linear", "finetuned")
     label_fractions: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.05, 0.1, 0.8)
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
     gpus: tuple[Annotated[Integer, Field(ge=0)], ...] = (0,)
     overrides: CellOverrides = CellOverrides()
 
@@ -287,8 +292,20 @@ KINDS: dict[str, type[RunConfig | ReproduceConfig]] = {
 }
 
 
+def _without_meaning(config: RunConfig, section: str, keys: tuple[str, ...], why: str) -> list[str]:
+    """Refuse keys that were given but would be ignored."""
+    params = getattr(config, section)
+    given = {key: getattr(params, key) for key in keys if key in params.model_fields_set}
+    defaults = type(params).model_fields
+    return [
+        f"{section}.{key}: found {value}; it has no meaning here: {why}"
+        for key, value in given.items()
+        if value != defaults[key].default
+    ]
+
+
 def _wrong_size(section: str, params: ModelParams | LoadEncoder, size: int | None) -> list[str]:
-    right = ENCODER_OUT_SIZE[params.backbone_type]
+    right = ENCODER_SIZES[params.backbone_type]
     if size in (None, right):
         return []
     return [f"{section}.out_size_enc: found {size}; {params.backbone_type} has {right}"]

@@ -66,14 +66,17 @@ class MetricsTable(Logger):
 
 
 class SeedEveryStep(pl.Callback):
-    """Make dropout a function of (seed, step, process), so that a resumed run needs no generator state."""
+    """Make dropout a function of (seed, step), so that a resumed run needs no generator state.
+
+    All processes draw the same: the temporal term's network sees the whole batch in each of them.
+    """
 
     def __init__(self, seed: int):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: object, batch_idx: int) -> None:
         """Seed PyTorch's generators for this step."""
-        key = np.random.SeedSequence([self.seed, trainer.global_step, trainer.global_rank])
+        key = np.random.SeedSequence([self.seed, trainer.global_step])
         torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
 
 
@@ -94,8 +97,13 @@ class SaveCheckpoints(pl.Callback):
                 logger.forget_after(trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Write the epoch's row, then save if it is time."""
+        """Write the epoch's row, so that no checkpoint is ahead of the table; then save if it is time."""
         epoch = trainer.current_epoch + 1
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsTable):
+                logger.log_metrics(metrics | {"epoch": trainer.current_epoch})
+                logger.save()
         if self.period > 0 and (epoch % self.period == 0 or epoch == trainer.max_epochs):
             self._save(trainer, module, epoch)
 
@@ -129,7 +137,6 @@ def build_trainer(run: Run) -> pl.Trainer:
         precision=params.precision,
         max_epochs=params.max_epochs,
         gradient_clip_val=config.exp_params.gradient_clip_val or None,
-        sync_batchnorm=n_processes > 1,
         use_distributed_sampler=False,  # EpochBatches shares out every batch itself
         logger=_loggers(run),
         callbacks=[SeedEveryStep(config.seed), SaveCheckpoints(run, config.exp_params.model_save_ep_period)],

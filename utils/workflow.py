@@ -11,8 +11,11 @@ import torch
 from models.event_classifier import EventClassifier, balanced_class_weights
 from preprocessing.dataset import EventDataModule, Sensors
 from preprocessing.sources import open_source
+from preprocessing.spectrogram import LogSpectrogram
 from preprocessing.storage import UNLABELED, EventArchive
+from preprocessing.views import MIN_COLUMNS_TO_CROP
 from utils.config import ConfigError, FinetuneConfig, OriginalConfig, RunConfig
+from utils.names import ALEXNET_MIN_PIXELS
 from utils.plots import plot_confusion, plot_event_sheet, plot_loss_curves, plot_recall
 from utils.runs import PREDICTIONS, Run, write_atomically
 from utils.training import build_trainer, log_pictures
@@ -28,10 +31,26 @@ def open_events(config: RunConfig) -> EventArchive:
     n_seconds, rate_hz = archive.n_samples / archive.sampling_rate_hz, archive.sampling_rate_hz
     log.info("%d events of up to %d channels, %g s at %g Hz; classes: %s", len(archive), archive.live.shape[1], n_seconds,
              rate_hz, ", ".join(archive.class_names))  # fmt: skip
-    if archive.n_samples < config.dataset.nperseg:
-        raise ConfigError(f"dataset.nperseg: found {config.dataset.nperseg}; events have only {archive.n_samples} samples")
+    _require_large_images(config, archive)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     return archive
+
+
+def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
+    """Refuse images that are too small for the crops or the network."""
+    if archive.n_samples < config.dataset.nperseg:
+        raise ConfigError(f"dataset.nperseg: found {config.dataset.nperseg}; events have only {archive.n_samples} samples")
+    rows, columns = LogSpectrogram(**spectrogram_arguments(config, archive)).image_shape(archive.n_samples)
+    least_rows = least_columns = 1
+    if config.kind == "ssl":
+        least_columns = MIN_COLUMNS_TO_CROP
+    elif config.kind == "original" and config.backbone_with_clf_type == "AlexNet":
+        least_rows = least_columns = ALEXNET_MIN_PIXELS
+    if rows < least_rows or columns < least_columns:
+        raise ConfigError(
+            f"dataset.resize_size: images have {rows} x {columns} pixels; {least_rows} x {least_columns} are needed here. "
+            "Raise resize_size, lower nperseg, or take longer events"
+        )
 
 
 def split_arguments(config: RunConfig, archive: EventArchive) -> dict:
@@ -80,6 +99,9 @@ def fit(run: Run, module: pl.LightningModule, data: EventDataModule) -> pl.Train
     trainer = build_trainer(run)
     if trainer.is_global_zero:
         draw_samples(run, module, data)
+    if trainer.world_size > 1:
+        # not the projector's: it sees the whole batch in every process
+        module.encoder = torch.nn.SyncBatchNorm.convert_sync_batchnorm(module.encoder)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=run.resume_from, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C

@@ -2,8 +2,8 @@ import pytest
 import torch
 import torchvision
 
-from models.encoders import BACKBONES_WITH_CLF, EncoderFileError, build_backbone_with_clf, build_encoder, load_encoder_weights
-from utils.schema import ENCODER_OUT_SIZE
+from models.encoders import EncoderFileError, build_backbone_with_clf, build_encoder, load_encoder_weights
+from utils.names import BACKBONES_WITH_CLF, ENCODER_SIZES
 
 
 @pytest.mark.parametrize("name", ["ResNet18Encoder", "ResNet34Encoder", "ResNet50Encoder", "ResNet152Encoder"])
@@ -16,7 +16,7 @@ def test_encoder_has_torchvisions_body_and_a_one_channel_stem(name):
     assert encoder.model.conv1.bias is None and encoder.model.conv1.stride == (2, 2) and encoder.model.conv1.padding == (3, 3)
     with torch.no_grad():
         y = encoder(torch.rand(1, 1, 64, 70))
-    assert y.shape == (1, ENCODER_OUT_SIZE[name]) == (1, encoder.out_size)
+    assert y.shape == (1, ENCODER_SIZES[name]) == (1, encoder.out_size)
 
 
 def test_encoder_averages_over_the_image():
@@ -93,7 +93,10 @@ def test_hostile_and_broken_files_are_refused(tmp_path, monkeypatch):
     (tmp_path / "empty.ckpt").write_bytes(b"")
     torch.save({"weights": 1}, "other.ckpt")
     torch.save([1, 2], "list.ckpt")
-    for name in ("evil.ckpt", "text.ckpt", "empty.ckpt", "other.ckpt", "list.ckpt", "absent.ckpt"):
+    for number, content in enumerate((b".", b"\x80", b"\x80\x02X\x05")):
+        (tmp_path / f"odd{number}.ckpt").write_bytes(content)
+    names = ("evil", "text", "empty", "other", "list", "absent", "odd0", "odd1", "odd2")
+    for name in (f"{name}.ckpt" for name in names):
         with pytest.raises(EncoderFileError, match=name):
             load_encoder_weights(encoder, name)
     assert not (tmp_path / "pwned").exists()

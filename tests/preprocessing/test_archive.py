@@ -110,6 +110,19 @@ def test_one_rate_per_archive(folder, tmp_path):
     assert report.n_channels_resampled == 2
 
 
+def test_nothing_but_unreadable_files_is_never_skipped(tmp_path):
+    (tmp_path / "events" / "A").mkdir(parents=True)
+    (tmp_path / "events" / "A" / "x.dat").write_text("no waveform")
+    with pytest.raises(ArchiveError, match="1 of 1 recordings cannot be used"):
+        pack_recordings(tmp_path / "events", tmp_path / "archive", skip_unreadable=True)
+
+
+def test_lost_waveforms_are_packed_again(folder, tmp_path):
+    open_or_pack(folder, tmp_path / "archive")
+    (tmp_path / "archive" / "waveforms.hdf5").unlink()
+    assert len(open_or_pack(folder, tmp_path / "archive")) == 7
+
+
 def test_dead_channels_are_kept_but_marked(folder, tmp_path):
     samples = RNG.normal(size=(3, 1000)).astype(np.float32)
     samples[1] = 42.0

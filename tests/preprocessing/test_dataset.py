@@ -113,6 +113,13 @@ def test_incomplete_batches(archive):
     assert len(module(archive, "pair").train_dataloader()) == 4
 
 
+@pytest.mark.parametrize("sensors", ["one", "pair", "all"])
+def test_held_out_events_are_seen_as_training_events_are(archive, sensors):
+    data = module(archive, sensors, batch_size=16)  # more than the 8 held-out events
+    (batch,) = batches(data.val_dataloader(), data)
+    assert batch.waveforms.shape[:2] == (8, {"one": 1, "pair": 2, "all": 3}[sensors])
+
+
 def test_processes_share_every_batch(monkeypatch):
     events, whole, shares = np.arange(21), [], []
     sampler = EpochBatches(events, 8, 0, lambda: 2, drop_last=False)

@@ -12,9 +12,9 @@ from preprocessing import download
 from preprocessing.download import SourceError, fetch_aknes, unpack_zip
 
 
-def zip_bytes(members: dict[str, bytes]) -> bytes:
+def zip_bytes(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return buffer.getvalue()
@@ -150,9 +150,13 @@ def test_other_zips_are_refused_and_leave_nothing(tmp_path, content):
     assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
 
 
-def test_a_damaged_member_leaves_nothing(tmp_path):
-    content = bytearray(ARCHIVE)
-    content[1000] ^= 1
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_damaged_member_leaves_nothing(tmp_path, stored):
+    content = bytearray(
+        ARCHIVE if stored else zip_bytes({"DataSamples/Spike/x.dat": bytes(range(256)) * 99}, zipfile.ZIP_DEFLATED)
+    )
+    place = 1000 if stored else 70
+    content[place : place + 20] = bytes(20)
     (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(SourceError, match="damaged"):
         fetch_aknes(tmp_path)

@@ -133,6 +133,42 @@ def test_truncated_miniseed(tmp_path, missing):
         read_recording(path)
 
 
+def test_reading_never_runs_code_in_a_file(tmp_path, monkeypatch):
+    import pickle
+
+    class Command:
+        def __reduce__(self):
+            import os
+
+            return os.system, ("touch pwned",)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.dat").write_bytes(b"\x80\x04\x8c\x11obspy.core.stream0" + pickle.dumps(Command()))
+    (tmp_path / "plain.dat").write_bytes(pickle.dumps(Command()))
+    for name in ("evil.dat", "plain.dat"):
+        with pytest.raises(RecordingError, match=name):
+            read_recording(name)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_channels_without_numbers_or_with_absurd_ones_are_left_out(tmp_path):
+    good = trace(RNG.normal(size=500))
+    log = trace(np.zeros(500), station="L")
+    log.data = np.array([b"l"] * 500, dtype="|S1")
+    assert read_recording(write(tmp_path / "log.mseed", good, log)).left_out == (".L..: no numbers",)
+    huge = Trace(np.r_[1e300, RNG.normal(size=499)], good.stats.copy())
+    huge.stats.station = "H"
+    good.data = good.data.astype(np.float64)
+    recording = read_recording(write(tmp_path / "huge.mseed", good, huge))
+    assert recording.waveforms.shape == (1, 500) and "not finite" in recording.left_out[0]
+
+
+def test_nothing_but_missing_samples_cannot_be_bridged(tmp_path):
+    path = write(tmp_path / "e.sac", trace(np.full(50, np.nan)), format="SAC")
+    with pytest.raises(RecordingError, match="no usable channel"):
+        read_recording(path, max_gap_s=100)
+
+
 def test_names_with_pattern_characters(tmp_path):
     path = write_mseed(tmp_path / "event[1].mseed", RNG.normal(size=(1, 200)).astype(np.float32))
     assert read_recording(path).waveforms.shape == (1, 200)

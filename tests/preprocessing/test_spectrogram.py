@@ -96,6 +96,7 @@ def test_non_finite_samples_are_named(shape, place, where):
     x[place] = float("nan")
     with pytest.raises(ValueError, match=where):
         LogSpectrogram()(x)
+    x[place] = -1e25
     with pytest.raises(ValueError, match=where):
         require_finite(x)
 

@@ -78,6 +78,12 @@ def test_classifier_split_indexes_the_archive(index):
     assert not (labels[np.concatenate([train, test])] == "Unlabeled").any() and len(train) + len(test) == 1818
 
 
+def test_a_classifier_needs_two_classes():
+    for labels in (["Unlabeled"] * 9, ["Unlabeled"] * 9 + ["a"] * 9):
+        with pytest.raises(SplitError, match="a classifier needs at least two"):
+            classifier_split(np.array(labels), 0.8, 0.2, 0)
+
+
 def test_seed_decides(labelled):
     labels, days = labelled
     for strategy in ("nested", "random", "by_day"):

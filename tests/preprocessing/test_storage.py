@@ -22,12 +22,52 @@ def test_an_exception_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e25])
 def test_bad_samples_are_refused_on_writing(tmp_path, value):
     block = np.random.default_rng(0).random((2, 50))
     block[1, 3] = value
-    with pytest.raises(ArchiveError, match="event bad: NaN"), ArchiveWriter(tmp_path / "a", 100.0) as writer:
+    with pytest.raises(ArchiveError, match="event bad: samples that are NaN"), ArchiveWriter(tmp_path / "a", 100.0) as writer:
         writer.add("bad", block, "A")
+
+
+@pytest.mark.parametrize("duration_s", [None, 2.0])
+def test_dead_channels_stay_dead_when_padded(tmp_path, duration_s):
+    rng = np.random.default_rng(0)
+    short, long = rng.normal(size=(2, 50)), rng.normal(size=(2, 200))
+    short[1] = 7.0
+    with ArchiveWriter(tmp_path / "a", 100.0, duration_s) as writer:
+        for number, block in enumerate((short, long, long)):
+            writer.add(f"e{number}", block, "A")
+    archive = EventArchive(tmp_path / "a")
+    assert archive.n_samples == 200 and archive.live.tolist() == [[True, False], [True, True], [True, True]]
+
+
+def test_only_an_archive_is_written_over(tmp_path):
+    write(tmp_path / "a")
+    write(tmp_path / "a")
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ArchiveError, match="precious: holds something else than an archive"):
+        write(tmp_path / "precious")
+    assert (tmp_path / "precious" / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("options", "second", "message"),
+    [({"duration_s": 0.001}, "event_1", "no sample fits"), ({}, "event_0", "event_0: the name is taken")],
+)
+def test_what_cannot_be_stored_is_said(tmp_path, options, second, message):
+    with pytest.raises(ArchiveError, match=message), ArchiveWriter(tmp_path / "a", 100.0, **options) as writer:
+        for name in ("event_0", second):
+            writer.add(name, np.random.default_rng(0).normal(size=(1, 50)), "A")
+
+
+def test_rates_that_differ_by_rounding_are_one(tmp_path):
+    block = np.random.default_rng(0).normal(size=(1, 50))
+    with ArchiveWriter(tmp_path / "a") as writer:
+        writer.add("a", block, "A", sampling_rate_hz=100.0)
+        writer.add("b", block, "A", sampling_rate_hz=float(1 / np.float32(0.01)))
+    assert EventArchive(tmp_path / "a").sampling_rate_hz == 100
 
 
 def test_extra_columns_and_component_names(tmp_path):

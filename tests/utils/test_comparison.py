@@ -17,7 +17,10 @@ def result(method="scratch", fraction=0.1, seed=0, n=60, strength=1.0) -> Result
     right["stacked_trace"] = right["ensemble"]
     names = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "expected_calibration_error")
     kinds = ("stacked_trace",) if method == "original" else ("ensemble", "single_channel")
-    metrics = {kind: dict.fromkeys(names, float(right[kind].mean())) for kind in kinds}
+    extra = {"recall": [0.5, 0.8, None], "confusion": [[10, 10, 0], [0, 32, 8], [0, 0, 0]], "n_events": n}
+    metrics = {kind: dict.fromkeys(names, float(right[kind].mean())) | extra for kind in kinds}
+    for values in metrics.values():
+        values["accuracy_standard_error"] = float(np.sqrt(values["accuracy"] * (1 - values["accuracy"]) / n))
     return Result(Cell(method, seed, fraction, "finetune", "c", (), f"{method}-{seed}"), n, metrics, right, log_probs, labels)
 
 
@@ -64,6 +67,8 @@ def test_report(tmp_path, seeds, fractions):
     ]
     spread = np.std(accuracies, ddof=1) if len(seeds) > 1 else np.sqrt(accuracies[0] * (100 - accuracies[0]) / 60)
     assert f"| scratch | {100 * fractions[0]:g} % | ensemble | {np.mean(accuracies):.1f} ± {spread:.1f} |" in text
+    if len(seeds) == 1:  # mean of two recalls, of 20 and 40 events
+        assert f"± {100 * np.sqrt(0.25 / 20 + 0.16 / 40) / 2:.1f} |\n" in text
     assert "finetuned ensemble − scratch ensemble" in text
     assert ("standard deviation over 3 seeds" in text) == (len(seeds) > 1)
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 5 * len(seeds) * len(fractions)

@@ -1,13 +1,14 @@
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.encoders import ALEXNET_MIN_ROWS, BACKBONES_WITH_CLF, ENCODER_SIZES
 from preprocessing.splits import STRATEGIES
 from preprocessing.views import AUGMENTATIONS
 from tests.conftest import ROOT
 from utils.config import ConfigError, load_config
-from utils.schema import ENCODER_OUT_SIZE, KINDS
+from utils.schema import KINDS, DatasetParams, SSLConfig
 
 SHIPPED = {
     "ssl": ROOT / "configs" / "ssl.yaml",
@@ -39,11 +40,18 @@ def test_shipped_configs_are_the_papers():
     assert finetune.learning_rates == {"encoder": 1e-3, "clf": 1e-3}
     assert (original.backbone_with_clf_type, original.trainer_params.max_epochs) == ("ResNet34", 50)
     assert (original.exp_params.weight_decay, original.exp_params.LR) == (1e-4, 1e-3)
-    for kind in KINDS:
-        assert load_config(SHIPPED[kind], kind).dataset.source == "aknes"
+    assert {config.dataset.source for config in (ssl, finetune, original)} == {"aknes"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["demo_ssl", "demo_finetune", "demo", "reproduce", "reproduce_simulated"])
+def test_the_other_shipped_configs_are_valid(name):
+    kind = {"demo_ssl": "ssl", "demo_finetune": "finetune"}.get(name, "reproduce")
+    config = load_config(ROOT / "configs" / f"{name}.yaml", kind)
+    if name == "reproduce":
+        assert config == KINDS["reproduce"]()
+
+
+@pytest.mark.parametrize("kind", SHIPPED)
 def test_defaults_equal_the_shipped_values(kind, empty):
     """A key left out means what the shipped file says, but for what only concerns the machine."""
     ours, shipped = (load_config(path, kind).model_dump() for path in (empty, SHIPPED[kind]))
@@ -56,9 +64,9 @@ def test_defaults_equal_the_shipped_values(kind, empty):
 
 
 def test_names_agree_with_the_code():
-    assert ENCODER_OUT_SIZE == ENCODER_SIZES
-    assert set(STRATEGIES) == {"nested", "random", "by_day"} and set(BACKBONES_WITH_CLF) == {"AlexNet", "ResNet18", "ResNet34"}
-    assert set(AUGMENTATIONS) == {"NeighboringCrop", "RandomCrop", "RandomAmplitudeJitter", "ToTensor"} and ALEXNET_MIN_ROWS == 63
+    assert get_args(DatasetParams.model_fields["split"].annotation) == STRATEGIES
+    names, _ = get_args(SSLConfig.model_fields["augmentations"].annotation)
+    assert set(get_args(names)) == set(AUGMENTATIONS)
 
 
 def test_overrides_and_yaml_numbers(empty):
@@ -86,7 +94,7 @@ def test_overrides_and_yaml_numbers(empty):
         ("ssl", "dataset.split=by_hour", "dataset.split: found 'by_hour'; should be 'nested', 'random' or 'by_day'"),
         ("ssl", "model_params.in_channels=3", "model_params.in_channels: found 3; should be 1"),
         ("ssl", "model_params.out_size_enc=2048", "model_params.out_size_enc: found 2048; ResNet34Encoder has 512"),
-        ("ssl", "model_params.proj_out=100", "model_params.proj_out: found 100; above 64 it must be a multiple of 64"),
+        ("ssl", "model_params.proj_out=100", "model_params.proj_out: found 100; above 64 it must be a multiple of it"),
         ("ssl", "model_params.name=VIbCReg", "augmentations: found NeighboringCrop; model VIbCReg needs RandomCrop"),
         ("ssl", "augmentations=[ToTensor]", "augmentations: found no crop; model VNIbCReg needs NeighboringCrop"),
         ("ssl", "dataset.is_ssl=false", "dataset.is_ssl: found False"),
@@ -110,6 +118,13 @@ def test_overrides_and_yaml_numbers(empty):
         ("finetune", "trainer_params.gpus=[0, 0]", "trainer_params.gpus: names a GPU twice"),
         ("finetune", "logger=[csv, mlflow]", "logger: found 'mlflow'; should be 'csv', 'tensorboard' or 'wandb'"),
         ("original", "dataset.resize=false", None),
+        ("finetune", "exp_params.LR={encodr: 1, clf: 1}", "exp_params.LR: encoder is missing"),
+        (
+            "finetune",
+            "exp_params.LR={encoder: 1, clf: 1, encodr: 1}",
+            "exp_params.LR.encodr: unknown key; did you mean exp_params.LR.encoder?",
+        ),
+        ("finetune", "dataset.n_simulated=500", "dataset.n_simulated: found 500; it has no meaning here"),
         ("original", "backbone_with_clf_type=ResNet50", "backbone_with_clf_type: found 'ResNet50'"),
     ],
 )
@@ -121,8 +136,18 @@ def test_mistakes_are_named_with_what_is_allowed(empty, kind, override, expected
 
 
 def test_all_mistakes_at_once(empty):
-    found = mistakes(empty, "original", "backbone_with_clf_type=AlexNet", "dataset.resize=false", "dataset.is_ssl=true")
-    assert [line.split(":")[0] for line in found] == ["dataset.is_ssl", "backbone_with_clf_type"]
+    found = mistakes(
+        empty, "original", "exp_params.use_class_weight=false", "exp_params.zero_weight_classes=[a]", "dataset.is_ssl=true"
+    )
+    assert [line.split(":")[0] for line in found] == ["dataset.is_ssl", "exp_params.zero_weight_classes"]
+
+
+def test_keys_without_meaning_are_refused_but_not_their_defaults(empty):
+    simulated = ("dataset.source=simulated", "dataset.max_gap_s=1", "dataset.skip_unreadable=false", "dataset.root=x")
+    assert [line.split(":")[0] for line in mistakes(empty, "finetune", *simulated)] == ["dataset.root", "dataset.max_gap_s"]
+    vibcreg = ("model_params.name=VIbCReg", "augmentations=[RandomCrop]")
+    assert mistakes(empty, "ssl", *vibcreg, "exp_params.rho=3")[0].startswith("exp_params.rho: found 3.0; it has no meaning")
+    load_config(empty, "ssl", vibcreg)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +158,7 @@ def test_all_mistakes_at_once(empty):
         ("- 1", "should be a mapping"),
         ("seed: !!python/object/apply:os.system ['touch pwned']", "not valid YAML"),
         ("? [a, b]\n: 1", "not valid YAML|mistake"),
+        ("seed: 2001-13-45", "not valid YAML"),
     ],
 )
 def test_files_that_are_no_configuration(tmp_path, monkeypatch, text, message):
@@ -151,7 +177,7 @@ def test_missing_file_and_broken_override(tmp_path, empty):
 
 
 @given(
-    kind=st.sampled_from(list(KINDS)),
+    kind=st.sampled_from(list(SHIPPED)),
     key=st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12),
     section=st.sampled_from(["", "dataset.", "exp_params.", "trainer_params."]),
 )

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -39,9 +40,13 @@ def test_folder_holds_the_resolved_config_and_is_not_reused(config):
         Run(config())
 
 
-def test_date_time_names_do_not_collide(config):
-    first, second = Run(config("run_name=null")), Run(config("run_name=null"))
+def test_date_time_names_do_not_collide(config, monkeypatch):
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    first = Run(config("run_name=null"))
     first.start()
+    os.environ["LOCAL_RANK"] = "1"  # a further process of the same run takes the same folder
+    assert Run(config("run_name=null")).dir == first.dir
+    del os.environ["LOCAL_RANK"], os.environ["AKNES_SSL_RUN_NAME"]
     second = Run(config("run_name=null"))
     assert first.dir != second.dir and first.dir.parent == second.dir.parent
 
@@ -58,9 +63,16 @@ def test_resume_wants_the_same_configuration(config, tmp_path):
 
 def test_mistakes_and_interrupts_end_without_traceback():
     script = "from utils.runs import main\nfrom utils.errors import UserError\ndef f(): raise {}\nmain(f)"
+    from_worker = (
+        "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most):\n  f()\nutils.errors.UserError: wrong key\n"
+    )
     for error, status, message in (
         ("UserError('wrong key')", 2, "error: wrong key\n"),
+        (f"UserError({from_worker!r})", 2, "error: wrong key\n"),
         ("KeyboardInterrupt", 130, "interrupted\n"),
+        ("KeyboardInterrupt('go on')", 130, "interrupted: go on\n"),
+        ("OSError(28, 'No space left on device', 'a/b')", 2, "error: a/b: No space left on device\n"),
+        ("OSError(28, 'No space left on device')", 2, "error: writing: No space left on device\n"),
     ):
         done = subprocess.run([sys.executable, "-c", script.format(error)], cwd=ROOT, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (status, message)
