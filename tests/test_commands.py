@@ -289,9 +289,9 @@ def test_help_is_quick(tmp_path, script):
 
 
 def test_the_real_aknes_archive_layout_is_found(tmp_path, aknes_event):
-    """A user's copy in data/aknes is packed; one event cannot be split, which is said in words."""
+    """A user's copy in data/aknes is packed; one class cannot be learned, which is said in words."""
     target = tmp_path / "data" / "aknes" / "DataSamples" / "Regional"
     target.mkdir(parents=True)
     shutil.copy(aknes_event, target)
     output = run_script("finetune.py", "--config_ft", str(ROOT / "configs" / "finetune.yaml"), cwd=tmp_path, status=2)
-    assert "1 events of up to 24 channels, 16 s at 1000 Hz" in output and "class Regional has one event" in output
+    assert "1 events of up to 24 channels, 16 s at 1000 Hz" in output and "1 classes of labelled events" in output

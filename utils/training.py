@@ -99,7 +99,7 @@ class SaveCheckpoints(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write the epoch's row, so that no checkpoint is ahead of the table; then save if it is time."""
         epoch = trainer.current_epoch + 1
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
         for logger in trainer.loggers:
             if isinstance(logger, MetricsTable):
                 logger.log_metrics(metrics | {"epoch": trainer.current_epoch})
