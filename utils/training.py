@@ -213,5 +213,6 @@ def _quiet() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*you have set wandb.*|.*tensorboard.*removed as a dependency.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen on purpose
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*The `srun` command is available.*")

@@ -64,6 +64,7 @@ def test_running_statistics_and_evaluation(x):
 def test_defaults_are_64_groups_and_float32_under_autocast():
     layer = IterNorm(4096)
     assert layer.running_whitening.shape == (64, 64, 64)
+    assert (layer.n_iterations, layer.eps, layer.momentum) == (5, 1e-5, 0.1)
     layer = IterNorm(64, num_groups=1)
     x = torch.randn(256, 64)
     with torch.autocast("cpu", dtype=torch.bfloat16):
