@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from utils.config import ConfigError, load_config
 from utils.errors import UserError
-from utils.runs import RUNS_DIR, SUMMARY, require_same_config
+from utils.runs import CONFIG, RUNS_DIR, SUMMARY, require_same_config
 from utils.schema import ReproduceConfig, SSLConfig
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,11 @@ class Cell:
         return RUNS_DIR / self.kind / self.run_name
 
     @property
+    def begun(self) -> bool:
+        """Tell whether the run has started."""
+        return (self.folder / CONFIG).is_file()
+
+    @property
     def done(self) -> bool:
         """Tell whether the run has finished."""
         return (self.folder / SUMMARY).is_file()
@@ -65,7 +70,7 @@ def plan_cells(grid: ReproduceConfig) -> tuple[list[Cell], list[Cell]]:
         config = load_config(cell.config, cell.kind, cell.overrides)
         if cell.kind == "ssl" and config.exp_params.model_save_ep_period < 1:
             raise ConfigError(f"{grid.config_ssl}: exp_params.model_save_ep_period must not be -1: the grid needs the encoder")
-        if cell.folder.exists():
+        if cell.begun:
             require_same_config(cell.folder, config, "choose another name, or delete the folder")
     return list(pretraining.values()), compared
 
@@ -125,7 +130,7 @@ def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
 def _run_cell(cell: Cell, free: queue.Queue, logs: Path) -> Cell:
     script, flag = SCRIPTS[cell.kind]
     gpu = free.get()
-    resume = ["--resume", str(cell.folder)] if cell.folder.exists() else []
+    resume = ["--resume", str(cell.folder)] if cell.begun else []
     command = [sys.executable, str(ROOT / script), flag, cell.config, *resume, *cell.overrides]
     command.append(f"trainer_params.gpus=[{'' if gpu is None else gpu}]")
     path = logs / f"{cell.run_name}.log"

@@ -70,7 +70,7 @@ def plot_confusion(confusion: Sequence[Sequence[int]], class_names: Sequence[str
         names = [name.replace("_", " ") for name in class_names]
         axes.set_xticks(range(n_classes), names, rotation=40, ha="right")
         axes.set_yticks(range(n_classes), [f"{name} ({n})" for name, n in zip(names, totals[:, 0])])
-        axes.set(xlabel="predicted class", ylabel="true class (test traces)", title=title)
+        axes.set(xlabel="predicted class", ylabel="true class (count)", title=title)
 
     side = 2.2 + 0.75 * n_classes
     return _save(path, (side + 1, side), draw)
@@ -91,7 +91,7 @@ def plot_recall(metrics: Mapping[str, dict], class_names: Sequence[str], path: P
         names = [f"{name.replace('_', ' ')} ({n})" for name, n in zip(class_names, totals)]
         axes.set_yticks(places, names)
         axes.invert_yaxis()
-        axes.set(xlim=(0, 100), xlabel="recall (%)", ylabel="true class (test traces)")
+        axes.set(xlim=(0, 100), xlabel="recall (%)", ylabel="true class (count)")
         axes.grid(axis="x", alpha=0.3)
         axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 

@@ -20,7 +20,7 @@ from utils.schema import RunConfig
 
 log = logging.getLogger(__name__)
 RUNS_DIR = Path("runs")  # of the folder the command is started in
-PREDICTIONS, SUMMARY = "predictions.npz", "summary.json"
+CONFIG, PREDICTIONS, SUMMARY = "config.yaml", "predictions.npz", "summary.json"  # a run has begun when the first is there
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy", "scipy", "h5py")
 # what may change between the parts of a resumed run without changing what is computed
@@ -55,7 +55,7 @@ class Run:
         self.plots = self.dir / "plots"
         if resume:
             require_same_config(self.dir, config)
-        elif _is_first_process() and self.dir.exists():
+        elif _is_first_process() and (self.dir / CONFIG).is_file():
             raise UserError(f"{self.dir} exists: choose another run_name, or go on with it by --resume {self.dir}")
 
     def start(self) -> None:
@@ -65,7 +65,7 @@ class Run:
         self.plots.mkdir(parents=True, exist_ok=True)
         if not self.resumed:
             text = yaml.safe_dump(self.plain_config, sort_keys=False, allow_unicode=True)
-            write_atomically(self.dir / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
+            write_atomically(self.dir / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
         log.info("Run folder: %s", self.dir)
 
     @property
@@ -115,7 +115,7 @@ def _unused_date_time(parent: Path) -> str:
 def require_same_config(folder: Path, config: RunConfig, way_on: str = "start a new run, or undo") -> None:
     """Raise ``UserError`` that lists the keys in which a run's config.yaml differs from ``config``."""
     try:
-        before = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        before = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{folder}: not a run folder (config.yaml: {error})") from error
     old, new = _flat(before), _flat(config.model_dump(mode="json"))

@@ -64,7 +64,9 @@ def test_finished_cells_are_not_trained_again_and_begun_ones_resume(grid, tmp_pa
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(grid_module.subprocess, "run", train)
-    pretraining[0].folder.mkdir(parents=True)  # begun, not finished
+    pretraining[0].folder.mkdir(parents=True)
+    (pretraining[0].folder / "config.yaml").write_text("{}")  # begun, not finished
+    pretraining[1].folder.mkdir(parents=True)  # killed before it began
     run_cells(pretraining, [0, 1], tmp_path / "logs")
     assert len(commands) == 2
     by_name = {cell.run_name: next(c for c in commands if f"run_name={cell.run_name}" in c) for cell in pretraining}
