@@ -59,7 +59,7 @@ def write_comparison(results: Sequence[Result], folder: Path, command: str) -> s
         for (method, fraction), chosen in _grouped(results).items()
         if method != "original"
     }
-    plot_comparison(_spread(results), curves, folder / "comparison.png")
+    plot_comparison(_spread(results), _meaning(results), curves, folder / "comparison.png")
     text = "\n".join([f"Command: `{command}`", "", *_table(results), "", *_differences(results), ""])
     write_atomically(folder / "results.md", lambda path: path.write_text(text, encoding="utf-8"))
     return text
@@ -111,12 +111,15 @@ def _balanced_error(metrics: dict) -> float:
     return float(np.sqrt(sum(recall * (1 - recall) / n for recall, n in recalls)) / len(recalls))
 
 
-def _table(results: Sequence[Result]) -> list[str]:
+def _meaning(results: Sequence[Result]) -> str:
     n_seeds = len({r.cell.seed for r in results})
+    return f"standard deviation over {n_seeds} seeds" if n_seeds > 1 else "binomial standard error (one seed)"
+
+
+def _table(results: Sequence[Result]) -> list[str]:
     n_test = ", ".join(str(n) for n in sorted({r.n_test for r in results}))
-    meaning = f"the standard deviation over {n_seeds} seeds" if n_seeds > 1 else "the binomial standard error (one seed)"
     lines = [
-        f"{n_test} test events per seed; percent; ± is {meaning}.",
+        f"{n_test} test events per seed; percent; ± is the {_meaning(results)}.",
         "",
         "| method | labels | prediction | accuracy | balanced accuracy |",
         "|---|---|---|---|---|",

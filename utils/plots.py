@@ -127,14 +127,18 @@ METHOD_NAMES = {"original": "previous study", "scratch": "from scratch", "linear
 
 
 def plot_comparison(
-    spread: Mapping[tuple[str, float, str], dict], curves: Mapping[tuple[str, float], np.ndarray], path: Path
+    spread: Mapping[tuple[str, float, str], dict], meaning: str, curves: Mapping[tuple[str, float], np.ndarray], path: Path
 ) -> Path:
-    """Draw a grid's results: accuracy of each method over the labels it had, and over the number of sensors it used."""
+    """Draw a grid's results: accuracy of each method over the labels it had, and over the number of sensors it used.
+
+    ``meaning`` says what the spread is, for example "standard error".
+    """
     fractions = sorted({fraction for _, fraction, _ in spread})
 
     def draw(figure) -> None:
         left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
         (_draw_bars if len(fractions) == 1 else _draw_fractions)(left, spread)
+        left.set_title(f"mean ± {meaning}")
         for (method, fraction), accuracy in curves.items():
             if fraction == fractions[0]:
                 right.plot(
@@ -168,7 +172,7 @@ def _draw_bars(axes, spread: Mapping[tuple[str, float, str], dict]) -> None:
     names = [f"{METHOD_NAMES[method]}, {prediction.replace('_', ' ')}" for (method, _, prediction), _ in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
-    axes.set(xlabel="accuracy on the test events (%) ± standard error", xlim=(0, 100))
+    axes.set(xlabel="accuracy on the test events (%)", xlim=(0, 100))
     axes.grid(axis="x", alpha=0.3)
 
 
@@ -188,7 +192,6 @@ def _draw_fractions(axes, spread: Mapping[tuple[str, float, str], dict]) -> None
     axes.set(
         xlabel="share of the labels in training (%)",
         ylabel="accuracy on the test events (%)",
-        title="mean ± standard deviation over seeds",
     )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
