@@ -175,18 +175,17 @@ def _wandb_logger(run: Run) -> Logger:
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
-    settings = wandb.Settings(init_timeout=WANDB_TIMEOUT_S)
-    common = {"project": "aknes-ssl", "name": run.dir.name, "save_dir": run.dir, "group": run.config.kind, "settings": settings}
+    common = {"project": "aknes-ssl", "name": run.dir.name, "save_dir": run.dir, "group": run.config.kind}
     logger, why = None, "not logged in"
     if os.environ.get("WANDB_MODE") != "offline" and _logged_in_to_wandb():
-        logger = WandbLogger(**common)
+        logger = WandbLogger(**common, settings=wandb.Settings(init_timeout=WANDB_TIMEOUT_S))
         try:
             _ = logger.experiment  # connects
         except wandb.errors.Error as error:
             logger, why = None, str(error).splitlines()[0]
     if logger is None:
         log.info("wandb: %s, so it runs offline; `wandb sync %s` uploads later", why, run.dir / "wandb" / "offline-run-*")
-        logger = WandbLogger(**common, offline=True)
+        logger = WandbLogger(**common, offline=True, settings=wandb.Settings(mode="offline"))
     logger.log_hyperparams(run.plain_config)
     return logger
 
@@ -205,7 +204,8 @@ def log_pictures(trainer: pl.Trainer, paths: list[Path]) -> None:
     """Give the run's pictures to the loggers that show pictures."""
     for logger in trainer.loggers:
         if type(logger).__name__ == "WandbLogger":
-            logger.log_image("plots", [str(path) for path in paths], caption=[path.stem for path in paths])
+            for path in paths:
+                logger.log_image(path.stem, [str(path)])
 
 
 def _quiet() -> None:
