@@ -38,7 +38,10 @@ def open_source(dataset: DatasetParams) -> EventArchive:
 
 
 def _require_wanted(archive: EventArchive, dataset: DatasetParams) -> EventArchive:
-    """Refuse a packed archive of another rate or length than the configuration asks for."""
+    """Refuse a packed archive of another rate or length than the configuration asks for, and keys that come too late for it."""
+    for key in ("max_gap_s", "skip_unreadable"):
+        if getattr(dataset, key):
+            raise ArchiveError(f"dataset.{key}: has no meaning for the packed archive {archive.archive_dir}; remove the key")
     found = {"sampling_freq": archive.sampling_rate_hz, "duration_s": archive.n_samples / archive.sampling_rate_hz}
     for key, value in found.items():
         wanted = getattr(dataset, key)

@@ -36,6 +36,9 @@ def test_a_packed_archive_opens_without_obspy_and_pooch(tmp_path, monkeypatch):
     assert len(open_source(DatasetParams(source="folder", root=str(tmp_path / "packed"), sampling_freq=100))) == 1
     with pytest.raises(ArchiveError, match="dataset.sampling_freq: found 1000, but the packed archive .* has 100"):
         open_source(DatasetParams(source="folder", root=str(tmp_path / "packed")))
+    for late in ({"max_gap_s": 1.0}, {"skip_unreadable": True}):
+        with pytest.raises(ArchiveError, match=f"dataset.{next(iter(late))}: has no meaning for the packed archive"):
+            open_source(DatasetParams(source="folder", root=str(tmp_path / "packed"), sampling_freq=100, **late))
     with pytest.raises(ArchiveError, match="dataset.duration_s: found 2, but .* has 1"):
         open_source(DatasetParams(source="folder", root=str(tmp_path / "packed"), sampling_freq=None, duration_s=2))
 
