@@ -87,7 +87,8 @@ def _pretraining_cell(grid: ReproduceConfig, seed: int) -> Cell:
 
 def _cell(grid: ReproduceConfig, method: str, fraction: float, seed: int, pretraining: Cell | None) -> Cell:
     name = f"{grid.name}-{method}-{100 * fraction:g}pct-seed{seed}"
-    own = (f"dataset.train_data_ratio={fraction}", *getattr(grid.overrides, method))
+    of_fraction = grid.overrides.label_fractions.get(fraction, ())
+    own = (f"dataset.train_data_ratio={fraction}", *of_fraction, *getattr(grid.overrides, method))
     if method == "original":
         return Cell(method, seed, fraction, "original", grid.config_original, (*_common(grid, seed, name), *own), name)
     own = ("load_encoder.ckpt_fname=none", *own) if method == "scratch" else (*_from_pretrained(pretraining), *own)

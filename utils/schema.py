@@ -257,9 +257,10 @@ Method = Literal["original", "scratch", "linear", "finetuned"]
 
 
 class CellOverrides(Section):
-    """Hold ``key.path=value`` overrides: for all runs, for one kind of run, for one method."""
+    """Hold ``key.path=value`` overrides: for all runs, for one kind of run, for one label fraction, for one method."""
 
     all: tuple[str, ...] = ()
+    label_fractions: dict[Share, tuple[str, ...]] = {}
     ssl: tuple[str, ...] = ()
     original: tuple[str, ...] = ()
     scratch: tuple[str, ...] = ()
@@ -281,7 +282,10 @@ class ReproduceConfig(Section):
     def contradictions(self) -> list[str]:
         """List keys that do not go together, one line each."""
         lists = {"methods": self.methods, "label_fractions": self.label_fractions, "seeds": self.seeds, "gpus": self.gpus}
-        return [f"{key}: names something twice" for key, values in lists.items() if len(set(values)) < len(values)]
+        found = [f"{key}: names something twice" for key, values in lists.items() if len(set(values)) < len(values)]
+        strangers = self.overrides.label_fractions.keys() - set(self.label_fractions)
+        found += [f"overrides.label_fractions: found {fraction}; not among label_fractions" for fraction in sorted(strangers)]
+        return found
 
 
 KINDS: dict[str, type[RunConfig | ReproduceConfig]] = {

@@ -45,6 +45,14 @@ def test_no_pretraining_where_nobody_needs_it(grid):
     assert plan_cells(grid("methods=[original, scratch]"))[0] == []
 
 
+def test_a_label_fraction_may_have_its_own_overrides(grid):
+    _, compared = plan_cells(grid("overrides={label_fractions: {0.8: [trainer_params.max_epochs=7]}}"))
+    epochs = {(c.fraction, load_config(c.config, c.kind, c.overrides).trainer_params.max_epochs == 7) for c in compared}
+    assert epochs == {(0.05, False), (0.8, True)}
+    with pytest.raises(ConfigError, match=r"overrides\.label_fractions: found 0\.08; not among label_fractions"):
+        grid("overrides={label_fractions: {0.08: [trainer_params.max_epochs=7]}}")
+
+
 def test_mistakes_in_cells_are_found_before_anything_runs(grid):
     with pytest.raises(ConfigError, match=r"exp_params\.rho"):
         plan_cells(grid("overrides={finetuned: [exp_params.rho=1]}"))
