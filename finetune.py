@@ -39,7 +39,7 @@ def finetune() -> None:
         freeze_encoder=params.freeze_encoders,
         freeze_bn_stat_train=params.freeze_bn_stat_train,
         augmentations=config.augmentations,
-        spectrogram=workflow.spectrogram_arguments(config, archive),
+        **workflow.event_arguments(config, archive),
     )
     if pretrained is not None:
         module.encoder.load_state_dict(pretrained.state_dict())

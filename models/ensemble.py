@@ -5,14 +5,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def ensemble_log_probs(logits: Tensor, mask: Tensor | None = None) -> Tensor:
+def ensemble_log_probs(logits: Tensor, weights: Tensor | None = None) -> Tensor:
     """Average log-probabilities over sensors and renormalise: (B, S, K) -> (B, K) float32. [L22]
 
-    ``mask`` (B, S) is True where a sensor takes part. An event without any gets the uniform distribution.
+    ``weights`` (B, S) says what each sensor counts: a mask, True where it takes part, or numbers >= 0. An event without any
+    gets the uniform distribution.
     """
     log_probs = F.log_softmax(logits.float(), dim=-1)
-    if mask is None:
+    if weights is None:
         return F.log_softmax(log_probs.mean(1), dim=-1)
+    weights = weights.float()[..., None]
     # where, not multiplication: a masked sensor's logits may be anything, NaN included
-    total = torch.where(mask[..., None], log_probs, 0).sum(1)
-    return F.log_softmax(total / mask.sum(1, keepdim=True).clamp(min=1), dim=-1)
+    total = torch.where(weights > 0, log_probs * weights, 0).sum(1)
+    return F.log_softmax(total / weights.sum(1).clamp(min=torch.finfo(torch.float32).tiny), dim=-1)

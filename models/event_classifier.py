@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.calibration import Calibration, calibrate, temper
 from models.encoders import build_encoder
 from models.ensemble import ensemble_log_probs
 from models.evaluation import evaluate
 from models.gathering import gather_by_event, mean_over_processes
 from models.optimisers import adam_with_cosine
+from preprocessing.sensors import ENSEMBLES, Ensemble, sensor_weights, signal_to_noise
 from preprocessing.spectrogram import LogSpectrogram, require_finite
 from preprocessing.views import RandomAmplitudeJitter
 
@@ -24,12 +26,26 @@ JITTER_DRAW = 3
 
 
 class Evaluation(NamedTuple):
-    """Keep the test events' results: numbers in the archive (N,), labels (N,), logits (N, S, K), living sensors (N, S)."""
+    """Keep what held-out events were taken for."""
 
-    events: Tensor
-    labels: Tensor
-    logits: Tensor
-    mask: Tensor
+    events: Tensor  # (N,) places in the archive
+    labels: Tensor  # (N,)
+    logits: Tensor  # (N, S, K)
+    mask: Tensor  # (N, S) living sensors
+    ratio: Tensor  # (N, S) signal over noise
+
+    def log_probs(self, ensemble: Ensemble = "all") -> Tensor:
+        """Return the ensemble's log-probabilities (N, K)."""
+        return ensemble_log_probs(self.logits, sensor_weights(self.ratio, self.mask, ensemble))
+
+
+class Prediction(NamedTuple):
+    """Keep what B events were taken for: by the ensemble, and by each of the S sensors (stacked: the one trace)."""
+
+    log_probs: Tensor  # (B, K), calibrated if the classifier is
+    sensor_log_probs: Tensor  # (B, S, K)
+    weights: Tensor  # (B, S), 0 for sensors that took no part
+    ratio: Tensor  # (B, S') signal over noise of every sensor that was recorded
 
 
 class EventClassifier(pl.LightningModule):
@@ -37,7 +53,8 @@ class EventClassifier(pl.LightningModule):
 
     ``learning_rate`` is a number, or {encoder, clf}. ``class_weights`` has K numbers, a weight of 0 keeps a class out of the
     loss. ``freeze_encoder`` is linear evaluation: the encoder stays in evaluation mode. ``freeze_bn_stat_train`` trains all
-    weights but keeps BatchNorm on its running statistics.
+    weights but keeps BatchNorm on its running statistics. ``n_samples`` and ``pre_trigger_s`` describe the events of training,
+    for who cuts others like them.
     """
 
     trace_kind = "single_channel"
@@ -54,6 +71,8 @@ class EventClassifier(pl.LightningModule):
         freeze_bn_stat_train: bool = False,
         augmentations: Sequence[str] = (),
         spectrogram: dict | None = None,
+        n_samples: int | None = None,
+        pre_trigger_s: float = 3.0,
     ):
         super().__init__()
         self.save_hyperparameters()
@@ -65,6 +84,7 @@ class EventClassifier(pl.LightningModule):
         self.register_buffer("class_weights", weights, persistent=False)
         self.encoder.requires_grad_(not freeze_encoder)
         self.evaluation: Evaluation | None = None
+        self.calibration: Calibration | None = None
         self._batches: list[Evaluation] = []
         self.train()  # Lightning keeps the modes that it finds
 
@@ -129,42 +149,71 @@ class EventClassifier(pl.LightningModule):
                       sync_dist=True, batch_size=len(labels))  # fmt: skip
 
     def test_step(self, batch, batch_idx: int) -> None:
-        """Collect the logits of all test events."""
+        """Collect the logits of all test and calibration events."""
         waveforms, mask = self.traces(batch.waveforms, batch.mask)
         logits = self.sensor_logits(waveforms, mask)
+        ratio = self._signal_to_noise(waveforms)
         missing = self.trainer.datamodule.archive.live.shape[1] - mask.shape[1]  # batches differ in their sensors
-        logits, mask = F.pad(logits, (0, 0, 0, missing)), F.pad(mask, (0, missing))
-        self._batches.append(Evaluation(batch.events, batch.labels, logits, mask))
+        logits, mask, ratio = F.pad(logits, (0, 0, 0, missing)), F.pad(mask, (0, missing)), F.pad(ratio, (0, missing))
+        self._batches.append(Evaluation(batch.events, batch.labels, logits, mask, ratio))
 
     def on_test_epoch_end(self) -> None:
-        """Gather the test events of all processes, each once, and log the metrics with and without the ensemble."""
+        """Gather the events of all processes, each once; calibrate; log the test metrics with and without the ensemble."""
         gathered = gather_by_event(*(list(column) for column in zip(*self._batches)))
         self._batches.clear()
-        self.evaluation = Evaluation(*map(torch.from_numpy, gathered))
+        both = Evaluation(*map(torch.from_numpy, gathered))
+        for_calibration = torch.isin(both.events, torch.from_numpy(self.trainer.datamodule.calibration_events))
+        self.evaluation = Evaluation(*(column[~for_calibration] for column in both))
+        if for_calibration.any():
+            held_out = Evaluation(*(column[for_calibration] for column in both))
+            self.calibration = calibrate(held_out.log_probs(), held_out.labels)
         for kind, metrics in self.test_metrics().items():
             numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
             self.log_dict({f"test/{kind}/{name}": value for name, value in numbers.items()}, rank_zero_only=True)
 
     def test_metrics(self) -> dict[str, dict]:
-        """Score the evaluated test events: by the ``ensemble`` (if there is one), and every living trace by itself."""
-        _, labels, logits, mask = self.evaluation
-        metrics = {} if mask.sum(1).max() == 1 else {"ensemble": evaluate(ensemble_log_probs(logits, mask), labels)}
+        """Score the evaluated test events: by the ensembles (if there are any), and every living trace by itself."""
+        _, labels, logits, mask, _ = self.evaluation
+        metrics = {}
+        if mask.sum(1).max() > 1:
+            names = {kind: f"ensemble_{kind}" for kind in ENSEMBLES} | {"all": "ensemble"}
+            metrics = {name: evaluate(self.evaluation.log_probs(kind), labels) for kind, name in names.items()}
         trace_labels = labels[:, None].expand(mask.shape)[mask]
         return metrics | {self.trace_kind: evaluate(F.log_softmax(logits[mask], -1), trace_labels, n_events=len(labels))}
 
-    @torch.no_grad()
     def predict_waveforms(self, waveforms: Tensor) -> Tensor:
         """Classify events (B, S, T) in recorder units: class probabilities (B, K) of the ensemble of living sensors.
 
         Raises ``ValueError`` naming event and channel for NaN or infinite samples.
         """
+        return self.predict_events(waveforms).log_probs.exp()
+
+    @torch.no_grad()
+    def predict_events(self, waveforms: Tensor, ensemble: Ensemble = "all") -> Prediction:
+        """Classify events (B, S, T) in recorder units by the sensors that ``ensemble`` chooses, constant ones never.
+
+        Raises ``ValueError`` naming event and channel for NaN or infinite samples, and for events without room for noise.
+        """
         require_finite(waveforms)
         was_training, _ = self.training, self.eval()
         try:
-            traces, mask = self.traces(waveforms, waveforms.amax(-1) > waveforms.amin(-1))
-            return ensemble_log_probs(self.sensor_logits(traces, mask), mask).exp()
+            ratio = self._signal_to_noise(waveforms)
+            weights = sensor_weights(ratio, waveforms.amax(-1) > waveforms.amin(-1), ensemble)
+            traces, mask = self.traces(waveforms, weights > 0)
+            logits = self.sensor_logits(traces, mask)
+            weights = weights if mask.shape == weights.shape else mask.float()
+            log_probs = temper(ensemble_log_probs(logits, weights), self.calibration.temperature if self.calibration else 1.0)
+            return Prediction(log_probs, F.log_softmax(logits, -1), weights, ratio)
         finally:
             self.train(was_training)
+
+    def _signal_to_noise(self, waveforms: Tensor) -> Tensor:
+        return signal_to_noise(waveforms, self.spectrogram.sampling_rate_hz, self.hparams.pre_trigger_s)
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Take the calibration out of a checkpoint that has one."""
+        if "calibration" in checkpoint:
+            self.calibration = Calibration(**checkpoint["calibration"])
 
     def configure_optimizers(self) -> dict:
         """Use Adam with a cosine schedule, with one learning rate each for encoder and classifier."""

@@ -35,7 +35,7 @@ def train() -> None:
         learning_rate=params.LR,
         weight_decay=params.weight_decay,
         label_smoothing=params.label_smoothing,
-        spectrogram=workflow.spectrogram_arguments(config, archive),
+        **workflow.event_arguments(config, archive),
     )
     trainer = workflow.fit(run, module, data)
     workflow.report_classifier(run, trainer, module, data)

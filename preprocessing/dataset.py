@@ -146,13 +146,14 @@ class EventDataModule(pl.LightningDataModule):
     """Serve training, held-out and test batches of an archive.
 
     ``sensors_train`` and ``sensors_test`` say how many sensors of an event a batch holds; ``pair`` is self-supervised
-    learning, which drops the incomplete last batch. ``batch_size`` counts events over all processes. Raises ``UserError``
+    learning, which drops the incomplete last batch. ``calibration_events`` are evaluated with the test events. ``batch_size`` counts events over all processes. Raises ``UserError``
     for a batch that the training events cannot fill.
     """
 
     def __init__(self, archive: EventArchive, train_events: np.ndarray, test_events: np.ndarray, *,
                  class_names: Sequence[str], batch_size: int, sensors_train: Sensors, sensors_test: Sensors = "all",
-                 seed: int = 0, num_workers: int = 0, preload: Preload = "none"):  # fmt: skip
+                 seed: int = 0, num_workers: int = 0, preload: Preload = "none",
+                 calibration_events: np.ndarray | None = None):  # fmt: skip
         super().__init__()
         if len(train_events) < batch_size:
             raise UserError(
@@ -163,6 +164,7 @@ class EventDataModule(pl.LightningDataModule):
                 f"{len(test_events)} held-out events are too few to monitor pretraining; raise dataset.test_data_ratio"
             )
         self.archive, self.train_events, self.test_events = archive, train_events, test_events
+        self.calibration_events = np.empty(0, dtype=np.int64) if calibration_events is None else calibration_events
         self.class_names = tuple(class_names)
         ids = {name: number for number, name in enumerate(self.class_names)}
         self.labels = np.array([ids.get(label, -1) for label in archive.labels.tolist()], dtype=np.int64)
@@ -175,7 +177,8 @@ class EventDataModule(pl.LightningDataModule):
         """Load the waveforms into memory if that was asked for."""
         if self.preload != "none" and self.store is None:
             device = self.trainer.strategy.root_device if self.preload == "device" else torch.device("cpu")
-            self.store = WaveformStore(self.archive, np.union1d(self.train_events, self.test_events), device)
+            events = np.concatenate([self.train_events, self.calibration_events, self.test_events])
+            self.store = WaveformStore(self.archive, np.unique(events), device)
 
     def train_dataloader(self) -> DataLoader:
         """Serve shuffled training events."""
@@ -187,8 +190,8 @@ class EventDataModule(pl.LightningDataModule):
         return self._loader(self.test_events, self.sensors_train, HELD_OUT, drop_last=self.sensors_train == "pair")
 
     def test_dataloader(self) -> DataLoader:
-        """Serve the test events for the final evaluation."""
-        return self._loader(self.test_events, self.sensors_test, HELD_OUT)
+        """Serve the test events, and those that calibrate, for the final evaluation."""
+        return self._loader(np.concatenate([self.calibration_events, self.test_events]), self.sensors_test, HELD_OUT)
 
     def labelled_dataloader(self, training: bool) -> DataLoader:
         """Serve one fixed sensor of every labelled event of one side."""

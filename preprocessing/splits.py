@@ -51,6 +51,22 @@ def classifier_split(labels: np.ndarray, train_ratio: float, test_ratio: float, 
     return labelled[train], labelled[test]
 
 
+def hold_out(train: np.ndarray, labels: np.ndarray, ratio: float, seed: int) -> Split:
+    """Divide training events into those that train and those that calibrate, stratified; ``ratio`` 0 holds out none.
+
+    Raises ``SplitError`` for too few events to have each class on both sides.
+    """
+    if not ratio:
+        return train, train[:0]
+    classes, counts = np.unique(labels[train], return_counts=True)
+    n_held_out = int(np.ceil(ratio * len(train)))
+    if counts.min() < 2 or min(n_held_out, len(train) - n_held_out) < len(classes):
+        raise SplitError(f"dataset.calibration_ratio: {ratio} of {len(train)} training events gives {n_held_out} for "
+                         f"{len(classes)} classes, of which {classes[counts.argmin()]} has {counts.min()}; change it, or 0 for none")  # fmt: skip
+    kept, held_out = _random_split(labels[train], len(train) - n_held_out, n_held_out, seed)
+    return train[kept], train[held_out]
+
+
 def pretraining_split(labels: np.ndarray, train_ratio: float, test_ratio: float, seed: int, strategy: str = "nested",
                       days: np.ndarray | None = None, exclude_test_events: bool = True) -> Split:  # fmt: skip
     """Divide all events, ``Unlabeled`` being one more class.
@@ -89,11 +105,11 @@ def _require_divisible(labels: np.ndarray, train_ratio: float, test_ratio: float
             raise SplitError(f"dataset.{side}_data_ratio gives {n} events for {len(classes)} classes; raise it or add events")
 
 
-def _random_split(labels: np.ndarray, train_ratio: float, test_ratio: float, seed: int) -> Split:
+def _random_split(labels: np.ndarray, train_size: float | int, test_size: float | int, seed: int) -> Split:
     from sklearn.model_selection import train_test_split
 
     train, test = train_test_split(
-        np.arange(len(labels)), train_size=train_ratio, test_size=test_ratio, stratify=labels, random_state=seed
+        np.arange(len(labels)), train_size=train_size, test_size=test_size, stratify=labels, random_state=seed
     )
     return train, test
 

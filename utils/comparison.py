@@ -13,6 +13,7 @@ from utils.plots import plot_comparison
 from utils.runs import PREDICTIONS, SUMMARY, write_atomically
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "expected_calibration_error")
+SHOWN = ("stacked_trace", "single_channel", "ensemble")
 N_BOOTSTRAP = 4000
 N_SENSOR_DRAWS = 40
 # what is subtracted from what: (method, prediction) pairs
@@ -89,7 +90,7 @@ def _spread(results: Sequence[Result]) -> dict[tuple[str, float, str], dict[str,
     """Return mean and spread of each metric: over seeds the standard deviation, for one seed the binomial standard error."""
     spread = {}
     for (method, fraction), chosen in _grouped(results).items():
-        for prediction in sorted(chosen[0].metrics, reverse=True):  # single channel before ensemble
+        for prediction in (kind for kind in SHOWN if kind in chosen[0].metrics):
             spread[method, fraction, prediction] = {
                 name: _mean_and_spread([r.metrics[prediction] for r in chosen], name)
                 for name in ("accuracy", "balanced_accuracy")

@@ -122,6 +122,38 @@ def plot_event_sheet(images: np.ndarray, live: np.ndarray, duration_s: float, ny
     return _save(path, (2.1 * n_columns + 1.2, 1.5 * n_rows + 1.0), draw)
 
 
+def plot_calibration(before, after, labels, path: Path) -> Path:
+    """Draw how often a confidence is right before and after calibration, and the errors among the most confident events.
+
+    ``before`` and ``after`` are log-probabilities (N, K) of events that neither trained nor calibrated, ``labels`` is (N,).
+    """
+    from models.calibration import reliability, risk_coverage
+    from models.evaluation import N_CALIBRATION_BINS, evaluate
+
+    def draw(figure) -> None:
+        left, right = figure.subplots(1, 2)
+        left.plot([0, 1], [0, 1], color=GREY, ls=":", label="perfectly calibrated")
+        for log_probs, name, color in ((before, "before", ORANGE), (after, "after", BLUE)):
+            confidence, predicted = log_probs.exp().max(-1)
+            mean, accuracy, count = reliability(confidence, predicted == labels, N_CALIBRATION_BINS)
+            error = evaluate(log_probs, labels)["expected_calibration_error"]
+            left.plot(mean, accuracy, color=color, alpha=0.5)
+            left.scatter(mean, accuracy, s=8 + 4 * count, color=color, alpha=0.8, label=f"{name} (ECE {error:.3f})")
+        left.set(xlabel="confidence", ylabel="share of right answers", xlim=(0, 1), ylim=(-0.03, 1.03), title="reliability")
+        coverage, risk = risk_coverage(confidence, predicted == labels)
+        right.plot(100 * coverage, 100 * risk, color=BLUE, drawstyle="steps-post")
+        right.set(
+            xlabel="events decided, the most confident first (%)", ylabel="errors among them (%)", xlim=(0, 100), ylim=(0, None)
+        )
+        right.set_title("risk and coverage, calibrated")
+        left.legend(frameon=False, loc="upper left")
+        for axes in (left, right):
+            axes.grid(alpha=0.3)
+        figure.suptitle(f"{len(labels)} test events")
+
+    return _save(path, (9, 4.4), draw)
+
+
 METHOD_COLORS = {"original": GREY, "scratch": ORANGE, "linear": "#5b8e4b", "finetuned": BLUE}
 METHOD_NAMES = {"original": "previous study", "scratch": "from scratch", "linear": "linear evaluation", "finetuned": "fine-tuned"}
 

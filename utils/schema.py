@@ -146,7 +146,12 @@ class SSLDataset(DatasetParams):
     exclude_test_events: StrictBool = True
 
 
-class ClassifierDataset(DatasetParams):
+class LabelledDataset(DatasetParams):
+    pre_trigger_s: Positive = 3.0
+    calibration_ratio: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+
+
+class ClassifierDataset(LabelledDataset):
     return_single_spectrogram_train: StrictBool = True
     return_single_spectrogram_test: StrictBool = False
 
@@ -246,7 +251,7 @@ class OriginalConfig(RunConfig):
     backbone_with_clf_type: Literal[*BACKBONES_WITH_CLF] = "ResNet34"
     exp_params: OriginalParams = OriginalParams()
     trainer_params: OriginalTrainerParams = OriginalTrainerParams()
-    dataset: DatasetParams = DatasetParams()
+    dataset: LabelledDataset = LabelledDataset()
 
     def contradictions(self) -> list[str]:
         """List keys that do not go together, one line each."""

@@ -8,16 +8,20 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from models.calibration import temper
+from models.evaluation import evaluate
 from models.event_classifier import EventClassifier, balanced_class_weights
 from preprocessing.dataset import EventDataModule, Sensors
+from preprocessing.sensors import least_samples
 from preprocessing.sources import open_source
 from preprocessing.spectrogram import LogSpectrogram
+from preprocessing.splits import hold_out
 from preprocessing.storage import UNLABELED, EventArchive
 from preprocessing.views import MIN_COLUMNS_TO_CROP
 from utils.config import ConfigError, FinetuneConfig, OriginalConfig, RunConfig
 from utils.names import ALEXNET_MIN_PIXELS
-from utils.plots import plot_confusion, plot_event_sheet, plot_loss_curves, plot_recall
-from utils.runs import PREDICTIONS, Run, write_atomically
+from utils.plots import plot_calibration, plot_confusion, plot_event_sheet, plot_loss_curves, plot_recall
+from utils.runs import LAST_CHECKPOINT, PREDICTIONS, Run, write_atomically
 from utils.training import build_trainer, log_pictures
 
 log = logging.getLogger(__name__)
@@ -40,6 +44,11 @@ def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
     """Refuse images that are too small for the crops or the network."""
     if archive.n_samples < config.dataset.nperseg:
         raise ConfigError(f"dataset.nperseg: found {config.dataset.nperseg}; events have only {archive.n_samples} samples")
+    if config.kind != "ssl" and archive.n_samples < (
+        needed := least_samples(archive.sampling_rate_hz, config.dataset.pre_trigger_s)
+    ):
+        raise ConfigError(f"dataset.pre_trigger_s: found {config.dataset.pre_trigger_s:g}; events have {archive.n_samples} samples, "
+                          f"of which noise and event need {needed}")  # fmt: skip
     rows, columns = LogSpectrogram(**spectrogram_arguments(config, archive)).image_shape(archive.n_samples)
     least_rows = least_columns = 1
     if config.kind == "ssl":
@@ -67,13 +76,22 @@ def spectrogram_arguments(config: RunConfig, archive: EventArchive) -> dict:
             "minmax_scale": data.minmax_scale, "resize_size": data.resize_size if data.resize else None}  # fmt: skip
 
 
+def event_arguments(config: RunConfig, archive: EventArchive) -> dict:
+    """Return what a classifier has to know of the events: their image, their length, where they begin."""
+    return {"spectrogram": spectrogram_arguments(config, archive), "n_samples": archive.n_samples,
+            "pre_trigger_s": config.dataset.pre_trigger_s}  # fmt: skip
+
+
 def serve_events(config: RunConfig, archive: EventArchive, split: tuple[np.ndarray, np.ndarray], sensors_train: Sensors,
                  sensors_test: Sensors = "all") -> EventDataModule:  # fmt: skip
-    """Build the data module of a run."""
-    data = config.dataset
+    """Build the data module of a run; a classifier's holds out training events to calibrate on, if the configuration says so."""
+    data, calibration_events = config.dataset, None
+    if config.kind != "ssl":
+        train, calibration_events = hold_out(split[0], archive.labels, data.calibration_ratio, data.train_test_split_rand_seed)
+        split = train, split[1]
     return EventDataModule(archive, *split, class_names=archive.class_names, batch_size=data.batch_size, seed=config.seed,
                            sensors_train=sensors_train, sensors_test=sensors_test, num_workers=data.num_workers,
-                           preload=data.preload)  # fmt: skip
+                           preload=data.preload, calibration_events=calibration_events)  # fmt: skip
 
 
 def class_weights(config: FinetuneConfig | OriginalConfig, data: EventDataModule) -> list[float] | None:
@@ -142,20 +160,44 @@ def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, da
         return
     metrics, names = module.test_metrics(), module.class_names
     save_predictions(run, module, data)
-    plots = [plot_recall(metrics, names, run.plots / "recall.png")]
-    for kind, values in metrics.items():
+    shown = {kind: values for kind, values in metrics.items() if kind in ("ensemble", module.trace_kind)}
+    plots = [plot_recall(shown, names, run.plots / "recall.png")]
+    for kind, values in shown.items():
         title = (
             f"{kind.replace('_', ' ')}: accuracy {100 * values['accuracy']:.1f} ± {100 * values['accuracy_standard_error']:.1f} %"
         )
         plots.append(plot_confusion(values["confusion"], names, title, run.plots / f"confusion_{kind}.png"))
-    _finish(run, trainer, data, metrics, plots)
+    calibration = {}
+    if module.calibration is not None:
+        calibration = report_calibration(run, module)
+        plots.append(run.plots / "calibration.png")
+    _finish(run, trainer, data, metrics, plots, calibration)
     log.info("%s", results_table(metrics))
+
+
+def report_calibration(run: Run, module: EventClassifier) -> dict:
+    """Put the calibration into the last checkpoint; draw and return what it does to the test events."""
+    calibration, labels = module.calibration, module.evaluation.labels
+    path = run.dir / LAST_CHECKPOINT
+    if path.is_file():
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True) | {"calibration": calibration.state()}
+        write_atomically(path, lambda partial: torch.save(checkpoint, partial))
+    before = module.evaluation.log_probs()
+    scores = {name: evaluate(log_probs, labels) for name, log_probs in
+              (("before", before), ("after", temper(before, calibration.temperature)))}  # fmt: skip
+    kept = {name: {key: values[key] for key in ("nll", "expected_calibration_error")} for name, values in scores.items()}
+    plot_calibration(before, temper(before, calibration.temperature), labels, run.plots / "calibration.png")
+    log.info("Temperature %.3f, from %d held-out training events; on the test events ECE %.3f -> %.3f, NLL %.3f -> %.3f",
+             calibration.temperature, len(calibration.correct), *(kept[side][key] for key in
+             ("expected_calibration_error", "nll") for side in ("before", "after")))  # fmt: skip
+    return {"temperature": calibration.temperature, "n_events": len(calibration.correct), "test_events": kept}
 
 
 def save_predictions(run: Run, module: EventClassifier, data: EventDataModule) -> None:
     """Write what every test event's every trace was taken for: predictions.npz, readable without pickle."""
-    events, labels, logits, mask = (column.numpy() for column in module.evaluation)
-    content = {"events": data.archive.names[events], "labels": labels, "logits": logits, "mask": mask}
+    events, labels, logits, mask, ratio = (column.numpy() for column in module.evaluation)
+    content = {"events": data.archive.names[events], "labels": labels, "logits": logits, "mask": mask,
+               "signal_to_noise": ratio}  # fmt: skip
 
     def write(path: Path) -> None:
         with open(path, "wb") as file:
@@ -164,10 +206,11 @@ def save_predictions(run: Run, module: EventClassifier, data: EventDataModule) -
     write_atomically(run.dir / PREDICTIONS, write)
 
 
-def _finish(run: Run, trainer: pl.Trainer, data: EventDataModule, metrics: dict, plots: list[Path]) -> None:
+def _finish(run: Run, trainer: pl.Trainer, data: EventDataModule, metrics: dict, plots: list[Path],
+            calibration: dict | None = None) -> None:  # fmt: skip
     curves = plot_loss_curves(run.dir / "metrics.csv", run.plots / "curves.png")
     log_pictures(trainer, [path for path in (curves, *plots, *sorted(run.plots.glob("event_*.png"))) if path])
-    summary = run.write_summary(data, metrics)
+    summary = run.write_summary(data, metrics, calibration)
     for logger in trainer.loggers:
         logger.finalize("success")
     log.info("Summary: %s", summary)
@@ -175,11 +218,11 @@ def _finish(run: Run, trainer: pl.Trainer, data: EventDataModule, metrics: dict,
 
 def results_table(metrics: dict[str, dict]) -> str:
     """Put the metrics of each kind of prediction into a table of a few lines."""
-    lines = [f"{'':<16}{'accuracy':>16}{'balanced':>10}{'macro F1':>10}{'NLL':>8}{'ECE':>8}"]
+    lines = [f"{'':<18}{'accuracy':>16}{'balanced':>10}{'macro F1':>10}{'NLL':>8}{'ECE':>8}"]
     for kind, values in metrics.items():
         accuracy = f"{100 * values['accuracy']:.1f} ± {100 * values['accuracy_standard_error']:.1f} %"
         lines.append(
-            f"{kind.replace('_', ' '):<16}{accuracy:>16}{100 * values['balanced_accuracy']:>8.1f} %{100 * values['macro_f1']:>8.1f} %"
+            f"{kind.replace('_', ' '):<18}{accuracy:>16}{100 * values['balanced_accuracy']:>8.1f} %{100 * values['macro_f1']:>8.1f} %"
             f"{values['nll']:>8.3f}{values['expected_calibration_error']:>8.3f}"
         )
     events = next(iter(metrics.values()))["n_events"]
