@@ -189,23 +189,37 @@ class EventClassifier(pl.LightningModule):
         return self.predict_events(waveforms).log_probs.exp()
 
     @torch.no_grad()
-    def predict_events(self, waveforms: Tensor, ensemble: Ensemble = "all") -> Prediction:
-        """Classify events (B, S, T) in recorder units by the sensors that ``ensemble`` chooses, constant ones never.
+    def predict_events(self, waveforms: Tensor, ensemble: Ensemble = "all", mask: Tensor | None = None) -> Prediction:
+        """Classify events (B, S, T) in recorder units by the sensors that ``ensemble`` chooses among those in ``mask`` (B, S).
 
-        Raises ``ValueError`` naming event and channel for NaN or infinite samples, and for events without room for noise.
+        Without a mask, every sensor that is not constant is there. Raises ``ValueError`` naming event and channel for NaN or
+        infinite samples, and for events without room for noise.
         """
         require_finite(waveforms)
         was_training, _ = self.training, self.eval()
         try:
             ratio = self._signal_to_noise(waveforms)
-            weights = sensor_weights(ratio, waveforms.amax(-1) > waveforms.amin(-1), ensemble)
+            living = waveforms.amax(-1) > waveforms.amin(-1) if mask is None else mask
+            ratio = torch.where(living, ratio, 0)
+            weights = sensor_weights(ratio, living, ensemble)
             traces, mask = self.traces(waveforms, weights > 0)
             logits = self.sensor_logits(traces, mask)
             weights = weights if mask.shape == weights.shape else mask.float()
-            log_probs = temper(ensemble_log_probs(logits, weights), self.calibration.temperature if self.calibration else 1.0)
+            log_probs = temper(ensemble_log_probs(logits, weights), self.temperature)
             return Prediction(log_probs, F.log_softmax(logits, -1), weights, ratio)
         finally:
             self.train(was_training)
+
+    def probabilities_of_all(self, waveforms: Tensor) -> Tensor:
+        """Classify one event (S, T) by every channel that is not constant, without branches or checks: (K,), for export."""
+        traces, mask = self.traces(waveforms[None], (waveforms.amax(-1) > waveforms.amin(-1))[None])
+        logits = self.forward(self._images(traces[0])).float()
+        return temper(ensemble_log_probs(logits[None], mask), self.temperature)[0].exp()
+
+    @property
+    def temperature(self) -> float:
+        """Return the calibrated temperature; 1 without a calibration."""
+        return self.calibration.temperature if self.calibration else 1.0
 
     def _signal_to_noise(self, waveforms: Tensor) -> Tensor:
         return signal_to_noise(waveforms, self.spectrogram.sampling_rate_hz, self.hparams.pre_trigger_s)

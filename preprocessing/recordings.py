@@ -8,6 +8,7 @@ import warnings
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from scipy.signal import resample_poly
@@ -29,7 +30,7 @@ class Recording:
     """Hold the channels of one event on a common clock.
 
     ``waveforms`` is (S, T) float32 in recorder units, ``start_time`` an ISO 8601 string in UTC. ``left_out`` names each
-    channel that was not used, with the reason.
+    channel that was not used, with the reason; ``channels`` names the S that were.
     """
 
     waveforms: np.ndarray
@@ -38,6 +39,7 @@ class Recording:
     n_resampled: int = 0
     n_bridged: int = 0
     left_out: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
 
 
 @dataclass
@@ -55,9 +57,13 @@ def read_recording(path: str | Path, sampling_rate_hz: float | None = None, max_
     samples up to ``max_gap_s`` seconds are bridged linearly; a channel with a longer one is left out. Raises
     ``RecordingError`` with file and reason when nothing usable remains.
     """
-    path = Path(path)
+    return join_channels(path, _whole_traces(Path(path)), sampling_rate_hz, max_gap_s)
+
+
+def join_channels(source: str | Path, traces: list, sampling_rate_hz: float | None, max_gap_s: float) -> Recording:
+    """Make a recording of ObsPy traces, as ``read_recording`` does; ``source`` is what messages call it."""
     channels, left_out, n_bridged = [], [], 0
-    for segments in _channels(_read_traces(path)):
+    for segments in _channels(traces):
         try:
             channel, bridged = _join(segments, max_gap_s)
         except _Unusable as reason:
@@ -66,17 +72,22 @@ def read_recording(path: str | Path, sampling_rate_hz: float | None = None, max_
         channels.append(channel)
         n_bridged += bridged
     if not channels:
-        raise RecordingError(f"{path}: no usable channel ({_few(left_out)})")
-    rate_hz = sampling_rate_hz or _one_rate(path, channels)
-    n_resampled = sum(_resample(path, channel, rate_hz) for channel in channels)
-    waveforms, start_ns = _common_window(path, channels, rate_hz)
+        raise RecordingError(f"{source}: no usable channel ({_few(left_out)})")
+    rate_hz = sampling_rate_hz or _one_rate(source, channels)
+    n_resampled = sum(_resample(source, channel, rate_hz) for channel in channels)
+    waveforms, start_ns = _common_window(source, channels, rate_hz)
     if not np.ptp(waveforms, axis=1).any():
-        raise RecordingError(f"{path}: no usable channel (every channel is constant: {len(channels)} of {len(channels)})")
+        raise RecordingError(f"{source}: no usable channel (every channel is constant: {len(channels)} of {len(channels)})")
     start_time = np.datetime64(start_ns, "ns").astype("datetime64[us]")
-    return Recording(waveforms, float(rate_hz), f"{start_time}Z", n_resampled, n_bridged, tuple(left_out))
+    names = tuple(channel.name for channel in channels)
+    return Recording(waveforms, float(rate_hz), f"{start_time}Z", n_resampled, n_bridged, tuple(left_out), names)
 
 
-def _read_traces(path: Path) -> list:
+def read_traces(path: Path, file: BinaryIO | None = None, **options) -> list:
+    """Return the traces of a file in any format ObsPy knows but pickle; with ``file``, of those bytes of it.
+
+    ``options`` go to ``obspy.read``. Raises ``RecordingError``.
+    """
     import obspy
     from obspy.core.util.base import ENTRY_POINTS
 
@@ -88,13 +99,17 @@ def _read_traces(path: Path) -> list:
             warnings.filterwarnings("ignore", message=message, category=UserWarning)
         try:
             # through open(): a name with *, ? or [ in it is a pattern to obspy.read
-            with open(path, "rb") as file:
-                traces = list(obspy.read(file))
+            with file or open(path, "rb") as opened:
+                return list(obspy.read(opened, **options))
         except Exception as error:  # ObsPy's readers raise whatever the bytes lead them to
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             if isinstance(error, TypeError) and "Unknown format" in reason:
                 reason = "not a format that ObsPy knows"
             raise RecordingError(f"{path}: cannot be read: {reason}") from error
+
+
+def _whole_traces(path: Path) -> list:
+    traces = read_traces(path)
     if not traces or not any(trace.stats.npts for trace in traces):
         raise RecordingError(f"{path}: holds no traces")
     _require_whole(path, traces)
@@ -170,21 +185,23 @@ def _bridge(name: str, samples: np.ndarray, max_missing: int, rate_hz: float) ->
     return 1
 
 
-def _one_rate(path: Path, channels: list[_Channel]) -> float:
+def _one_rate(source: str | Path, channels: list[_Channel]) -> float:
     rates = sorted({channel.rate_hz for channel in channels})
     if rates[-1] / rates[0] - 1 > SAME_RATE:
         found = ", ".join(f"{rate:g}" for rate in rates)
-        raise RecordingError(f"{path}: its channels have different sampling rates ({found} Hz); set dataset.sampling_freq to one")
+        raise RecordingError(
+            f"{source}: its channels have different sampling rates ({found} Hz); set dataset.sampling_freq to one"
+        )
     return rates[-1]
 
 
-def _resample(path: Path, channel: _Channel, rate_hz: float) -> bool:
+def _resample(source: str | Path, channel: _Channel, rate_hz: float) -> bool:
     """Bring a channel to ``rate_hz`` in place; return whether that was needed."""
     ratio = rate_hz / channel.rate_hz
     if abs(ratio - 1) <= SAME_RATE:
         return False
     if not 1 / MAX_RESAMPLING_FACTOR <= ratio <= MAX_RESAMPLING_FACTOR:
-        raise RecordingError(f"{path}: {channel.name} has {channel.rate_hz:g} Hz, too far from the wanted {rate_hz:g} Hz")
+        raise RecordingError(f"{source}: {channel.name} has {channel.rate_hz:g} Hz, too far from the wanted {rate_hz:g} Hz")
     factor = Fraction(ratio).limit_denominator(MAX_RESAMPLING_FACTOR)
     # "line": an offset or drift must not ring at the ends
     channel.samples = resample_poly(channel.samples, factor.numerator, factor.denominator, padtype="line")
@@ -192,13 +209,13 @@ def _resample(path: Path, channel: _Channel, rate_hz: float) -> bool:
     return True
 
 
-def _common_window(path: Path, channels: list[_Channel], rate_hz: float) -> tuple[np.ndarray, int]:
+def _common_window(source: str | Path, channels: list[_Channel], rate_hz: float) -> tuple[np.ndarray, int]:
     """Cut every channel to the time that all of them cover: (S, T) float32 and its start in ns since 1970."""
     start_ns = max(channel.start_ns for channel in channels)
     offsets = [round((start_ns - channel.start_ns) * 1e-9 * rate_hz) for channel in channels]
     n_samples = min(channel.samples.size - offset for channel, offset in zip(channels, offsets))
     if n_samples < 1:
-        raise RecordingError(f"{path}: its channels have no time window in common")
+        raise RecordingError(f"{source}: its channels have no time window in common")
     block = [channel.samples[offset : offset + n_samples] for channel, offset in zip(channels, offsets)]
     return np.stack(block).astype(np.float32), start_ns
 

@@ -22,7 +22,7 @@ import numpy as np
 from scipy import fft
 from tqdm import tqdm
 
-from preprocessing.simulate_network import network_on
+from preprocessing.simulate_network import Network, network_on
 from preprocessing.simulate_noise import background
 from preprocessing.simulate_ranges import (
     BLOCK,
@@ -68,15 +68,9 @@ def simulate_event(seed: int, category: str, number: int) -> SimulatedEvent:
     source_class = category
     if category == "Unlabeled":
         source_class = str(draw.rng.choice(list(UNLABELED_MIX), p=list(UNLABELED_MIX.values())))
-    network = network_on(seed, _year(start))
-    noise = background(draw, network, draw("later_weather" if category == "Unlabeled" else "weather"))
-    noise[network.broken] *= draw("broken_level")
-    noise[network.dead] = 0
-    wave = fft.irfft(SOURCES[source_class](source_class, draw, network), GRID)
-    wave = np.roll(wave, int(draw.rng.integers(BLOCK)), axis=1)  # records begin at whole blocks, events need not
-    wave *= NOT_WRAPPED
-    wave[network.dead] = 0
-    magnitude, shift = scale_until_triggered(draw, source_class, wave, noise)
+    network = network_on(seed, year_of(start))
+    weather = draw("later_weather" if category == "Unlabeled" else "weather")
+    wave, noise, magnitude, shift = simulate_wave(draw, source_class, network, weather)
     waveforms = wave[:, shift : shift + N_SAMPLES]
     waveforms += np.roll(noise, -shift, axis=1)  # the noise repeats itself after 16 s: no seam
     waveforms += network.offset[:, None]
@@ -87,6 +81,22 @@ def simulate_event(seed: int, category: str, number: int) -> SimulatedEvent:
         "n_dead_channels": int(network.dead.sum()),
     }
     return SimulatedEvent(np.ascontiguousarray(waveforms, np.float32), f"{start}Z", truth)
+
+
+def simulate_wave(draw: Draws, source_class: str, network: Network, weather: float) -> tuple[np.ndarray, np.ndarray, float, int]:
+    """Simulate what a source sends to the stations, and noise (24, 16000) in which the network triggers on it.
+
+    Returns wave (24, GRID), noise, log10 amplitude and the sample of the wave at which the record begins.
+    """
+    noise = background(draw, network, weather)
+    noise[network.broken] *= draw("broken_level")
+    noise[network.dead] = 0
+    wave = fft.irfft(SOURCES[source_class](source_class, draw, network), GRID)
+    wave = np.roll(wave, int(draw.rng.integers(BLOCK)), axis=1)  # records begin at whole blocks, events need not
+    wave *= NOT_WRAPPED
+    wave[network.dead] = 0
+    magnitude, shift = scale_until_triggered(draw, source_class, wave, noise)
+    return wave, noise, magnitude, shift
 
 
 def _start_time(seed: int, category: str, number: int) -> np.datetime64:
@@ -102,7 +112,8 @@ def _start_time(seed: int, category: str, number: int) -> np.datetime64:
     return date + np.timedelta64(int(second * 1e6), "us")
 
 
-def _year(time: np.datetime64) -> float:
+def year_of(time: np.datetime64) -> float:
+    """Return a date in years, e.g. 2007.25."""
     year = time.astype("datetime64[Y]")
     return 1970 + year.astype(int) + (time - year) / np.timedelta64(366, "D")
 

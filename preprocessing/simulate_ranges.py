@@ -183,7 +183,7 @@ UNLABELED_YEAR = 2021
 # Assumed, so that about a third of the labelled events shares class and day with another: 600 of the real 1818.
 SWARM_SIZE, SWARM_PROBABILITY = 6, 0.32
 
-NETWORK, PLAN, SWARM, EVENT = range(4)  # what a stream of random numbers is for
+NETWORK, PLAN, SWARM, EVENT, CONTINUOUS = range(5)  # what a stream of random numbers is for
 
 
 def stream(seed: int, purpose: int, category: str = "Noise", number: int = 0) -> np.random.Generator:

@@ -9,17 +9,26 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from utils.errors import UserError
-from utils.schema import KINDS, FinetuneConfig, OriginalConfig, ReproduceConfig, RunConfig, SSLConfig
+from utils.schema import KINDS, FinetuneConfig, OriginalConfig, PredictConfig, ReproduceConfig, RunConfig, SSLConfig
 
-__all__ = ["ConfigError", "FinetuneConfig", "OriginalConfig", "ReproduceConfig", "RunConfig", "SSLConfig", "load_config"]
+__all__ = [
+    "ConfigError",
+    "FinetuneConfig",
+    "OriginalConfig",
+    "PredictConfig",
+    "ReproduceConfig",
+    "RunConfig",
+    "SSLConfig",
+    "load_config",
+]
 
 
 class ConfigError(UserError):
     """List the mistakes of a configuration, one line each, by dotted key."""
 
 
-def load_config(path: str | Path, kind: str, overrides: Sequence[str] = ()) -> RunConfig | ReproduceConfig:
-    """Read a YAML file as a configuration of ``kind`` (ssl, finetune, original, reproduce), with ``key.path=value`` overrides.
+def load_config(path: str | Path, kind: str, overrides: Sequence[str] = ()) -> RunConfig | ReproduceConfig | PredictConfig:
+    """Read a YAML file as a configuration of ``kind`` (ssl, finetune, original, reproduce, predict), with ``key.path=value`` overrides.
 
     Raises ``ConfigError`` with one line per mistake.
     """

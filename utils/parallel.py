@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from typing import TypeVar
 
@@ -32,3 +32,16 @@ def map_in_order(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def ahead(items: Iterator[Item], n_waiting: int = 2) -> Iterator[Item]:
+    """Yield the same items, computed by a thread up to ``n_waiting`` ahead of who takes them."""
+    with ThreadPoolExecutor(1) as thread:
+        end = object()
+        waiting: deque[Future] = deque(thread.submit(next, items, end) for _ in range(n_waiting))
+        while waiting:
+            item = waiting.popleft().result()
+            if item is end:
+                break
+            waiting.append(thread.submit(next, items, end))
+            yield item

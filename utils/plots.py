@@ -14,7 +14,7 @@ SHEET_COLUMNS = 6
 MAX_SENSORS_SHOWN = 24
 
 
-def _save(path: Path, size_inches: tuple[float, float], draw: Callable, **layout) -> Path:
+def save_figure(path: Path, size_inches: tuple[float, float], draw: Callable, **layout) -> Path:
     """Draw on a fresh figure (no global pyplot state) and write it as PNG."""
     from matplotlib.figure import Figure
 
@@ -50,7 +50,7 @@ def plot_loss_curves(metrics_csv: Path, path: Path) -> Path | None:
             axes.grid(alpha=0.3)
             axes.legend(frameon=False, fontsize=8)
 
-    return _save(path, (4.2 * n_columns, 2.9 * n_rows), draw)
+    return save_figure(path, (4.2 * n_columns, 2.9 * n_rows), draw)
 
 
 def plot_confusion(confusion: Sequence[Sequence[int]], class_names: Sequence[str], title: str, path: Path) -> Path:
@@ -73,7 +73,7 @@ def plot_confusion(confusion: Sequence[Sequence[int]], class_names: Sequence[str
         axes.set(xlabel="predicted class", ylabel="true class (count)", title=title)
 
     side = 2.2 + 0.75 * n_classes
-    return _save(path, (side + 1, side), draw)
+    return save_figure(path, (side + 1, side), draw)
 
 
 def plot_recall(metrics: Mapping[str, dict], class_names: Sequence[str], path: Path) -> Path:
@@ -95,7 +95,7 @@ def plot_recall(metrics: Mapping[str, dict], class_names: Sequence[str], path: P
         axes.grid(axis="x", alpha=0.3)
         axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
-    return _save(path, (7, 1.8 + 0.45 * len(class_names)), draw)
+    return save_figure(path, (7, 1.8 + 0.45 * len(class_names)), draw)
 
 
 def plot_event_sheet(images: np.ndarray, live: np.ndarray, duration_s: float, nyquist_hz: float, title: str, path: Path) -> Path:
@@ -119,7 +119,7 @@ def plot_event_sheet(images: np.ndarray, live: np.ndarray, duration_s: float, ny
         figure.supylabel("frequency (Hz)")
         figure.colorbar(picture, ax=panels.tolist(), label="scaled log density", shrink=0.8)
 
-    return _save(path, (2.1 * n_columns + 1.2, 1.5 * n_rows + 1.0), draw)
+    return save_figure(path, (2.1 * n_columns + 1.2, 1.5 * n_rows + 1.0), draw)
 
 
 def plot_calibration(before, after, labels, path: Path) -> Path:
@@ -146,12 +146,12 @@ def plot_calibration(before, after, labels, path: Path) -> Path:
             xlabel="events decided, the most confident first (%)", ylabel="errors among them (%)", xlim=(0, 100), ylim=(0, None)
         )
         right.set_title("risk and coverage, calibrated")
-        left.legend(frameon=False, loc="upper left")
+        left.legend(loc="lower right")
         for axes in (left, right):
             axes.grid(alpha=0.3)
         figure.suptitle(f"{len(labels)} test events")
 
-    return _save(path, (9, 4.4), draw)
+    return save_figure(path, (9, 4.4), draw)
 
 
 METHOD_COLORS = {"original": GREY, "scratch": ORANGE, "linear": "#5b8e4b", "finetuned": BLUE}
@@ -183,7 +183,7 @@ def plot_comparison(
         right.grid(alpha=0.3)
         right.legend(frameon=False)
 
-    return _save(path, (12, 4.6), draw)
+    return save_figure(path, (12, 4.6), draw)
 
 
 def _draw_bars(axes, spread: Mapping[tuple[str, float, str], dict]) -> None:

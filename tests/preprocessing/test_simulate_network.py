@@ -11,7 +11,7 @@ from tests.preprocessing.simulated import PRE, broken_of, good_of, rms_ratios, s
 
 
 def year_of(seed: int, category: str, number: int) -> float:
-    return simulate._year(simulate._start_time(seed, category, number))
+    return simulate.year_of(simulate._start_time(seed, category, number))
 
 
 def test_stations_differ_in_gain_as_measured(pooled):

@@ -1,0 +1,82 @@
+"""One graph from waveforms to probabilities, preprocessing included, for programs without PyTorch."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.event_classifier import EventClassifier
+from utils.errors import UserError
+
+log = logging.getLogger(__name__)
+LARGEST_DIFFERENCE = 1e-4  # of a probability
+N_SENSORS_CHECKED = (1, 5, 24)
+
+
+class _Graph(nn.Module):
+    """Map one event (S, T) in recorder units to class probabilities (K,)."""
+
+    def __init__(self, model: EventClassifier):
+        super().__init__()
+        self.model = model
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Return the calibrated probabilities of the ensemble of sensors that are not constant."""
+        return self.model.probabilities_of_all(waveforms)
+
+
+def export_onnx(model: EventClassifier, path: Path) -> None:
+    """Write ``waveforms`` (S, T) -> ``probabilities`` (K,) as ONNX, S free, T the model's; compare it with PyTorch on the spot.
+
+    Raises ``UserError`` without onnx, onnxscript and onnxruntime, and if the two disagree; then nothing is written.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"--export needs {error.name}: pip install -r requirements-export.txt") from error
+    for name in ("onnxscript", "onnx_ir", "torch.onnx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    graph, n_samples = _Graph(model).eval(), model.hparams.n_samples
+    sensors = torch.export.Dim("sensors", min=1)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(graph, (_example(3, n_samples),), dynamo=True, dynamic_shapes=({0: sensors},), verbose=False,
+                                    input_names=["waveforms"], output_names=["probabilities"])  # fmt: skip
+    program.model.metadata_props.update(
+        {"class_names": ",".join(model.class_names), "sampling_rate_hz": str(model.spectrogram.sampling_rate_hz)}
+    )
+    partial = path.with_name(f".{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        program.save(partial)
+        difference = _largest_difference(graph, onnxruntime.InferenceSession(partial), n_samples)
+        if difference > LARGEST_DIFFERENCE:
+            raise UserError(f"{path}: not written; onnxruntime's probabilities differ from PyTorch's by {difference:.2g}")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    log.info("%s: waveforms (sensors, %d) -> probabilities (%d); differs from PyTorch by at most %.1g", path, n_samples,
+             len(model.class_names), difference)  # fmt: skip
+
+
+def _example(n_sensors: int, n_samples: int) -> Tensor:
+    generator = torch.Generator().manual_seed(n_sensors)
+    waveforms = 30 * torch.randn(n_sensors, n_samples, generator=generator)
+    if n_sensors > 2:
+        waveforms[1] = 7.0  # a dead channel
+    return waveforms
+
+
+def _largest_difference(graph: nn.Module, session, n_samples: int) -> float:
+    worst = 0.0
+    for n_sensors in N_SENSORS_CHECKED:
+        waveforms = _example(n_sensors, n_samples)
+        with torch.no_grad():
+            expected = graph(waveforms).numpy()
+        (found,) = session.run(None, {"waveforms": waveforms.numpy()})
+        worst = max(worst, float(np.abs(found - expected).max()))
+    return worst

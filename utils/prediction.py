@@ -1,0 +1,220 @@
+"""What predict.py does: recordings in, a table of events out, which a kill does not harm and several processes can share."""
+
+import glob
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from preprocessing.continuous import ContinuousData
+from preprocessing.recordings import RecordingError, read_recording
+from preprocessing.trigger import find_events
+from utils.errors import UserError
+from utils.parallel import ahead, map_in_order
+from utils.plots_prediction import plot_event, plot_timeline
+from utils.predictor import Classified, Item, Predictor
+from utils.quakeml import write_quakeml
+from utils.tables import Table
+
+log = logging.getLogger(__name__)
+EVENTS_PER_BATCH = 16
+FEW_FILES = 32  # starting processes costs more than reading these
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Say what is written, besides the table of events ``out``; ``form`` is csv or json."""
+
+    out: Path
+    form: str = "csv"
+    per_sensor: bool = False
+    quakeml: Path | None = None
+    plots: Path | None = None
+    resume: bool = False
+
+
+def predict_files(predictor: Predictor, paths: Sequence[str], outputs: Outputs, strict: bool) -> int:
+    """Classify recordings, one event a file; return how many could not be used. With ``strict`` the first of these raises."""
+    files = list_files(paths)
+    groups = [files[i : i + EVENTS_PER_BATCH] for i in range(0, len(files), EVENTS_PER_BATCH)]
+    with _Writer(predictor, outputs, [str(file) for file in files]) as writer:
+        # whole batches, so that a resumed run computes what the first would have
+        todo = [group for group in groups if writer.mine() and not writer.done.issuperset(map(str, group))]
+        read = partial(_read, rate_hz=predictor.rate_hz, max_gap_s=predictor.config.max_gap_s)
+        items = ahead(map_in_order(read, [file for group in todo for file in group], few=FEW_FILES), EVENTS_PER_BATCH)
+        for group in tqdm(todo, desc="Predicting", unit="batch"):
+            batch = [next(items) for _ in group]
+            broken = next((item for item in batch if item.recording is None), None)
+            if strict and broken:
+                raise UserError(f"{broken.file}: {broken.reason}")
+            writer.write(predictor.classify(batch))
+    return writer.finish()
+
+
+def predict_continuous(predictor: Predictor, paths: Sequence[str], outputs: Outputs) -> int:
+    """Find events in continuous recordings and classify them; return how many could not be used."""
+    config = predictor.config
+    files = list_files(paths)
+    data = ContinuousData(files)
+    with _Writer(predictor, outputs) as writer:
+        known = sorted(int(np.datetime64(key[:-1], "ns").astype(np.int64)) for key in writer.done)
+        source = ", ".join(str(path) for path in paths[:3])
+        chunks = find_events(
+            data, config.trigger, config.chunk_s, predictor.pre_trigger_s, predictor.duration_s, predictor.rate_hz, known
+        )
+        for windows in ahead(chunks):
+            items = [Item(time, source, w.recording, w.reason, time) for w in windows for time in [_utc(w.trigger_ns)]]
+            for start in range(0, len(items), EVENTS_PER_BATCH):
+                batch = items[start : start + EVENTS_PER_BATCH]
+                if writer.mine() and not writer.done.issuperset(item.key for item in batch):
+                    writer.write(predictor.classify(batch))
+    return writer.finish((data.start_ns, data.end_ns))
+
+
+class _Writer:
+    """Write what was classified: tables as it comes, and what needs all events at the end.
+
+    Of several processes (torchrun) each writes tables of its own, which the first puts together at the end.
+    """
+
+    def __init__(self, predictor: Predictor, outputs: Outputs, order: Sequence[str] | None = None):
+        self.predictor, self.outputs, self.order = predictor, outputs, order
+        self.key = "trigger_time" if order is None else "file"
+        self.rank, self.world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+        kinds = [(outputs.out, predictor.columns)]
+        if outputs.per_sensor:
+            kinds.append((outputs.out.with_name(f"{outputs.out.stem}_sensors{outputs.out.suffix}"), predictor.sensor_columns))
+        self.whole = [Table(path, columns, outputs.form) for path, columns in kinds]
+        self.tables = self.whole
+        if self.world > 1:
+            self.tables = [Table(_part(table.path, self.rank), table.columns, table.form) for table in self.whole]
+        self.done: set[str] = set()
+        self.n_batches = self.n_written = self.n_resampled = 0
+
+    def __enter__(self) -> "_Writer":
+        if self.world > 1:
+            torch.distributed.init_process_group("gloo")
+            if self.whole[0].path.exists() and not self.outputs.resume:
+                self.whole[0].begin()  # says that it exists
+        rows = self.tables[0].begin(self.outputs.resume)
+        for table in [self.whole[0], *_parts(self.whole[0])] if self.world > 1 or self.outputs.resume else []:
+            rows += table.rows() if table.path.exists() else []
+        other = {row["model"] for row in rows} - {self.predictor.fingerprint}
+        if other:
+            raise UserError(f"{self.outputs.out}: was begun with another model ({', '.join(sorted(other))}); choose another name")
+        self.done = {row[self.key] for row in rows}
+        for table in self.tables[1:]:
+            table.begin(self.outputs.resume, lambda row: row[self.key] in self.done)
+        self.started = time.monotonic()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.seconds = time.monotonic() - self.started
+
+    def mine(self) -> bool:
+        """Deal out batches: tell whether the next one is this process's."""
+        self.n_batches += 1
+        return (self.n_batches - 1) % self.world == self.rank
+
+    def write(self, classified: Sequence[Classified]) -> None:
+        """Write a batch, but for the events that are there already; the row of the event last, as it says that all is done."""
+        new = [event for event in classified if event.item.key not in self.done]
+        if self.outputs.plots is not None:
+            for event in new:
+                if event.waveforms is not None:
+                    plot_event(event, self.predictor, self.outputs.plots / f"{_file_name(event.item.key)}.png")
+        for table in self.tables[1:]:
+            table.write(row for event in new for row in event.sensor_rows)
+        self.tables[0].write(event.row for event in new)
+        self.n_written += len(new)
+        self.n_resampled += sum(bool(event.item.recording and event.item.recording.n_resampled) for event in new)
+
+    def finish(self, span_ns: tuple[int, int] | None = None) -> int:
+        """Put tables together, write what needs all events, say what was found; return how many could not be used."""
+        speed = f"{self.n_written} events in {self.seconds:.1f} s ({self.n_written / max(self.seconds, 1e-9):.1f} events/s)"
+        if self.n_resampled:
+            log.info("%d recordings had another sampling rate than the model and were resampled to %g Hz", self.n_resampled,
+                     self.predictor.rate_hz)  # fmt: skip
+        if self.world > 1:
+            torch.distributed.barrier()
+            if self.rank:
+                return 0
+            self._merge()
+        rows = self.whole[0].rows()
+        if self.outputs.quakeml is not None:
+            write_quakeml(rows, self.predictor, self.outputs.quakeml)
+        if self.outputs.plots is not None and span_ns is not None:
+            plot_timeline(rows, self.predictor.class_names, span_ns, self.outputs.plots / "timeline.png")
+        classes = Counter(row["class"] for row in rows if row["class"])
+        n_review, n_errors = sum(str(row["review"]) == "1" for row in rows), sum(bool(row["error"]) for row in rows)
+        found = ", ".join(f"{n} {name}" for name, n in classes.most_common()) or "no events"
+        log.info("%s; %s\n%d for review; %d without prediction. %s", speed, found, n_review, n_errors, self.outputs.out)
+        return n_errors
+
+    def _merge(self) -> None:
+        places = None if self.order is None else {key: place for place, key in enumerate(self.order)}
+        for table in self.whole:
+            parts = _parts(table)
+            rows = [row for part in [table, *parts] if part.path.exists() for row in part.rows()]
+            rows.sort(key=lambda row: row[self.key] if places is None else places[row[self.key]])
+            merged = Table(table.path.with_name(f".{table.path.name}.merged"), table.columns, table.form)
+            merged.path.unlink(missing_ok=True)
+            merged.begin()
+            merged.write(rows)
+            os.replace(merged.path, table.path)
+            for part in parts:
+                part.path.unlink()
+
+
+def _part(path: Path, rank: int) -> Path:
+    return path.with_name(f"{path.name}.part{rank}")
+
+
+def _parts(table: Table) -> list[Table]:
+    paths = sorted(table.path.parent.glob(f"{glob.escape(table.path.name)}.part*"))
+    return [Table(path, table.columns, table.form) for path in paths]
+
+
+def _file_name(key: str) -> str:
+    """Make a file name of a path or a time."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in key).strip("._")[-150:]
+
+
+def list_files(paths: Sequence[str]) -> list[Path]:
+    """List files and what folders hold, in order, none twice; raises ``UserError`` for one that is not there."""
+    files: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = (file for file in sorted(path.rglob("*")) if file.is_file())
+            files |= dict.fromkeys(
+                file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)
+            )
+        elif path.is_file():
+            files[path] = None
+        else:
+            raise UserError(f"{path}: no such file or folder")
+    if not files:
+        raise UserError(f"{', '.join(paths)}: no recordings found")
+    return list(files)
+
+
+def _read(path: Path, rate_hz: float, max_gap_s: float) -> Item:
+    try:
+        return Item(str(path), str(path), read_recording(path, rate_hz, max_gap_s))
+    except RecordingError as error:
+        reason = str(error)
+    except OSError as error:
+        reason = str(error.strerror)
+    return Item(str(path), str(path), None, " ".join(reason.removeprefix(f"{path}: ").split()))
+
+
+def _utc(time_ns: int) -> str:
+    return f"{np.datetime64(time_ns, 'ns').astype('datetime64[us]')}Z"
