@@ -33,7 +33,7 @@ def parse() -> Namespace:
     parser.add_argument("--strict", action="store_true", help="stop at the first file that cannot be used")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted table")
     parser.add_argument("--export", type=Path, metavar="FILE.onnx", help="write the model as one ONNX graph instead")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()  # recordings may come before, between and after flags
     arguments.overrides = [text for text in arguments.recordings if "=" in text and not Path(text).exists()]
     arguments.recordings = [text for text in arguments.recordings if text not in arguments.overrides]
     if arguments.export is None and (not arguments.recordings or arguments.out is None):

@@ -51,10 +51,10 @@ def write_mseed(path: Path, waveforms: np.ndarray, rate_hz: float = 100.0, start
 
 
 def write_separable_events(
-    root: Path, n_per_class: int = 24, n_unlabeled: int = 12, n_channels: int = 3, seconds: float = 12.0
+    root: Path, n_per_class: int = 24, n_unlabeled: int = 12, n_channels: int = 3, seconds: float = 12.0, seed: int = 0
 ) -> Path:
     """Write classes that differ in what a spectrogram shows: a low burst, a high burst, two bursts."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     time_s = np.arange(int(seconds * 100)) / 100
     labels = [name for name in ("high", "low", "twice") for _ in range(n_per_class)]
     labels += ["Unlabeled"] * n_unlabeled

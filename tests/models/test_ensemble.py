@@ -36,3 +36,14 @@ def test_order_of_sensors_does_not_matter_and_dead_events_are_uniform():
     none = ensemble_log_probs(logits, torch.zeros(2, 5, dtype=torch.bool))
     torch.testing.assert_close(none.exp(), torch.full((2, 4), 0.25))
     assert ensemble_log_probs(logits.bfloat16()).dtype == torch.float32
+
+
+def test_weights_count_sensors_more_or_less():
+    logits, weights = torch.randn(2, 4, 3), torch.tensor([[1.0, 0.0, 2.5, 0.5], [0, 0, 0, 3]])
+    logits[0, 1] = torch.nan  # weight 0
+    found = ensemble_log_probs(logits, weights)
+    log_p = logits.double().log_softmax(-1)
+    for b in range(2):
+        mean = sum(float(w) * log_p[b, s] for s, w in enumerate(weights[b]) if w > 0) / float(weights[b].sum())
+        torch.testing.assert_close(found[b].double(), mean.log_softmax(0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ensemble_log_probs(logits[1:], 7 * weights[1:]), found[1:])

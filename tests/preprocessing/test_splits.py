@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from preprocessing.splits import SplitError, classifier_split, pretraining_split, split_events
+from preprocessing.splits import SplitError, classifier_split, hold_out, pretraining_split, split_events
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +106,15 @@ def test_seed_decides(labelled):
 def test_impossible_splits_say_why(labels, arguments, message):
     with pytest.raises(SplitError, match=message):
         split_events(labels, *arguments)
+
+
+def test_calibration_events_are_held_out_of_training():
+    labels = np.repeat(["a", "b", "c"], [60, 30, 10])
+    train = np.arange(0, 100, 2)
+    kept, held_out = hold_out(train, labels, 0.2, seed=1)
+    assert sorted([*kept, *held_out]) == sorted(train) and len(held_out) == 10
+    assert [int((labels[held_out] == name).sum()) for name in "abc"] == [6, 3, 1]
+    assert [len(part) for part in hold_out(train, labels, 0.0, seed=1)] == [50, 0]
+    np.testing.assert_array_equal(hold_out(train, labels, 0.2, seed=1)[1], held_out)
+    with pytest.raises(SplitError, match=r"dataset.calibration_ratio: 0.02 of 50 training events gives 1 for 3 classes"):
+        hold_out(train, labels, 0.02, seed=1)

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from utils.parallel import map_in_order
+from utils.parallel import ahead, map_in_order
 
 
 def work(number: int) -> tuple[int, int]:
@@ -25,3 +25,16 @@ def test_few_items_stay_in_this_process(n, n_workers):
 def test_an_error_reaches_the_caller():
     with pytest.raises(ValueError, match="seventy-seven"):
         list(map_in_order(work, range(100), n_workers=2))
+
+
+def test_ahead_keeps_order_and_passes_errors_on():
+    assert list(ahead(iter(range(20)), 3)) == list(range(20)) and list(ahead(iter(()))) == []
+
+    def broken():
+        yield 1
+        raise ValueError("two")
+
+    items = ahead(broken())
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="two"):
+        next(items)
