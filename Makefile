@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+INSTALLED_EXPORT := $(VENV)/.installed-export
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint clean
@@ -18,10 +19,14 @@ $(INSTALLED): requirements.txt
 	$(BIN)/pip install --quiet -r requirements.txt
 	@touch $@
 
+$(INSTALLED_EXPORT): requirements-export.txt $(INSTALLED)
+	$(BIN)/pip install --quiet -r requirements-export.txt
+	@touch $@
+
 demo: $(INSTALLED)  ## simulate events, pretrain, fine-tune, compare: the main job at a small size
 	$(BIN)/python reproduce.py --config configs/demo.yaml
 
-test: $(INSTALLED)  ## run the test suite
+test: $(INSTALLED_EXPORT)  ## run the test suite
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED)  ## check the code's style
