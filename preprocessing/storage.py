@@ -13,13 +13,14 @@ import shutil
 import string
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from utils.errors import UserError
+from utils.locks import locked
 
 UNLABELED = "Unlabeled"  # the class of events that only self-supervised learning may use
 LARGEST_SAMPLE = 1e15  # recorder units; the square of more, summed, leaves float32
@@ -44,18 +45,9 @@ def live_channels(waveforms: np.ndarray) -> np.ndarray:
     return np.ptp(waveforms, axis=-1) > 0
 
 
-@contextmanager
-def one_process_at_a_time(archive_dir: Path) -> Iterator[None]:
-    """Hold a lock that the system releases when the process ends, however it ends."""
-    archive_dir.parent.mkdir(parents=True, exist_ok=True)
-    with open(archive_dir.with_name(archive_dir.name + ".lock"), "w") as lock:
-        try:
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except ImportError:  # Windows: no lock
-            pass
-        yield
+def one_process_at_a_time(archive_dir: Path) -> AbstractContextManager:
+    """Hold the lock of an archive, waiting for it."""
+    return locked(archive_dir.with_name(archive_dir.name + ".lock"))
 
 
 def _require_replaceable(archive_dir: Path) -> None:
@@ -63,6 +55,37 @@ def _require_replaceable(archive_dir: Path) -> None:
     is_archive = any((archive_dir / name).is_file() for name in (WAVEFORMS, METADATA))
     if archive_dir.exists() and not is_archive and (not archive_dir.is_dir() or any(archive_dir.iterdir())):
         raise ArchiveError(f"{archive_dir}: holds something else than an archive; choose another folder")
+
+
+class _PatientFile:
+    """Hold a file for HDF5 to write; once the system refuses (no space), remember why, and take no more.
+
+    HDF5 itself loses such errors when it closes a dataset, and crashes the process when it closes the file.
+    """
+
+    def __init__(self, path: Path):
+        self.file = open(path, "w+b", buffering=0)  # noqa: SIM115
+        self.refusal: OSError | None = None
+
+    def write(self, content) -> int:
+        rest = memoryview(content)
+        try:
+            while len(rest) and self.refusal is None:
+                rest = rest[self.file.write(rest) :]
+        except OSError as error:
+            self.refusal = error
+        return len(content)
+
+    def truncate(self, size: int) -> int:
+        if self.refusal is None:
+            try:
+                return self.file.truncate(size)
+            except OSError as error:
+                self.refusal = error
+        return size
+
+    def __getattr__(self, name: str):
+        return getattr(self.file, name)  # seek, tell, readinto, flush, close
 
 
 class ArchiveWriter:
@@ -85,10 +108,23 @@ class ArchiveWriter:
     def __enter__(self) -> "ArchiveWriter":
         _require_replaceable(self.archive_dir)
         shutil.rmtree(self.partial, ignore_errors=True)
-        self.partial.mkdir(parents=True)
-        self._file = h5py.File(self.partial / WAVEFORMS, "w")
-        self._data = self._file.create_group("data")
+        with self._naming_the_folder():
+            self.partial.mkdir(parents=True)
+            self._written = _PatientFile(self.partial / WAVEFORMS)
+            self._file = h5py.File(self._written, "w")
+            self._data = self._file.create_group("data")
         return self
+
+    @contextmanager
+    def _naming_the_folder(self) -> Iterator[None]:
+        """Turn the system's refusals (no space, no permission) into an ``ArchiveError``."""
+        try:
+            yield
+            if self._written.refusal:
+                raise self._written.refusal
+        except OSError as error:
+            reason = error.strerror or str(error).splitlines()[0]
+            raise ArchiveError(f"{self.archive_dir}: cannot be written: {reason}") from error
 
     def add(self, name: str, waveforms: np.ndarray, category: str, start_time: str = "",
             sampling_rate_hz: float | None = None, **columns) -> None:  # fmt: skip
@@ -119,7 +155,8 @@ class ArchiveWriter:
         live = live_channels(waveforms[:, :n_samples])  # without the padding, which would give a dead channel a step
         if not live.any():
             raise ArchiveError(f"event {name}: no channel carries a signal in its first {n_samples} samples")
-        self._data.create_dataset(name, data=block, chunks=(1, n_samples), fletcher32=True)
+        with self._naming_the_folder():
+            self._data.create_dataset(name, data=block, chunks=(1, n_samples), fletcher32=True)
         self.n_cut += n_found > n_samples
         self.n_padded += n_found < n_samples
         flags = "".join("01"[int(alive)] for alive in live)
@@ -141,9 +178,11 @@ class ArchiveWriter:
     def __exit__(self, error_type, error, traceback) -> None:
         try:
             if error_type is None:
-                self._finish()
+                with self._naming_the_folder():
+                    self._finish()
         finally:
             self._file.close()
+            self._written.close()
             shutil.rmtree(self.partial, ignore_errors=True)
 
     def _finish(self) -> None:
@@ -152,6 +191,9 @@ class ArchiveWriter:
         for key, value in layout.items():
             self._file[f"data_format/{key}"] = value
         self._file.close()
+        self._written.close()
+        if self._written.refusal:
+            raise self._written.refusal
         with open(self.partial / METADATA, "w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, list(dict.fromkeys(key for row in self._rows for key in row)))
             table.writeheader()

@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from utils.config import ConfigError, load_config
 from utils.errors import UserError
-from utils.runs import CONFIG, RUNS_DIR, SUMMARY, require_same_config
+from utils.locks import locked
+from utils.runs import CONFIG, LOCK, RUNS_DIR, SUMMARY, require_same_config
 from utils.schema import ReproduceConfig, SSLConfig
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,17 @@ def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
             raise
 
 
+def _wait_for_another_grid(cell: Cell) -> None:
+    """Wait until nobody works on the cell: a killed grid leaves its last run behind."""
+    if cell.begun:
+        with locked(cell.folder / LOCK):
+            pass
+
+
 def _run_cell(cell: Cell, free: queue.Queue, logs: Path) -> Cell:
+    _wait_for_another_grid(cell)
+    if cell.done:
+        return cell
     script, flag = SCRIPTS[cell.kind]
     gpu = free.get()
     resume = ["--resume", str(cell.folder)] if cell.begun else []

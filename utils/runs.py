@@ -1,6 +1,7 @@
 """A run and its folder: ``runs/<kind>/<name>/`` with config, metrics, checkpoints, plots and summary."""
 
 import argparse
+import contextlib
 import itertools
 import json
 import logging
@@ -15,12 +16,14 @@ from typing import Any
 
 import yaml
 
-from utils.errors import UserError
+from utils.errors import Interrupted, UserError
+from utils.locks import Taken, take_lock
 from utils.schema import RunConfig
 
 log = logging.getLogger(__name__)
 RUNS_DIR = Path("runs")  # of the folder the command is started in
 CONFIG, PREDICTIONS, SUMMARY = "config.yaml", "predictions.npz", "summary.json"  # a run has begun when the first is there
+LOCK = ".lock"
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy", "scipy", "h5py")
 # what may change between the parts of a resumed run without changing what is computed
@@ -28,20 +31,27 @@ FREE_KEYS = {"run_name", "logger", "trainer_params.gpus", "dataset.num_workers",
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` make a file under another name, then rename it: a half-written file never bears the real name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Let ``write`` make a file under another name, then rename it: a half-written file never bears the real name.
+
+    Raises ``UserError`` naming the file where the system refuses: no space, no permission.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
         os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 class Run:
     """Name the files of one run; ``start`` creates its folder. With ``resume`` it goes on in an existing one.
 
-    Raises ``UserError`` for a run name that is taken and for a configuration that has changed since the run began.
+    Raises ``UserError`` for a run name that is taken, for a configuration that has changed since the run began, and for
+    several processes without a common run name.
     """
 
     def __init__(self, config: RunConfig, resume: str | Path | None = None):
@@ -49,6 +59,8 @@ class Run:
         self.resumed = resume is not None
         self.started = time.monotonic()
         parent = RUNS_DIR / config.kind
+        if config.run_name is None and not resume and _started_from_outside():
+            raise UserError("several processes (torchrun, SLURM) need a common run_name: add run_name=NAME")
         # the environment tells the processes that Lightning starts for further devices which name the first has chosen
         name = config.run_name or os.environ.setdefault("AKNES_SSL_RUN_NAME", _unused_date_time(parent))
         self.dir = Path(resume) if resume else parent / name
@@ -59,10 +71,19 @@ class Run:
             raise UserError(f"{self.dir} exists: choose another run_name, or go on with it by --resume {self.dir}")
 
     def start(self) -> None:
-        """Create the folder with the resolved config.yaml, in the first of several processes."""
+        """Create the folder with the resolved config.yaml, in the first of several processes, and lock it while this one lives.
+
+        Raises ``UserError`` if another process is at work in it, and if it cannot be written.
+        """
         if not _is_first_process():
             return
-        self.plots.mkdir(parents=True, exist_ok=True)
+        try:
+            self.plots.mkdir(parents=True, exist_ok=True)
+            self._lock = take_lock(self.dir / LOCK, wait=False)
+        except OSError as error:
+            raise UserError(f"{self.dir}: cannot be written: {error.strerror}") from error
+        except Taken:
+            raise UserError(f"{self.dir}: another process is at work in it; wait for it or stop it") from None
         if not self.resumed:
             text = yaml.safe_dump(self.plain_config, sort_keys=False, allow_unicode=True)
             write_atomically(self.dir / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
@@ -105,6 +126,12 @@ class Run:
 
 def _is_first_process() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
+def _started_from_outside() -> bool:
+    """Tell whether torchrun or SLURM has started several processes, each of which reads the configuration for itself."""
+    several = any(int(os.environ.get(name, "1")) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+    return several and "AKNES_SSL_RUN_NAME" not in os.environ and any(name in os.environ for name in ("RANK", "SLURM_PROCID"))
 
 
 def _unused_date_time(parent: Path) -> str:
@@ -157,7 +184,7 @@ def parse_arguments(description: str, config_flag: str, default_config: str, res
 
 
 def main(run: Callable[[], Any]) -> None:
-    """Run an entry script: a user's mistake becomes one message and exit status 2, Ctrl-C status 130."""
+    """Run an entry script: a user's mistake becomes one message and exit status 2, Ctrl-C status 130, SIGTERM 143."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         run()
@@ -167,8 +194,10 @@ def main(run: Callable[[], Any]) -> None:
         if error.errno is None:
             raise
         sys.exit(_stop(f"error: {error.filename or 'writing'}: {error.strerror}", 2))
-    except KeyboardInterrupt as interrupt:
-        sys.exit(_stop(": ".join(["interrupted", *map(str, interrupt.args)]), 130))
+    except KeyboardInterrupt:
+        sys.exit(_stop("interrupted", 130))
+    except Interrupted as interruption:
+        sys.exit(_stop(str(interruption), interruption.status))
 
 
 def _without_worker(error: UserError) -> str:

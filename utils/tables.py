@@ -27,7 +27,6 @@ class Table:
         if self.path.exists() and not resume:
             raise UserError(f"{self.path}: exists; choose another name, remove it, or go on with it by --resume")
         rows = [row for row in self.rows() if keep(row)] if self.path.exists() else []
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         head = _lines([dict(zip(self.columns, self.columns))], self.columns, "csv") if self.form == "csv" else ""
         content = head + _lines(rows, self.columns, self.form)
         write_atomically(self.path, lambda partial: partial.write_text(content, encoding="utf-8"))
@@ -52,9 +51,12 @@ class Table:
         return rows
 
     def write(self, rows: Iterable[dict]) -> None:
-        """Append rows."""
-        with open(self.path, "a", encoding="utf-8", newline="") as file:
-            file.write(_lines(rows, self.columns, self.form))
+        """Append rows; raises ``UserError`` naming the file where the system refuses."""
+        try:
+            with open(self.path, "a", encoding="utf-8", newline="") as file:
+                file.write(_lines(rows, self.columns, self.form))
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written: {error.strerror}; make room and go on by --resume") from error
 
 
 def _lines(rows: Iterable[dict], columns: list[str], form: str) -> str:

@@ -22,7 +22,7 @@ from utils.config import ConfigError, FinetuneConfig, OriginalConfig, RunConfig
 from utils.names import ALEXNET_MIN_PIXELS
 from utils.plots import plot_calibration, plot_confusion, plot_event_sheet, plot_loss_curves, plot_recall
 from utils.runs import LAST_CHECKPOINT, PREDICTIONS, Run, write_atomically
-from utils.training import build_trainer, log_pictures
+from utils.training import build_trainer, log_pictures, save_atomically, stoppable
 
 log = logging.getLogger(__name__)
 RARE_AT_AKNES = ("Noise",)  # 8 of 1818 events; the paper gives them weight 0 [L22]
@@ -120,10 +120,8 @@ def fit(run: Run, module: pl.LightningModule, data: EventDataModule) -> pl.Train
     if trainer.world_size > 1:
         # not the projector's: it sees the whole batch in every process
         module.encoder = torch.nn.SyncBatchNorm.convert_sync_batchnorm(module.encoder)
-    try:
+    with stoppable(run):
         trainer.fit(module, datamodule=data, ckpt_path=run.resume_from, weights_only=True)
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        raise KeyboardInterrupt(f"go on by the same command with --resume {run.dir}") from None
     return trainer
 
 
@@ -155,7 +153,8 @@ def report_pretraining(run: Run, trainer: pl.Trainer, data: EventDataModule) -> 
 
 def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, data: EventDataModule) -> None:
     """Evaluate on the test events; write summary and plots, and log a short table."""
-    trainer.test(module, datamodule=data, verbose=False)
+    with stoppable(run):
+        trainer.test(module, datamodule=data, verbose=False)
     if not trainer.is_global_zero:
         return
     metrics, names = module.test_metrics(), module.class_names
@@ -181,7 +180,7 @@ def report_calibration(run: Run, module: EventClassifier) -> dict:
     path = run.dir / LAST_CHECKPOINT
     if path.is_file():
         checkpoint = torch.load(path, map_location="cpu", weights_only=True) | {"calibration": calibration.state()}
-        write_atomically(path, lambda partial: torch.save(checkpoint, partial))
+        save_atomically(checkpoint, path)
     before = module.evaluation.log_probs()
     scores = {name: evaluate(log_probs, labels) for name, log_probs in
               (("before", before), ("after", temper(before, calibration.temperature)))}  # fmt: skip

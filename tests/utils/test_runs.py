@@ -25,7 +25,7 @@ def test_a_half_written_file_never_bears_the_name(tmp_path):
         partial.write_text("sec")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"a/f.txt: cannot be written: disk full"):
         write_atomically(path, fail)
     assert path.read_text() == "first" and [p.name for p in path.parent.iterdir()] == ["f.txt"]
 
@@ -62,7 +62,7 @@ def test_resume_wants_the_same_configuration(config, tmp_path):
 
 
 def test_mistakes_and_interrupts_end_without_traceback():
-    script = "from utils.runs import main\nfrom utils.errors import UserError\ndef f(): raise {}\nmain(f)"
+    script = "from utils.runs import main\nfrom utils.errors import Interrupted, UserError\ndef f(): raise {}\nmain(f)"
     from_worker = (
         "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most):\n  f()\nutils.errors.UserError: wrong key\n"
     )
@@ -70,9 +70,35 @@ def test_mistakes_and_interrupts_end_without_traceback():
         ("UserError('wrong key')", 2, "error: wrong key\n"),
         (f"UserError({from_worker!r})", 2, "error: wrong key\n"),
         ("KeyboardInterrupt", 130, "interrupted\n"),
-        ("KeyboardInterrupt('go on')", 130, "interrupted: go on\n"),
+        ("Interrupted('terminated: go on', 143)", 143, "terminated: go on\n"),
         ("OSError(28, 'No space left on device', 'a/b')", 2, "error: a/b: No space left on device\n"),
         ("OSError(28, 'No space left on device')", 2, "error: writing: No space left on device\n"),
     ):
         done = subprocess.run([sys.executable, "-c", script.format(error)], cwd=ROOT, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (status, message)
+
+
+def test_two_processes_do_not_work_in_one_folder(config, tmp_path):
+    first = Run(config())
+    first.start()
+    with pytest.raises(UserError, match=r"runs/finetune/one: another process is at work in it"):
+        Run(config(), resume=first.dir).start()
+    del first
+    Run(config(), resume=tmp_path / "runs/finetune/one").start()
+
+
+def test_processes_started_from_outside_need_a_name(config, monkeypatch):
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AKNES_SSL_RUN_NAME", raising=False)
+    with pytest.raises(UserError, match="need a common run_name"):
+        Run(config("run_name=null"))
+    assert Run(config()).dir.name == "one"
+
+
+def test_an_unwritable_place_is_named(config, tmp_path):
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match=r"runs/finetune/one: cannot be written: Not a directory"):
+        Run(config()).start()
+    with pytest.raises(UserError, match=r"runs/x.txt: cannot be written"):
+        write_atomically(tmp_path / "runs" / "x.txt", lambda path: path.write_text("x"))

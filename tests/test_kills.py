@@ -1,0 +1,223 @@
+"""Kill anything at any time; start it again; the end is as if nothing had happened, to the last bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from preprocessing.storage import EventArchive
+from tests.conftest import ROOT
+from tests.test_commands import SCRIPTS, SMALL_ENCODER, SMALL_IMAGES
+
+pytestmark = pytest.mark.slow
+SIGKILLED = -signal.SIGKILL
+
+
+def arguments_of(kind, folder, name, epochs, *overrides) -> list[str]:
+    script, flag, config = SCRIPTS[kind]
+    data = [
+        "dataset.source=folder",
+        f"dataset.root={folder}",
+        "dataset.batch_size=16",
+        "dataset.test_data_ratio=0.25",
+        "dataset.train_data_ratio=0.75",
+    ]
+    return [str(ROOT / script), flag, str(ROOT / config), f"run_name={name}", *data, *SMALL_IMAGES, *SMALL_ENCODER[kind],
+            f"trainer_params.max_epochs={epochs}", "exp_params.model_save_ep_period=1", *overrides]  # fmt: skip
+
+
+def start(moments, cwd, command, run_dir="") -> list[int]:
+    """Run ``command`` once for each moment, killing it then; return the exit statuses."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    done = subprocess.run([sys.executable, str(ROOT / "tests" / "killing.py"), str(ROOT), json.dumps(moments), str(run_dir), "--", *command],
+                          cwd=cwd, env=environment, capture_output=True, text=True, timeout=550)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    statuses = json.loads(done.stdout.splitlines()[-1])
+    assert len(statuses) == len(moments), done.stderr[-3000:]
+    return statuses
+
+
+def state_of(run_dir) -> dict:
+    return torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def require_equal(a, b, place="") -> None:
+    """Compare nested dicts and lists of tensors and numbers exactly."""
+    assert type(a) is type(b), place
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), place
+        for key in a:
+            require_equal(a[key], b[key], f"{place}/{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), place
+        for number, pair in enumerate(zip(a, b)):
+            require_equal(*pair, f"{place}/{number}")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), place
+    else:
+        assert a == b, place
+
+
+@pytest.mark.parametrize(("kind", "n_kills"), [("ssl", 16), ("finetune", 16), ("original", 4)])
+def test_a_run_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, separable, kind, n_kills):
+    """Weights, optimiser, schedule, BatchNorm, metrics, predictions: exactly equal after kills all over the run."""
+    epochs = 8
+    jitter = (
+        []
+        if kind == "original"
+        else [
+            "augmentations=[NeighboringCrop,RandomAmplitudeJitter]" if kind == "ssl" else "augmentations=[RandomAmplitudeJitter]"
+        ]
+    )
+    started = time.monotonic()
+    start([None], tmp_path, arguments_of(kind, separable, "whole", epochs, *jitter))
+    # with the imports; a forked run is a little shorter, and each resumes where the last was saved
+    duration_s = time.monotonic() - started
+    runs = tmp_path / "runs" / kind
+    rng = np.random.default_rng(0)
+    moments = [*(rng.uniform(0.1, 0.45, n_kills) * duration_s).round(2).tolist(), None]
+    statuses = start(moments, tmp_path, arguments_of(kind, separable, "killed", epochs, *jitter), Path("runs") / kind / "killed")
+    assert statuses[-1] == 0 and statuses.count(SIGKILLED) >= 3, statuses
+    whole, killed = state_of(runs / "whole"), state_of(runs / "killed")
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
+        require_equal(whole[key], killed[key], key)
+    assert (runs / "whole" / "metrics.csv").read_text() == (runs / "killed" / "metrics.csv").read_text()
+    metrics = [json.loads((runs / name / "summary.json").read_text())["metrics"] for name in ("whole", "killed")]
+    assert metrics[0] == metrics[1]
+    assert sorted(p.name for p in (runs / "killed" / "plots").iterdir()) == sorted(
+        p.name for p in (runs / "whole" / "plots").iterdir()
+    )
+    assert not list((runs / "killed").rglob("*partial*"))
+
+
+def test_packing_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, separable):
+    code = tmp_path / "pack.py"
+    code.write_text(
+        "import sys\nfrom preprocessing.archive import open_or_pack\n"
+        f"if __name__ == '__main__': open_or_pack({str(separable)!r}, sys.argv[1], 100.0, 12.0)\n"
+    )
+    start([None], tmp_path, [str(code), "whole"])
+    started = time.monotonic()
+    start([None], tmp_path, [str(code), "whole2"])
+    moments = [*np.linspace(0.01, 1.2, 12).round(3).tolist(), None]
+    statuses = start(moments, tmp_path, [str(code), "killed"])
+    assert statuses[-1] == 0 and SIGKILLED in statuses and time.monotonic() - started < 300
+    whole, killed = EventArchive(tmp_path / "whole"), EventArchive(tmp_path / "killed")
+    killed.verify()
+    assert whole.fingerprint == killed.fingerprint and not (tmp_path / "killed.partial").exists()
+
+
+def test_simulation_killed_at_many_moments_ends_like_one_that_was_not(tmp_path):
+    code = tmp_path / "simulate.py"
+    code.write_text(
+        "import sys\nfrom preprocessing.sources import open_source\nfrom utils.schema import DatasetParams\n"
+        "if __name__ == '__main__': open_source(DatasetParams(source='simulated', n_simulated=100))\n"
+    )
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    start([None], tmp_path / "whole", [str(code)])
+    statuses = start([*np.linspace(0.05, 4.0, 8).round(2).tolist(), None], tmp_path / "killed", [str(code)])
+    assert statuses[-1] == 0 and SIGKILLED in statuses
+    place = Path("data/archives/simulated-100-seed0")
+    whole, killed = EventArchive(tmp_path / "whole" / place), EventArchive(tmp_path / "killed" / place)
+    killed.verify()
+    assert whole.fingerprint == killed.fingerprint
+
+
+def test_a_killed_grid_goes_on_and_trains_nothing_twice(tmp_path, separable):
+    lists = {"all": ["dataset.source=folder", f"dataset.root={separable}", "dataset.batch_size=16", "dataset.test_data_ratio=0.25", *SMALL_IMAGES,
+                     "trainer_params.max_epochs=2", "exp_params.model_save_ep_period=1"], "original": SMALL_ENCODER["original"]}  # fmt: skip
+    lists["scratch"] = SMALL_ENCODER["finetune"]
+    (tmp_path / "grid.yaml").write_text(json.dumps({"name": "g", "methods": ["original", "scratch"], "label_fractions": [0.5], "seeds": [0],
+                                                    "gpus": [], "overrides": lists}))  # fmt: skip
+    paths = [f"config_{name}={ROOT}/{path}" for name, path in (("ssl", "configs/ssl.yaml"), ("ft", "configs/finetune.yaml"),
+                                                               ("original", "original_implementation/config.yaml"))]  # fmt: skip
+    command = [sys.executable, str(ROOT / "reproduce.py"), "--config", "grid.yaml", *paths]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for seconds in (4, 9, 14):
+        grid = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(seconds)
+        grid.kill()  # the cell it has started lives on
+        grid.wait()
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "| scratch | 50 % | ensemble |" in done.stderr + done.stdout
+    for kind, name in (("original", "g-original-50pct-seed0"), ("finetune", "g-scratch-50pct-seed0")):
+        rows = (tmp_path / "runs" / kind / name / "metrics.csv").read_text().splitlines()
+        assert len(rows) == 3 and [row.split(",")[0] for row in rows] == ["epoch", "0", "1"]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_sigterm_saves_and_says_how_to_go_on(tmp_path, separable, seconds):
+    """What a cluster sends before it takes the machine away; nothing is saved regularly here."""
+    command = [sys.executable, *arguments_of("finetune", separable, "stopped", 400)]
+    command[command.index("exp_params.model_save_ep_period=1")] = "exp_params.model_save_ep_period=400"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    run_dir = tmp_path / "runs" / "finetune" / "stopped"
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as training:
+        deadline = time.monotonic() + 200
+        while not ((run_dir / "metrics.csv").is_file() and len((run_dir / "metrics.csv").read_text().splitlines()) > 3):
+            assert time.monotonic() < deadline and training.poll() is None, training.stderr.read()
+            time.sleep(0.05)
+        time.sleep(seconds)
+        assert not (run_dir / "checkpoints" / "last.ckpt").exists()
+        training.send_signal(signal.SIGTERM)
+        _, message = training.communicate(timeout=60)
+    assert training.returncode == 143 and "terminated: go on by the same command with --resume runs/finetune/stopped" in message
+    assert "Traceback" not in message
+    checkpoint = state_of(run_dir)
+    n_rows = len((run_dir / "metrics.csv").read_text().splitlines()) - 1
+    assert n_rows - 1 <= checkpoint["epoch"] + 1 <= n_rows + 1 and checkpoint["epoch"] >= 2
+    assert all(torch.isfinite(value).all() for value in checkpoint["state_dict"].values() if value.is_floating_point())
+
+
+def test_no_file_is_half_written_when_the_disk_is_full(tmp_path, separable):
+    """One message that names the file; the last good checkpoint stays."""
+    start([None], tmp_path, arguments_of("finetune", separable, "full", 1))
+    run_dir = tmp_path / "runs" / "finetune" / "full"
+    before = (run_dir / "checkpoints" / "last.ckpt").read_bytes()
+    (run_dir / "summary.json").unlink()
+    # the same run with more to do, on a disk that takes no more than 1 MB a file
+    config = run_dir / "config.yaml"
+    config.write_text(config.read_text().replace("max_epochs: 1", "max_epochs: 3"))
+    limited = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-c", limited, *arguments_of("finetune", separable, "full", 3), "--resume", str(run_dir)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2 and "last.ckpt: cannot be written" in done.stderr and "Traceback" not in done.stderr, done.stderr[
+        -2000:
+    ]
+    assert (run_dir / "checkpoints" / "last.ckpt").read_bytes() == before
+    assert not list((run_dir / "checkpoints").glob("*partial*"))
+
+
+def test_packing_on_a_full_disk_leaves_nothing_behind(tmp_path, separable):
+    code = ("import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\nfrom utils.runs import main\n"
+            "from preprocessing.archive import pack_recordings\n"
+            f"if __name__ == '__main__': main(lambda: pack_recordings({str(separable)!r}, {str(tmp_path / 'arc')!r}, 100.0, 12.0, n_workers=1))\n")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2 and "arc: cannot be written: File too large" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "arc").exists() and not (tmp_path / "arc.partial").exists()
+
+
+def test_the_whole_archive_is_there_or_nothing(tmp_path):
+    """HDF5 writes through a file that remembers refusals; what it wrote must be readable by anybody."""
+    from preprocessing.storage import ArchiveWriter
+
+    waveforms = np.random.default_rng(0).normal(size=(4, 500)).astype(np.float32)
+    with ArchiveWriter(tmp_path / "a", 100.0) as writer:
+        for number in range(30):
+            writer.add(f"e{number}", waveforms + number, "x", "2020-01-01T00:00:00Z", 100.0)
+    with h5py.File(tmp_path / "a" / "waveforms.hdf5") as file:
+        for number in range(30):
+            np.testing.assert_array_equal(file[f"data/e{number}"][:], waveforms + number)
