@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import time
 
@@ -244,6 +245,26 @@ def _train_and_stop_after(kind, folder, cwd, n_epochs, *overrides) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(shim))
         return run(kind, folder, f"stopped_{kind}", *overrides, cwd=cwd, epochs=4, status=130)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(workplace, separable):
+    shim = workplace / "nan"
+    shim.mkdir()
+    (shim / "sitecustomize.py").write_text(
+        "import torch\nfrom torch.nn import functional\ncalls = []\n"
+        "def cross_entropy(*arguments, whole=functional.cross_entropy, **options):\n"
+        "    calls.append(torch.is_grad_enabled())\n"
+        "    return whole(*arguments, **options) * (torch.nan if sum(calls) == 3 * 2 + 2 else 1)\n"  # epoch 3, step 2
+        "functional.cross_entropy = cross_entropy\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(shim))
+        output = run("finetune", separable, "nan", "dataset.batch_size=18", cwd=workplace, status=2, epochs=6)
+    found = re.search(r"error: epoch 3, step 2: the loss is nan; events: (\S+, ){7}\S+ and 10 more", output)
+    assert (found and "high__2020" in found[0]) or "low__2020" in found[0], output[-2000:]
+    checkpoint = torch.load(workplace / "runs" / "finetune" / "nan" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["epoch"] == 1 and all(torch.isfinite(v).all() for v in checkpoint["state_dict"].values())
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize(
