@@ -128,6 +128,8 @@ def _options(sampling_rate_hz: float | None, duration_s: float | None, max_gap_s
 
 def _read(path: Path, sampling_rate_hz: float | None, max_gap_s: float) -> tuple[Recording | None, str, dict]:
     """Read one file: the recording, or None with the reason; and what identifies the file."""
+    if str(path).encode("utf-8", "replace").decode() != str(path):  # an event is named after its file
+        return None, f"{path}: its name is not UTF-8; rename it", {}
     try:
         identity = _identity(path)
         return read_recording(path, sampling_rate_hz, max_gap_s), "", identity
@@ -160,7 +162,7 @@ def _add(writer: ArchiveWriter, name: str, recording: Recording, identity: dict)
 def _unreadable_message(archive_dir: Path, report: PackReport) -> str:
     reasons = list(report.unreadable.values())
     listing = archive_dir.with_name(archive_dir.name + ".unreadable.txt")
-    listing.write_text("\n".join(reasons) + "\n", encoding="utf-8")
+    listing.write_text("\n".join(reasons) + "\n", encoding="utf-8", errors="backslashreplace")
     shown = "\n  ".join(reasons[:5])
     return (f"{len(reasons)} of {report.n_events + len(reasons)} recordings cannot be used (all listed in {listing}):\n  {shown}\n"
             "Repair or remove them, or set dataset.skip_unreadable to true to go on without them.")  # fmt: skip
@@ -171,16 +173,16 @@ def _why_pack(source_dir: Path, archive_dir: Path, options: dict, skip_unreadabl
     files = {path.relative_to(source_dir).as_posix(): path for path in list_recordings(source_dir)}
     try:
         packed = json.loads((archive_dir / PACKING).read_text(encoding="utf-8"))
-        known = packed["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        known, unreadable = dict(packed["files"]), packed["report"]["unreadable"]
+        changed = sum(_changed(path, known[name]) for name, path in files.items() if name in known)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # missing, or damaged
         return "not packed yet"
     if not (archive_dir / WAVEFORMS).is_file():
         return "waveforms are missing"
-    if packed["options"] != options:
+    if packed.get("options") != options:
         return "packed with other options"
-    if packed["report"]["unreadable"] and not skip_unreadable:
+    if unreadable and not skip_unreadable:
         return "packed without its unreadable files"
-    changed = sum(_changed(path, known[name]) for name, path in files.items() if name in known)
     counts = {"added": len(files.keys() - known.keys()), "changed": changed, "removed": len(known.keys() - files.keys())}
     return ", ".join(f"{n} files {what}" for what, n in counts.items() if n)
 
