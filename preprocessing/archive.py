@@ -6,6 +6,7 @@
 import hashlib
 import json
 import logging
+import os
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -128,8 +129,9 @@ def _options(sampling_rate_hz: float | None, duration_s: float | None, max_gap_s
 
 def _read(path: Path, sampling_rate_hz: float | None, max_gap_s: float) -> tuple[Recording | None, str, dict]:
     """Read one file: the recording, or None with the reason; and what identifies the file."""
-    if str(path).encode("utf-8", "replace").decode() != str(path):  # an event is named after its file
-        return None, f"{path}: its name is not UTF-8; rename it", {}
+    name = os.fsencode(path).decode("utf-8", "backslashreplace")
+    if name != str(path):  # an event is named after its file
+        return None, f"{name}: its name is not UTF-8; rename it", {}
     try:
         identity = _identity(path)
         return read_recording(path, sampling_rate_hz, max_gap_s), "", identity
@@ -162,7 +164,7 @@ def _add(writer: ArchiveWriter, name: str, recording: Recording, identity: dict)
 def _unreadable_message(archive_dir: Path, report: PackReport) -> str:
     reasons = list(report.unreadable.values())
     listing = archive_dir.with_name(archive_dir.name + ".unreadable.txt")
-    listing.write_text("\n".join(reasons) + "\n", encoding="utf-8", errors="backslashreplace")
+    listing.write_text("\n".join(reasons) + "\n", encoding="utf-8")
     shown = "\n  ".join(reasons[:5])
     return (f"{len(reasons)} of {report.n_events + len(reasons)} recordings cannot be used (all listed in {listing}):\n  {shown}\n"
             "Repair or remove them, or set dataset.skip_unreadable to true to go on without them.")  # fmt: skip
