@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from utils.errors import UserError
+from utils.plain_yaml import YamlError, read_yaml
 from utils.schema import RunConfig
 
 log = logging.getLogger(__name__)
@@ -116,9 +117,11 @@ def _unused_date_time(parent: Path) -> str:
 def require_same_config(folder: Path, config: RunConfig, way_on: str = "start a new run, or undo") -> None:
     """Raise ``UserError`` that lists the keys in which a run's config.yaml differs from ``config``."""
     try:
-        before = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{folder}: not a run folder (config.yaml: {error})") from error
+        before = read_yaml(folder / CONFIG)
+    except (OSError, YamlError) as error:
+        raise UserError(f"{folder}: not a run folder ({CONFIG}: {error})") from error
+    if not isinstance(before, dict):
+        raise UserError(f"{folder}: not a run folder ({CONFIG} should hold keys and values); start a new run")
     old, new = _flat(before), _flat(config.model_dump(mode="json"))
     changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in FREE_KEYS]
     if changed:

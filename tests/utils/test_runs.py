@@ -76,3 +76,14 @@ def test_mistakes_and_interrupts_end_without_traceback():
     ):
         done = subprocess.run([sys.executable, "-c", script.format(error)], cwd=ROOT, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (status, message)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", b"- 1", b"a: [1", b"seed: &a [*a]", b"[" * 50_000, b"seed: !!python/name:os.system"]
+)
+def test_a_run_folder_with_a_damaged_configuration_is_refused(config, content):
+    run = Run(config())
+    run.start()
+    (run.dir / "config.yaml").write_bytes(content)
+    with pytest.raises(UserError, match="runs/finetune/one: not a run folder .config.yaml"):
+        Run(config(), resume=run.dir)
