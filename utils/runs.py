@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from utils.checkpoints import require_resumable
 from utils.errors import UserError
 from utils.plain_yaml import YamlError, read_yaml
 from utils.schema import RunConfig
@@ -42,7 +43,8 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 class Run:
     """Name the files of one run; ``start`` creates its folder. With ``resume`` it goes on in an existing one.
 
-    Raises ``UserError`` for a run name that is taken and for a configuration that has changed since the run began.
+    Raises ``UserError`` for a run name that is taken, a configuration that has changed since the run began, and a damaged
+    checkpoint.
     """
 
     def __init__(self, config: RunConfig, resume: str | Path | None = None):
@@ -56,6 +58,8 @@ class Run:
         self.plots = self.dir / "plots"
         if resume:
             require_same_config(self.dir, config)
+            if self.resume_from:  # before the data: a damaged file should not cost a packing
+                require_resumable(self.resume_from)
         elif _is_first_process() and (self.dir / CONFIG).is_file():
             raise UserError(f"{self.dir} exists: choose another run_name, or go on with it by --resume {self.dir}")
 
