@@ -49,7 +49,17 @@ def read_result(cell: Cell) -> Result:
         with np.load(cell.folder / PREDICTIONS, allow_pickle=False) as file:
             logits, mask, labels = file["logits"], file["mask"], file["labels"]
         _require_shapes(logits, mask, labels)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        MemoryError,
+        RecursionError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise UserError(
             f"{cell.folder}: {SUMMARY} or {PREDICTIONS} is damaged ({error}); delete the folder and start again"
         ) from error

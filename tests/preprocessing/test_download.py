@@ -273,7 +273,7 @@ def test_a_damaged_member_leaves_nothing(tmp_path, stored):
 def test_a_zip_damaged_anywhere_is_unpacked_or_refused(tmp_path):
     members = {"DataSamples/Spike/a.dat": b"s" * 3000, "DataSamples/Noise/b.dat": b"n"}
     outcomes = []
-    for number in range(1000):
+    for number in range(400):
         rng = random.Random(number)
         content = bytearray(zip_bytes(members, rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))))
         for _ in range(rng.choice((1, 1, 5))):
@@ -288,4 +288,4 @@ def test_a_zip_damaged_anywhere_is_unpacked_or_refused(tmp_path):
             outcomes.append("refused")
         assert {path.name for path in tmp_path.iterdir()} <= {"a.zip", "DataSamples"}
         shutil.rmtree(tmp_path / "DataSamples", ignore_errors=True)
-    assert min(outcomes.count("unpacked"), outcomes.count("refused")) > 100
+    assert min(outcomes.count("unpacked"), outcomes.count("refused")) > 40
