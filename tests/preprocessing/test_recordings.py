@@ -137,7 +137,8 @@ def test_truncated_miniseed(tmp_path, missing):
 
 def test_a_flipped_bit_in_compressed_samples_is_noticed(tmp_path):
     path = tmp_path / "e.mseed"
-    steim = Trace((np.arange(5000) % 700).astype(np.int32), trace([0.0]).stats)
+    header = {"sampling_rate": 100.0, "station": "A"}
+    steim = Trace((RNG.normal(size=5000) * 1000).astype(np.int32), header)
     Stream([steim]).write(str(path), format="MSEED", encoding="STEIM2", reclen=512)
     content = bytearray(path.read_bytes())
     content[800] ^= 4

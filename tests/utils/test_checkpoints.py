@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from utils.checkpoints import OF_A_TRAINING, CheckpointError, require_fitting, require_resumable
+from utils.classifiers import load_classifier
 from utils.config import load_config
 from utils.errors import UserError
 from utils.runs import Run
@@ -75,3 +76,23 @@ def test_weights_of_another_model_are_refused(tmp_path):
         with pytest.raises(CheckpointError, match="last.ckpt: is of another model .*intact copy"):
             require_fitting(path, module)
     assert require_resumable(path)["epoch"] == 0
+
+
+NAMES = {"class_names": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1], None, {}, {"hyper_parameters": 3}, {"hyper_parameters": ["class_names"]}, {"hyper_parameters": {"class_names": 3}},
+        {"hyper_parameters": NAMES, "config": 3}, {"hyper_parameters": NAMES, "config": None, "state_dict": {1: 2}},
+        {"hyper_parameters": NAMES | {"backbone_type": ["x"]}, "config": {}}, {"hyper_parameters": Malicious()}, Malicious(),
+    ],
+    ids=range(11),
+)  # fmt: skip
+def test_no_classifier_is_made_of_strange_content(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    torch.save(content, tmp_path / "x.ckpt")
+    with pytest.raises(UserError, match="x.ckpt: "):
+        load_classifier(tmp_path / "x.ckpt")
+    assert not (tmp_path / "pwned").exists()

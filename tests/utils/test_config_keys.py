@@ -8,9 +8,10 @@ import pytest
 from annotated_types import Ge, Gt, Le, Lt
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from utils.config import ConfigError, load_config
+from utils.plain_yaml import parse_yaml
 from utils.schema import KINDS
 
 ONE_LETTER = "abcdefghijklmnopqrstuvwxyz_"
@@ -188,23 +189,37 @@ def test_members_of_lists_and_texts_out_of_range_are_refused(empty, kind, overri
     assert found[0].startswith(override.split("=")[0]), found
 
 
-FITTING = {
-    "model_params.out_size_enc": "512", "exp_params.out_size_enc": "512", "model_params.proj_out": "128",
-    "dataset.sampling_freq": "1000", "exp_params.label_smoothing": "0.1", "dataset.test_data_ratio": "0.15",
-    "dataset.train_data_ratio": "0.3",
-}  # fmt: skip
-CONTEXT = {"dataset.n_simulated": ("dataset.source=simulated",), "dataset.simulation_seed": ("dataset.source=simulated",)}
+def value_of(key: Key, text: str) -> float:
+    """Return what the schema makes of one key given as this text, whatever other keys say."""
+    value = parse_yaml(text)
+    halves = {"encoder": 1, "clf": 1} if key.name.startswith("exp_params.LR.") else {}
+    *sections, last = key.name.split(".")
+    tree = halves | {last: value}
+    for section in reversed(sections):
+        tree = {section: tree}
+    found = KINDS[key.kind].model_validate(tree)
+    for part in key.name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def accepts(key: Key, text: str) -> bool:
+    try:
+        return value_of(key, text) == float(text)
+    except ValidationError:
+        return False
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key.is_number], ids=lambda key: f"{key.kind}-{key.name}")
-def test_numbers_may_be_written_with_an_exponent(empty, key):
-    number = FITTING.get(key.name, "300")
-    for text in (f"{int(float(number) * 1000)}e-3", f"{float(number) / 100:g}e2", f"{float(number) / 100:g}E+2"):
-        config = load_config(empty, key.kind, (*CONTEXT.get(key.name, ()), *whole(key, f"{key.name}={text}")))
-        value = config
-        for part in key.name.split("."):
-            value = getattr(value, part)
-        assert value == pytest.approx(float(number), rel=1e-12) and isinstance(value, (int, float)), text
+def test_numbers_may_be_written_with_an_exponent(key):
+    number = float(next(text for text in ("300", "0.5", "5", "60") if accepts(key, text)))
+    for text in (f"{int(number * 1000)}e-3", f"{number / 100:g}e2", f"{number / 100:g}E+2", f"{number * 10:.1f}e-1"):
+        value = value_of(key, text)
+        assert value == pytest.approx(number, rel=1e-12) and isinstance(value, (int, float)), text
+
+
+def test_the_paper_s_rate_may_be_written_as_everywhere(empty):
+    assert load_config(empty, "ssl", ["exp_params.LR=1e-3", "dataset.batch_size=6.4e1"]).exp_params.LR == 0.001
 
 
 def test_lists_of_numbers_may_hold_exponents(empty):
