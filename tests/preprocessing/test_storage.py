@@ -239,3 +239,8 @@ def test_waveforms_damaged_anywhere_are_refused_in_words(tmp_path):
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         outcomes = pool.submit(outcomes_of_damage, path, 800).result(timeout=120)
     assert set(outcomes) == {"harmless", "refused"} and outcomes.count("refused") > 400
+
+
+def test_the_tables_of_hdf5_have_checksums(tmp_path):
+    content = (write(tmp_path / "a") / "waveforms.hdf5").read_bytes()
+    assert content[:4] == b"\x89HDF" and content[8] >= 2  # superblocks 0 and 1 know none
