@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from utils.checkpoints import CheckpointError, load_plain
 from utils.errors import UserError
 from utils.names import BACKBONES_WITH_CLF, ENCODER_SIZES
 
@@ -69,12 +70,9 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:
     if not path.is_file():
         raise EncoderFileError(f"load_encoder.ckpt_fname: no such file: {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the bytes of a strange file lead the unpickler to
-        reason = " ".join(str(error).split())[:200]
-        raise EncoderFileError(
-            f"{path}: not a checkpoint that can be loaded safely ({type(error).__name__}: {reason})"
-        ) from error
+        content = load_plain(path)
+    except CheckpointError as error:
+        raise EncoderFileError(str(error)) from error
     weights = _encoder_weights(path, content)
     expected = encoder.state_dict()
     missing, unexpected = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
@@ -83,7 +81,10 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:
                 (("missing keys", missing), ("unexpected keys", unexpected), ("keys of another shape", wrong)) if keys]  # fmt: skip
     if problems:
         raise EncoderFileError(f"{path}: does not fit load_encoder.backbone_type; {'; '.join(problems)}")
-    encoder.load_state_dict(weights)
+    try:
+        encoder.load_state_dict(weights)
+    except (RuntimeError, NotImplementedError) as error:  # sparse tensors, or such without content
+        raise EncoderFileError(f"{path}: holds tensors that are no weights ({' '.join(str(error).split())[:200]})") from error
 
 
 def _encoder_weights(path: Path, content: object) -> dict[str, Tensor]:
@@ -92,8 +93,8 @@ def _encoder_weights(path: Path, content: object) -> dict[str, Tensor]:
         weights = content.get("model_state_dict")
         if weights is None and isinstance(content.get("state_dict"), dict):
             prefix = "encoder."
-            weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+            weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if str(k).startswith(prefix)}
+    if not isinstance(weights, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()):
         raise EncoderFileError(
             f"{path}: holds neither model_state_dict (an encoder file) nor state_dict (a Lightning checkpoint)"
         )

@@ -6,6 +6,7 @@
 import hashlib
 import json
 import logging
+import os
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -128,6 +129,9 @@ def _options(sampling_rate_hz: float | None, duration_s: float | None, max_gap_s
 
 def _read(path: Path, sampling_rate_hz: float | None, max_gap_s: float) -> tuple[Recording | None, str, dict]:
     """Read one file: the recording, or None with the reason; and what identifies the file."""
+    name = os.fsencode(path).decode("utf-8", "backslashreplace")
+    if name != str(path):  # an event is named after its file
+        return None, f"{name}: its name is not UTF-8; rename it", {}
     try:
         identity = _identity(path)
         return read_recording(path, sampling_rate_hz, max_gap_s), "", identity
@@ -171,16 +175,16 @@ def _why_pack(source_dir: Path, archive_dir: Path, options: dict, skip_unreadabl
     files = {path.relative_to(source_dir).as_posix(): path for path in list_recordings(source_dir)}
     try:
         packed = json.loads((archive_dir / PACKING).read_text(encoding="utf-8"))
-        known = packed["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        known, unreadable = dict(packed["files"]), packed["report"]["unreadable"]
+        changed = sum(_changed(path, known[name]) for name, path in files.items() if name in known)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # missing, or damaged
         return "not packed yet"
     if not (archive_dir / WAVEFORMS).is_file():
         return "waveforms are missing"
-    if packed["options"] != options:
+    if packed.get("options") != options:
         return "packed with other options"
-    if packed["report"]["unreadable"] and not skip_unreadable:
+    if unreadable and not skip_unreadable:
         return "packed without its unreadable files"
-    changed = sum(_changed(path, known[name]) for name, path in files.items() if name in known)
     counts = {"added": len(files.keys() - known.keys()), "changed": changed, "removed": len(known.keys() - files.keys())}
     return ", ".join(f"{n} files {what}" for what, n in counts.items() if n)
 

@@ -4,25 +4,22 @@ What leaves this module has no gaps, no NaN, one sampling rate and one time wind
 ``log10(S + 1)`` of the images depends on their absolute size [L22].
 """
 
-import warnings
 from dataclasses import dataclass
 from fractions import Fraction
+from math import inf
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from scipy.signal import resample_poly
 
 from preprocessing.storage import LARGEST_SAMPLE, SAME_RATE
-from utils.errors import UserError
+from preprocessing.traces import MAX_SAMPLES, RecordingError, read_traces, read_whole_traces
+
+__all__ = ["Recording", "RecordingError", "join_channels", "read_recording", "read_traces"]
 
 MAX_RESAMPLING_FACTOR = 1000
-# ObsPy's SEG-2 reader says these of every Geometrics file; they concern headers that are not used here.
-SEG2_HEADER_WARNINGS = ("Many companies use custom defined SEG2 header", "Non-zero value found in Trace's 'DELAY' field")
-
-
-class RecordingError(UserError):
-    """Say which recording cannot be used, and why."""
+# 1900 and 2100, in ns since 1970: a start before or after them is a damaged header
+EARLIEST_NS, LATEST_NS = (int(np.datetime64(year, "ns").astype(np.int64)) for year in ("1900", "2100"))
 
 
 @dataclass(frozen=True)
@@ -57,15 +54,16 @@ def read_recording(path: str | Path, sampling_rate_hz: float | None = None, max_
     samples up to ``max_gap_s`` seconds are bridged linearly; a channel with a longer one is left out. Raises
     ``RecordingError`` with file and reason when nothing usable remains.
     """
-    return join_channels(path, _whole_traces(Path(path)), sampling_rate_hz, max_gap_s)
+    return join_channels(path, read_whole_traces(Path(path)), sampling_rate_hz, max_gap_s, MAX_SAMPLES)
 
 
-def join_channels(source: str | Path, traces: list, sampling_rate_hz: float | None, max_gap_s: float) -> Recording:
+def join_channels(source: str | Path, traces: list, sampling_rate_hz: float | None, max_gap_s: float,
+                  max_samples: float = inf) -> Recording:  # fmt: skip
     """Make a recording of ObsPy traces, as ``read_recording`` does; ``source`` is what messages call it."""
     channels, left_out, n_bridged = [], [], 0
     for segments in _channels(traces):
         try:
-            channel, bridged = _join(segments, max_gap_s)
+            channel, bridged = _join(segments, max_gap_s, max_samples)
         except _Unusable as reason:
             left_out.append(str(reason))
             continue
@@ -74,6 +72,9 @@ def join_channels(source: str | Path, traces: list, sampling_rate_hz: float | No
     if not channels:
         raise RecordingError(f"{source}: no usable channel ({_few(left_out)})")
     rate_hz = sampling_rate_hz or _one_rate(source, channels)
+    n_samples = sum(channel.samples.size * max(1.0, rate_hz / channel.rate_hz) for channel in channels)
+    if n_samples > max_samples:
+        raise RecordingError(f"{source}: would have {n_samples:.0f} samples at {rate_hz:g} Hz; at most {max_samples} are read")
     n_resampled = sum(_resample(source, channel, rate_hz) for channel in channels)
     waveforms, start_ns = _common_window(source, channels, rate_hz)
     if not np.ptp(waveforms, axis=1).any():
@@ -81,52 +82,6 @@ def join_channels(source: str | Path, traces: list, sampling_rate_hz: float | No
     start_time = np.datetime64(start_ns, "ns").astype("datetime64[us]")
     names = tuple(channel.name for channel in channels)
     return Recording(waveforms, float(rate_hz), f"{start_time}Z", n_resampled, n_bridged, tuple(left_out), names)
-
-
-def read_traces(path: Path, file: BinaryIO | None = None, **options) -> list:
-    """Return the traces of a file in any format ObsPy knows but pickle; with ``file``, of those bytes of it.
-
-    ``options`` go to ``obspy.read``. Raises ``RecordingError``.
-    """
-    import obspy
-    from obspy.core.util.base import ENTRY_POINTS
-
-    ENTRY_POINTS["waveform"].pop("PICKLE", None)  # reading a pickle runs the code in it; no recorder writes them
-    if not path.is_file():
-        raise RecordingError(f"{path}: no such file")
-    with warnings.catch_warnings():
-        for message in SEG2_HEADER_WARNINGS:
-            warnings.filterwarnings("ignore", message=message, category=UserWarning)
-        try:
-            # through open(): a name with *, ? or [ in it is a pattern to obspy.read
-            with file or open(path, "rb") as opened:
-                return list(obspy.read(opened, **options))
-        except Exception as error:  # ObsPy's readers raise whatever the bytes lead them to
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            if isinstance(error, TypeError) and "Unknown format" in reason:
-                reason = "not a format that ObsPy knows"
-            raise RecordingError(f"{path}: cannot be read: {reason}") from error
-
-
-def _whole_traces(path: Path) -> list:
-    traces = read_traces(path)
-    if not traces or not any(trace.stats.npts for trace in traces):
-        raise RecordingError(f"{path}: holds no traces")
-    _require_whole(path, traces)
-    return traces
-
-
-def _require_whole(path: Path, traces: list) -> None:
-    """Refuse truncated files that ObsPy reads without complaint."""
-    stats = traces[0].stats
-    if stats._format == "SEG2" and len({trace.stats.npts for trace in traces}) > 1:
-        raise RecordingError(f"{path}: truncated: the channels of a SEG-2 file differ in length")
-    if stats._format == "MSEED":
-        headers = [trace.stats.mseed for trace in traces]
-        unread = path.stat().st_size - sum(header.number_of_records * header.record_length for header in headers)
-        # whole records may stay unread (headers of a full SEED volume); a part of one means that the file was cut
-        if unread % max(header.record_length for header in headers):
-            raise RecordingError(f"{path}: truncated: ends in the middle of a miniSEED record")
 
 
 def _channels(traces: list) -> list[list]:
@@ -148,12 +103,14 @@ class _Unusable(Exception):
     """Say why a channel is left out."""
 
 
-def _join(segments: list, max_gap_s: float) -> tuple[_Channel, int]:
+def _join(segments: list, max_gap_s: float, max_samples: float) -> tuple[_Channel, int]:
     """Join the segments of one channel; return it with 1 if something was bridged, else 0."""
     name, first = segments[0]
     rate_hz, start_ns = float(first.stats.sampling_rate), first.stats.starttime.ns
     if not (np.isfinite(rate_hz) and rate_hz > 0):
         raise _Unusable(f"{name}: sampling rate {rate_hz} Hz")
+    if not EARLIEST_NS <= start_ns < LATEST_NS:
+        raise _Unusable(f"{name}: starts {start_ns / 1e9:.3g} s after 1970")
     offsets, end = [], 0
     for _, trace in segments:
         if trace.data.dtype.kind not in "iuf":  # a miniSEED log is text
@@ -165,9 +122,12 @@ def _join(segments: list, max_gap_s: float) -> tuple[_Channel, int]:
             raise _Unusable(f"{name}: gap of {(offset - end) / rate_hz:.3g} s")
         offsets.append(offset)
         end = max(end, offset + trace.stats.npts)
+    if not 1 < end <= max_samples:
+        raise _Unusable(f"{name}: {end} samples")
     samples = np.full(end, np.nan)
     for offset, (_, trace) in zip(offsets, segments):
-        samples[offset : offset + trace.stats.npts] = np.ma.filled(np.ma.asarray(trace.data, dtype=np.float64), np.nan)
+        with np.errstate(invalid="ignore"):  # signalling NaNs are missing samples, as all NaNs
+            samples[offset : offset + trace.stats.npts] = np.ma.filled(np.ma.asarray(trace.data, dtype=np.float64), np.nan)
     return _Channel(name, samples, start_ns, rate_hz), _bridge(name, samples, round(max_gap_s * rate_hz), rate_hz)
 
 
@@ -216,8 +176,8 @@ def _common_window(source: str | Path, channels: list[_Channel], rate_hz: float)
     n_samples = min(channel.samples.size - offset for channel, offset in zip(channels, offsets))
     if n_samples < 1:
         raise RecordingError(f"{source}: its channels have no time window in common")
-    block = [channel.samples[offset : offset + n_samples] for channel, offset in zip(channels, offsets)]
-    return np.stack(block).astype(np.float32), start_ns
+    block = [channel.samples[offset : offset + n_samples].astype(np.float32) for channel, offset in zip(channels, offsets)]
+    return np.stack(block), start_ns
 
 
 def _few(reasons: list[str], n: int = 3) -> str:

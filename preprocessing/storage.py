@@ -1,43 +1,31 @@
 """The event archive on disk: ``waveforms.hdf5`` + ``metadata.csv`` in the layout of SeisBench.
 
 One event is one dataset ``/data/<trace_name>`` of shape (S, T), float32, chunked by channel, so that drawing one channel
-reads one chunk. Every chunk carries a checksum that HDF5 verifies when it is read. ``trace_component_order`` gives each
+reads one chunk. Every chunk, and every table of HDF5, carries a checksum that is verified when it is read. ``trace_component_order`` gives each
 channel one character; ``trace_live_channels`` says which carry a signal. Reading needs neither ObsPy nor pooch.
 """
 
 import csv
 import hashlib
-import io
 import os
 import shutil
-import string
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from utils.errors import UserError
+from preprocessing.metadata import COLUMNS, METADATA, WAY_ON, ArchiveError, component_order, read_metadata
 from utils.locks import locked
+
+__all__ = ["COLUMNS", "METADATA", "UNLABELED", "WAVEFORMS", "ArchiveError", "ArchiveWriter", "EventArchive", "component_order"]
 
 UNLABELED = "Unlabeled"  # the class of events that only self-supervised learning may use
 LARGEST_SAMPLE = 1e15  # recorder units; the square of more, summed, leaves float32
 SAME_RATE = 1e-4  # relative; recorder clocks drift by less, and over 16 000 samples this is under two samples
-WAVEFORMS, METADATA = "waveforms.hdf5", "metadata.csv"
-COLUMNS = ("trace_name", "trace_category", "trace_start_time", "trace_sampling_rate_hz", "trace_npts",
-           "trace_component_order", "trace_live_channels", "trace_crc32")  # fmt: skip
-
-
-class ArchiveError(UserError):
-    """Say what is wrong with an archive, and what to do about it."""
-
-
-def component_order(n_sensors: int) -> str:
-    """Return one distinct character per channel: A–Z, a–z, 0–9, then Latin Extended."""
-    names = string.ascii_uppercase + string.ascii_lowercase + string.digits
-    return names[:n_sensors] + "".join(chr(0x100 + i) for i in range(n_sensors - len(names)))
+WAVEFORMS = "waveforms.hdf5"
 
 
 def live_channels(waveforms: np.ndarray) -> np.ndarray:
@@ -111,7 +99,8 @@ class ArchiveWriter:
         with self._naming_the_folder():
             self.partial.mkdir(parents=True)
             self._written = _PatientFile(self.partial / WAVEFORMS)
-            self._file = h5py.File(self._written, "w")
+            # from this version on HDF5 keeps checksums of its own tables; without them, one flipped bit can end the process
+            self._file = h5py.File(self._written, "w", libver=("v110", "v110"))
             self._data = self._file.create_group("data")
         return self
 
@@ -215,12 +204,7 @@ class EventArchive:
     def __init__(self, archive_dir: str | Path):
         self.archive_dir = Path(archive_dir)
         self._file: tuple[int, h5py.File] | None = None
-        text = self._read_metadata()
-        rows = list(csv.DictReader(io.StringIO(text)))
-        missing = set(COLUMNS) - set(rows[0] if rows else ())
-        if missing:
-            raise ArchiveError(f"{self.archive_dir / METADATA}: no events, or without the columns {', '.join(sorted(missing))}")
-        self.metadata = {column: np.array([row[column] for row in rows], dtype=str) for column in rows[0]}
+        text, self.metadata = read_metadata(self.archive_dir)
         self.names, self.labels = self.metadata["trace_name"], self.metadata["trace_category"]
         self.sampling_rate_hz = float(self.metadata["trace_sampling_rate_hz"][0])
         self.n_samples = int(self.metadata["trace_npts"][0])
@@ -230,28 +214,17 @@ class EventArchive:
         self.live = np.array([[c == "1" for c in row.ljust(width, "0")] for row in flags])
         self.n_sensors = np.array([len(row) for row in flags])
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
-        stored = set(self._open()["data"])
-        if stored != set(self.names.tolist()) or len(stored) != len(rows):
-            raise ArchiveError(
-                f"{self.archive_dir}: {WAVEFORMS} and {METADATA} list different events; delete the folder and start again"
-            )
-
-    def _read_metadata(self) -> str:
         try:
-            return (self.archive_dir / METADATA).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ArchiveError(f"{self.archive_dir}: not an event archive ({METADATA}: {error})") from error
+            stored = set(self._open()["data"])
+        except Exception as error:  # HDF5 raises whatever a damaged table leads it to
+            path = self.archive_dir / WAVEFORMS
+            raise ArchiveError(f"{path}: cannot be opened as an event archive ({error}); {WAY_ON}") from error
+        if stored != set(self.names.tolist()):
+            raise ArchiveError(f"{self.archive_dir}: {WAVEFORMS} and {METADATA} list different events; {WAY_ON}")
 
     def _open(self) -> h5py.File:
         if self._file is None or self._file[0] != os.getpid():
-            path = self.archive_dir / WAVEFORMS
-            try:
-                self._file = os.getpid(), h5py.File(path, "r")
-                self._file[1]["data"]
-            except (OSError, KeyError) as error:
-                raise ArchiveError(
-                    f"{path}: cannot be opened as an event archive ({error}); delete the folder and start again"
-                ) from error
+            self._file = os.getpid(), h5py.File(self.archive_dir / WAVEFORMS, "r")
         return self._file[1]
 
     def __getstate__(self) -> dict:
@@ -268,30 +241,50 @@ class EventArchive:
     def waveforms(self, index: int, sensors: np.ndarray | list[int] | None = None) -> np.ndarray:
         """Read one event as (S, T) float32, all its sensors or the given ones in the given order.
 
-        Raises ``ArchiveError`` naming event and channel for unreadable chunks and non-finite samples.
+        Raises ``ArchiveError`` naming event and channel for what is unreadable, not finite or not as the metadata says.
         """
-        name = self.names[index]
-        dataset = self._open()["data"][name]
-        sensors = range(dataset.shape[0]) if sensors is None else sensors
+        sensors = range(self.n_sensors[index]) if sensors is None else sensors
+        try:
+            block = self._read(index, sensors)
+        except Exception as error:  # HDF5 raises whatever damaged bytes lead it to
+            raise ArchiveError(f"{self._event(index)}, {error}; {WAY_ON}") from error
+        for problem, sound in (("NaN or infinite samples", np.isfinite(block).all(axis=1)),
+                               ("no signal, where there was one", block.any(axis=1) | ~self.live[index, sensors])):  # fmt: skip
+            if not sound.all():
+                raise ArchiveError(f"{self._event(index)}, channel {sensors[int(np.argmin(sound))]}: {problem}; {WAY_ON}")
+        return block
+
+    def _event(self, index: int) -> str:
+        return f"{self.archive_dir}: event {self.names[index]}"
+
+    def _read(self, index: int, sensors: Sequence[int]) -> np.ndarray:
+        """Read some channels; raises anything for a dataset that is damaged or not what the metadata says."""
+        dataset = self._open()["data"][self.names[index]]
+        found, expected = (dataset.shape, dataset.dtype), ((self.n_sensors[index], self.n_samples), np.float32)
+        if found != expected:
+            raise ValueError(f"is {found[1]} of shape {found[0]}, where {METADATA} says float32 of {expected[0]}")
         block = np.empty((len(sensors), self.n_samples), dtype=np.float32)
         for row, sensor in enumerate(sensors):  # h5py's own fancy indexing is slower and wants a sorted list
             try:
                 dataset.read_direct(block, np.s_[sensor : sensor + 1], np.s_[row : row + 1])
-            except (OSError, TypeError, ValueError) as error:
-                raise ArchiveError(
-                    f"{self.archive_dir}: event {name}, channel {sensor}: damaged ({error}); delete the folder and start again"
-                ) from error
-        finite = np.isfinite(block).all(axis=1)
-        if not finite.all():
-            channel = sensors[int(np.argmin(finite))]
-            raise ArchiveError(f"{self.archive_dir}: event {name}, channel {channel}: NaN or infinite samples")
+            except Exception as error:
+                raise OSError(f"channel {sensor}: damaged ({error})") from error
         return block
 
     def verify(self) -> None:
-        """Read every event and compare it with its checksum; raises ``ArchiveError`` naming the first that differs."""
-        for index, name in enumerate(self.names):
-            block = self.waveforms(index)
-            if f"{zlib.crc32(block):08x}" != self.metadata["trace_crc32"][index] or len(block) != self.n_sensors[index]:
+        """Read every event and compare it with what the metadata says; raises ``ArchiveError`` naming the first that differs."""
+        for index in range(len(self)):
+            block, live = self.waveforms(index), self.live[index, : self.n_sensors[index]]
+            if f"{zlib.crc32(block):08x}" != self.metadata["trace_crc32"][index]:
+                raise ArchiveError(f"{self._event(index)} differs from what was packed; {WAY_ON}")
+            wrong = np.flatnonzero([_contradicts(channel, alive) for channel, alive in zip(block, live)])
+            if wrong.size:
                 raise ArchiveError(
-                    f"{self.archive_dir}: event {name} differs from what was packed; delete the folder and start again"
+                    f"{self._event(index)}, channel {wrong[0]}: is not what trace_live_channels in {METADATA} says; {WAY_ON}"
                 )
+
+
+def _contradicts(channel: np.ndarray, alive: bool) -> bool:
+    """Tell whether a stored channel cannot be alive, or dead: constant, then perhaps padded with zeros."""
+    as_it_was = channel if alive else np.trim_zeros(channel, "b")
+    return bool(as_it_was.size and live_channels(as_it_was)) != alive

@@ -2,12 +2,15 @@
 
 import csv
 import json
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from utils.errors import UserError
 from utils.grid import Cell
 from utils.plots import plot_comparison
 from utils.runs import PREDICTIONS, SUMMARY, write_atomically
@@ -40,16 +43,40 @@ class Result(NamedTuple):
 
 
 def read_result(cell: Cell) -> Result:
-    """Read what a finished cell has written."""
-    summary = json.loads((cell.folder / SUMMARY).read_text(encoding="utf-8"))
-    with np.load(cell.folder / PREDICTIONS, allow_pickle=False) as file:
-        logits, mask, labels = file["logits"], file["mask"], file["labels"]
+    """Read what a finished cell has written; raises ``UserError`` for files that are damaged."""
+    try:
+        metrics = json.loads((cell.folder / SUMMARY).read_text(encoding="utf-8"))["metrics"]
+        with np.load(cell.folder / PREDICTIONS, allow_pickle=False) as file:
+            logits, mask, labels = file["logits"], file["mask"], file["labels"]
+        _require_shapes(logits, mask, labels)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        MemoryError,
+        RecursionError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise UserError(
+            f"{cell.folder}: {SUMMARY} or {PREDICTIONS} is damaged ({error}); delete the folder and start again"
+        ) from error
     log_probs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
     log_probs[~mask] = np.nan
     single = np.where(mask, log_probs.argmax(-1) == labels[:, None], np.nan)
     right = {"single_channel": np.nanmean(single, 1), "ensemble": np.nanmean(log_probs, 1).argmax(-1) == labels}
     right["stacked_trace"] = right["ensemble"]
-    return Result(cell, len(labels), summary["metrics"], right, log_probs, labels)
+    return Result(cell, len(labels), metrics, right, log_probs, labels)
+
+
+def _require_shapes(logits: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> None:
+    """Raise ``ValueError`` for arrays that are not logits (N, S, K), mask (N, S) and labels (N,)."""
+    if logits.ndim != 3 or logits.dtype.kind != "f" or mask.dtype != bool or labels.dtype.kind != "i":
+        raise ValueError("arrays of other types or dimensions than were written")
+    if mask.shape != logits.shape[:2] or labels.shape != logits.shape[:1] or not mask.any(axis=1).all():
+        raise ValueError("arrays that do not belong together")
 
 
 def write_comparison(results: Sequence[Result], folder: Path, command: str) -> str:

@@ -3,12 +3,12 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from utils.errors import UserError
+from utils.plain_yaml import YamlError, parse_yaml, read_yaml
 from utils.schema import KINDS, FinetuneConfig, OriginalConfig, PredictConfig, ReproduceConfig, RunConfig, SSLConfig
 
 __all__ = [
@@ -22,6 +22,8 @@ __all__ = [
     "load_config",
 ]
 
+MAX_SHOWN = 20  # mistakes
+
 
 class ConfigError(UserError):
     """List the mistakes of a configuration, one line each, by dotted key."""
@@ -32,7 +34,7 @@ def load_config(path: str | Path, kind: str, overrides: Sequence[str] = ()) -> R
 
     Raises ``ConfigError`` with one line per mistake.
     """
-    tree = _read_yaml(Path(path))
+    tree = _read_tree(Path(path))
     for override in overrides:
         _override(tree, override)
     try:
@@ -41,30 +43,21 @@ def load_config(path: str | Path, kind: str, overrides: Sequence[str] = ()) -> R
     except ValidationError as error:
         mistakes = [_describe(KINDS[kind], mistake) for mistake in error.errors() if not _other_branch(mistake)]
     if mistakes:
-        raise ConfigError(f"{path}: {len(mistakes)} mistake{'s' * (len(mistakes) > 1)}\n  " + "\n  ".join(mistakes))
+        lines = [_short(mistake, 600) for mistake in mistakes[:MAX_SHOWN]]
+        lines += [f"… and {len(mistakes) - MAX_SHOWN} more"] * (len(mistakes) > MAX_SHOWN)
+        raise ConfigError(f"{path}: {len(mistakes)} mistake{'s' * (len(mistakes) > 1)}\n  " + "\n  ".join(lines))
     return config
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuse keys given twice, which YAML would silently overwrite."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.MarkedYAMLError(problem=f"key {twice!r} is given twice", problem_mark=node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path) -> dict:
+def _read_tree(path: Path) -> dict:
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        tree = read_yaml(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except YamlError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if tree is None:
-        return {}
+        raise ConfigError(f"{path}: is empty; for a configuration of defaults only, write {{}}")
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: should be a mapping of keys to values, found a {type(tree).__name__}")
     return tree
@@ -73,15 +66,16 @@ def _read_yaml(path: Path) -> dict:
 def _override(tree: dict, override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"{override}: not an override; write key.path=value, for example dataset.batch_size=32")
+        raise ConfigError(f"{_short(override)}: not an override; write key.path=value, for example dataset.batch_size=32")
     *parents, last = key.split(".")
     for parent in parents:
-        tree[parent] = tree[parent] if isinstance(tree.get(parent), dict) else {}
+        # a copy: by an alias, another key may name the same section
+        tree[parent] = dict(tree[parent]) if isinstance(tree.get(parent), dict) else {}
         tree = tree[parent]
     try:
-        tree[last] = yaml.load(value, _Loader)
-    except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise ConfigError(f"{override}: the value is not valid YAML: {' '.join(str(error).split())}") from error
+        tree[last] = parse_yaml(value)
+    except YamlError as error:
+        raise ConfigError(f"{_short(override)}: the value is not valid YAML: {error}") from error
 
 
 def _other_branch(mistake: dict) -> bool:
@@ -105,7 +99,18 @@ def _describe(model: type[BaseModel], mistake: dict) -> str:
     if mistake["type"] == "missing":
         return f"{'.'.join(map(str, mistake['loc'][:2]))}: {mistake['loc'][-1]} is missing"
     allowed = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{key}: found {mistake['input']!r}; {allowed}"
+    return f"{key}: found {_repr(mistake['input'])}; {allowed}"
+
+
+def _repr(value: Any) -> str:
+    try:
+        return _short(repr(value))
+    except ValueError:  # Python writes no integers of thousands of digits
+        return "a very large number"
+
+
+def _short(text: str, n: int = 100) -> str:
+    return text if len(text) <= n else text[:n] + " …"
 
 
 def _unknown_key(key: str, keys: list[str]) -> str:

@@ -16,8 +16,10 @@ from typing import Any
 
 import yaml
 
+from utils.checkpoints import require_resumable
 from utils.errors import Interrupted, UserError
 from utils.locks import Taken, take_lock
+from utils.plain_yaml import YamlError, read_yaml
 from utils.schema import RunConfig
 
 log = logging.getLogger(__name__)
@@ -50,8 +52,8 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 class Run:
     """Name the files of one run; ``start`` creates its folder. With ``resume`` it goes on in an existing one.
 
-    Raises ``UserError`` for a run name that is taken, for a configuration that has changed since the run began, and for
-    several processes without a common run name.
+    Raises ``UserError`` for a run name that is taken, a configuration that has changed since the run began, a damaged
+    checkpoint, and several processes without a common run name.
     """
 
     def __init__(self, config: RunConfig, resume: str | Path | None = None):
@@ -67,6 +69,8 @@ class Run:
         self.plots = self.dir / "plots"
         if resume:
             require_same_config(self.dir, config)
+            if self.resume_from:  # before the data: a damaged file should not cost a packing
+                require_resumable(self.resume_from)
         elif _is_first_process() and (self.dir / CONFIG).is_file():
             raise UserError(f"{self.dir} exists: choose another run_name, or go on with it by --resume {self.dir}")
 
@@ -143,9 +147,11 @@ def _unused_date_time(parent: Path) -> str:
 def require_same_config(folder: Path, config: RunConfig, way_on: str = "start a new run, or undo") -> None:
     """Raise ``UserError`` that lists the keys in which a run's config.yaml differs from ``config``."""
     try:
-        before = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{folder}: not a run folder (config.yaml: {error})") from error
+        before = read_yaml(folder / CONFIG)
+    except (OSError, YamlError) as error:
+        raise UserError(f"{folder}: not a run folder ({CONFIG}: {error})") from error
+    if not isinstance(before, dict):
+        raise UserError(f"{folder}: not a run folder ({CONFIG} should hold keys and values); start a new run")
     old, new = _flat(before), _flat(config.model_dump(mode="json"))
     changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in FREE_KEYS]
     if changed:

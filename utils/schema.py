@@ -13,15 +13,25 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
+def _whole(value: Any) -> Any:
+    """Read 1e3 as the integer it is."""
+    try:
+        return float(value) if isinstance(_no_bool(value), str) and not value.isdecimal() else value
+    except ValueError:
+        raise ValueError("should be a whole number") from None
+
+
 # PyYAML reads 1e-3 as a string; pydantic makes it a number.
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
-Integer = Annotated[int, BeforeValidator(_no_bool)]
+Integer = Annotated[int, Field(lt=2**32), BeforeValidator(_whole)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Count = Annotated[Integer, Field(ge=1)]
 Period = Annotated[Integer, Field(ge=-1)]
 Share = Annotated[Number, Field(gt=0, lt=1)]
-Seed = Annotated[Integer, Field(ge=0, lt=2**32)]
+Seed = Annotated[Integer, Field(ge=0)]
+Seconds = Annotated[Number, Field(le=86400)]  # a day
+FilePath = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 EncoderName = Literal[*ENCODER_SIZES]
 
 
@@ -41,7 +51,7 @@ class ModelParams(Section):
 
 
 class LoadEncoder(Section):
-    ckpt_fname: str = "none"
+    ckpt_fname: FilePath = "none"
     backbone_type: EncoderName = "ResNet34Encoder"
 
     @property
@@ -110,12 +120,12 @@ class DatasetParams(Section):
     """Hold the keys of ``dataset`` that all three trainings have."""
 
     source: Literal["aknes", "folder", "simulated"] = "aknes"
-    root: str | None = None
+    root: FilePath | None = None
     n_simulated: Annotated[Integer, Field(ge=100)] | None = None
     simulation_seed: Seed | None = None
-    sampling_freq: Positive | None = 1000.0
-    duration_s: Positive | None = None
-    max_gap_s: NotNegative = 0.0
+    sampling_freq: Annotated[Positive, Field(le=1e6)] | None = 1000.0
+    duration_s: Annotated[Seconds, Field(gt=0)] | None = None
+    max_gap_s: Annotated[Seconds, Field(ge=0)] = 0.0
     skip_unreadable: StrictBool = False
     split: Literal["nested", "random", "by_day"] = "nested"
     train_data_ratio: Share = 0.8
@@ -161,7 +171,7 @@ class RunConfig(Section):
 
     kind: ClassVar[str]
     seed: Seed = 0
-    run_name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")] | None = None
+    run_name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=100)] | None = None
     logger: tuple[Literal["csv", "tensorboard", "wandb"], ...] = ("csv",)
     trainer_params: TrainerParams = TrainerParams()
 
@@ -274,10 +284,10 @@ class CellOverrides(Section):
 
 
 class ReproduceConfig(Section):
-    name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")] = "paper"
-    config_ssl: str = "configs/ssl.yaml"
-    config_ft: str = "configs/finetune.yaml"
-    config_original: str = "original_implementation/config.yaml"
+    name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=100)] = "paper"
+    config_ssl: FilePath = "configs/ssl.yaml"
+    config_ft: FilePath = "configs/finetune.yaml"
+    config_original: FilePath = "original_implementation/config.yaml"
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("original", "scratch", "linear", "finetuned")
     label_fractions: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.05, 0.1, 0.8)
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
@@ -310,10 +320,10 @@ class PredictConfig(Section):
     ensemble: Literal["all", "usable", "weighted"] = "all"
     error_rate: Share = 0.05
     min_confidence: Annotated[Number, Field(ge=0, le=1)] | None = None
-    max_gap_s: NotNegative = 0.0
+    max_gap_s: Annotated[Seconds, Field(ge=0)] = 0.0
     gpu: Annotated[Integer, Field(ge=0)] | None = 0
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    chunk_s: Annotated[Number, Field(ge=60)] = 600.0
+    chunk_s: Annotated[Seconds, Field(ge=60)] = 600.0
     trigger: TriggerParams = TriggerParams()
 
     def contradictions(self) -> list[str]:

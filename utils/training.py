@@ -39,8 +39,11 @@ class MetricsTable(Logger):
         self.path = path
         self.rows: dict[int, dict[str, float]] = {}
         if path.is_file():
-            with open(path, newline="", encoding="utf-8") as file:
-                self.rows = {int(row["epoch"]): {k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)}
+            try:
+                with open(path, newline="", encoding="utf-8") as file:
+                    self.rows = {int(row["epoch"]): {k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)}
+            except (ValueError, KeyError, TypeError, csv.Error) as error:
+                raise UserError(f"{path}: damaged ({error}); restore it from a copy, or delete it to go on without it") from error
 
     name = version = None
 

@@ -18,6 +18,7 @@ from preprocessing.spectrogram import LogSpectrogram
 from preprocessing.splits import hold_out
 from preprocessing.storage import UNLABELED, EventArchive
 from preprocessing.views import MIN_COLUMNS_TO_CROP
+from utils.checkpoints import require_fitting
 from utils.config import ConfigError, FinetuneConfig, OriginalConfig, RunConfig
 from utils.names import ALEXNET_MIN_PIXELS
 from utils.plots import plot_calibration, plot_confusion, plot_event_sheet, plot_loss_curves, plot_recall
@@ -113,6 +114,8 @@ def class_weights(config: FinetuneConfig | OriginalConfig, data: EventDataModule
 
 def fit(run: Run, module: pl.LightningModule, data: EventDataModule) -> pl.Trainer:
     """Train; draw sample events before and loss curves after."""
+    if run.resume_from:
+        require_fitting(run.resume_from, module)
     run.start()
     trainer = build_trainer(run)
     if trainer.is_global_zero:

@@ -95,7 +95,31 @@ def test_hostile_and_broken_files_are_refused(tmp_path, monkeypatch):
     torch.save([1, 2], "list.ckpt")
     for number, content in enumerate((b".", b"\x80", b"\x80\x02X\x05")):
         (tmp_path / f"odd{number}.ckpt").write_bytes(content)
-    names = ("evil", "text", "empty", "other", "list", "absent", "odd0", "odd1", "odd2")
+    whole = {"model_state_dict": encoder.state_dict()}
+    torch.save(whole, "whole.ckpt")
+    (tmp_path / "cut.ckpt").write_bytes((tmp_path / "whole.ckpt").read_bytes()[:-1000])
+    torch.save({"model_state_dict": encoder.state_dict() | {1: torch.ones(1)}}, "numbered.ckpt")
+    torch.save({"state_dict": {1: torch.ones(1)}}, "lightning.ckpt")
+    sparse = {"model.conv1.weight": torch.zeros(64, 1, 7, 7).to_sparse()}
+    torch.save({"model_state_dict": encoder.state_dict() | sparse}, "sparse.ckpt")
+    without_content = {"model.conv1.weight": torch.zeros(64, 1, 7, 7, device="meta")}
+    torch.save({"model_state_dict": encoder.state_dict() | without_content}, "meta.ckpt")
+    names = (
+        "evil",
+        "text",
+        "empty",
+        "other",
+        "list",
+        "absent",
+        "odd0",
+        "odd1",
+        "odd2",
+        "cut",
+        "numbered",
+        "lightning",
+        "sparse",
+        "meta",
+    )
     for name in (f"{name}.ckpt" for name in names):
         with pytest.raises(EncoderFileError, match=name):
             load_encoder_weights(encoder, name)

@@ -123,6 +123,35 @@ def test_lost_waveforms_are_packed_again(folder, tmp_path):
     assert len(open_or_pack(folder, tmp_path / "archive")) == 7
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"files": []}', '{"files": {}}', '{"files": 3, "report": {}}', "[" * 100_000,
+                                     '{"files": {"Rock/2020_000_x.mseed": 1}, "report": {"unreadable": {}}, "options": 2}'])  # fmt: skip
+def test_a_damaged_memory_of_the_packing_is_packed_again(folder, tmp_path, content, caplog):
+    caplog.set_level("INFO")
+    open_or_pack(folder, tmp_path / "archive")
+    (tmp_path / "archive" / "packing.json").write_text(content)
+    caplog.clear()
+    assert len(open_or_pack(folder, tmp_path / "archive")) == 7
+    assert "not packed yet" in caplog.text
+
+
+def test_one_damaged_file_among_good_ones_is_named_in_report_and_refusal(folder, tmp_path):
+    file = folder / "Rock" / "2020_001_x.mseed"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ArchiveError, match=r"(?s)1 of 7 recordings.*2020_001_x.mseed: truncated.*Repair or remove"):
+        pack_recordings(folder, tmp_path / "archive")
+    report = pack_recordings(folder, tmp_path / "archive", skip_unreadable=True)
+    assert "truncated" in report.unreadable["Rock/2020_001_x.mseed"] and "1 unreadable files skipped" in str(report)
+    assert json.loads((tmp_path / "archive" / "packing.json").read_text())["report"]["unreadable"] == report.unreadable
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_a_name_that_is_no_text_is_a_reason_not_a_crash(folder, tmp_path):
+    shutil.copy(os.fsencode(folder / "Rock" / "2020_000_x.mseed"), os.fsencode(folder / "Rock") + b"/\xff.mseed")
+    with pytest.raises(ArchiveError, match=r"(?s)1 of 8 recordings.*name.*UTF-8"):
+        pack_recordings(folder, tmp_path / "archive")
+    assert "xff.mseed" in (tmp_path / "archive.unreadable.txt").read_text()
+
+
 def test_dead_channels_are_kept_but_marked(folder, tmp_path):
     samples = RNG.normal(size=(3, 1000)).astype(np.float32)
     samples[1] = 42.0

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import obspy
 import pytest
@@ -130,6 +132,47 @@ def test_truncated_miniseed(tmp_path, missing):
     path = write_mseed(tmp_path / "cut.mseed", RNG.normal(size=(2, 5000)).astype(np.float32))
     path.write_bytes(path.read_bytes()[:-missing])
     with pytest.raises(RecordingError, match="cut.mseed: truncated"):
+        read_recording(path)
+
+
+def test_a_flipped_bit_in_compressed_samples_is_noticed(tmp_path):
+    path = tmp_path / "e.mseed"
+    header = {"sampling_rate": 100.0, "station": "A"}
+    steim = Trace((RNG.normal(size=5000) * 1000).astype(np.int32), header)
+    Stream([steim]).write(str(path), format="MSEED", encoding="STEIM2", reclen=512)
+    content = bytearray(path.read_bytes())
+    content[800] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(RecordingError, match="e.mseed: damaged: .*integrity check"):
+        read_recording(path)
+
+
+def test_a_lost_record_is_noticed_wherever_it_was(tmp_path):
+    path = write_mseed(tmp_path / "e.mseed", RNG.normal(size=(2, 5000)).astype(np.float32))
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 4096):
+        content = bytearray(whole)
+        content[place : place + 60] = b"x" * 60
+        path.write_bytes(content)
+        with pytest.raises(RecordingError, match="e.mseed: "):
+            read_recording(path)
+
+
+def test_warnings_are_one_line_that_names_the_file(tmp_path, recwarn):
+    path = write_mseed(tmp_path / "e.mseed", RNG.normal(size=(1, 5000)).astype(np.float32))
+    content = bytearray(path.read_bytes())
+    for place in range(0, len(content), 4096):
+        content[place + 39] = 7
+    path.write_bytes(content)
+    assert read_recording(path).waveforms.shape == (1, 5000)
+    assert len(recwarn) == 1 and "e.mseed: " in str(recwarn[0].message) and "more)" in str(recwarn[0].message)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_a_reason(tmp_path):
+    path = write_mseed(tmp_path / "e.mseed", RNG.normal(size=(1, 500)).astype(np.float32))
+    path.chmod(0)
+    with pytest.raises(RecordingError, match="e.mseed: cannot be read: Permission denied"):
         read_recording(path)
 
 

@@ -1,7 +1,11 @@
+import json
+import os
+
 import numpy as np
 import pytest
 
-from utils.comparison import Result, accuracy_over_sensors, bootstrap_interval, write_comparison
+from utils.comparison import Result, accuracy_over_sensors, bootstrap_interval, read_result, write_comparison
+from utils.errors import UserError
 from utils.grid import Cell
 
 
@@ -72,3 +76,52 @@ def test_report(tmp_path, seeds, fractions):
     assert "finetuned ensemble − scratch ensemble" in text
     assert ("standard deviation over 3 seeds" in text) == (len(seeds) > 1)
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 5 * len(seeds) * len(fractions)
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """Return a cell and the arrays of its predictions, which a test may write in another way."""
+    monkeypatch.chdir(tmp_path)
+    cell = Cell("scratch", 0, 0.1, "finetune", "c", (), "cell")
+    cell.folder.mkdir(parents=True)
+    (cell.folder / "summary.json").write_text(json.dumps({"metrics": {"ensemble": {}}}))
+    arrays = {"logits": np.zeros((4, 2, 3), "f4"), "mask": np.ones((4, 2), bool), "labels": np.zeros(4, int)}
+    np.savez_compressed(cell.folder / "predictions.npz", **arrays)
+    return cell, arrays
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.system, ("touch pwned",)
+
+
+def test_predictions_never_run_code(finished, tmp_path):
+    cell, arrays = finished
+    assert read_result(cell).n_test == 4
+    for name in arrays:
+        np.savez_compressed(cell.folder / "predictions.npz", **arrays | {name: np.array([Malicious()], dtype=object)})
+        with pytest.raises(
+            UserError, match="runs/finetune/cell: .*predictions.npz is damaged .*allow_pickle=False.*delete the folder"
+        ):
+            read_result(cell)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_damaged_results_are_one_message(finished):
+    cell, arrays = finished
+    path = cell.folder / "predictions.npz"
+    whole = path.read_bytes()
+    for content in (b"", b"garbage", whole[:-30], whole[:200], whole[:60] + bytes(40) + whole[100:]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="is damaged"):
+            read_result(cell)
+    for name, array in (("mask", np.ones((4, 3), bool)), ("mask", np.zeros((4, 2), bool)), ("labels", np.zeros(5, int)),
+                        ("logits", np.zeros((4, 2), "f4")), ("labels", np.array(["a"] * 4))):  # fmt: skip
+        np.savez_compressed(path, **arrays | {name: array})
+        with pytest.raises(UserError, match="is damaged"):
+            read_result(cell)
+    path.write_bytes(whole)
+    for content in (b"", b"{", b"[]", b"\xff", b"[" * 100_000):
+        (cell.folder / "summary.json").write_bytes(content)
+        with pytest.raises(UserError, match="is damaged"):
+            read_result(cell)

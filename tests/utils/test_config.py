@@ -20,7 +20,7 @@ SHIPPED = {
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory):
     path = tmp_path_factory.mktemp("config") / "c.yaml"
-    path.write_text("")
+    path.write_text("{}\n")
     return path
 
 

@@ -21,6 +21,19 @@ def test_metrics_table_has_one_row_per_epoch_and_goes_on(tmp_path):
     assert (tmp_path / "metrics.csv").read_text().splitlines() == ["epoch,val/loss,train/loss", "0,2.0,3.0", "1,,0.5"]
 
 
+@pytest.mark.parametrize(
+    "content", [b"\xff", b"train/loss\n1\n", b"epoch\nx\n", b"", b"epoch,a\n1," + b"x" * 200_000, b"epoch\n\n1,2\n,\n"]
+)
+def test_a_damaged_table_is_one_message(tmp_path, content):
+    (tmp_path / "metrics.csv").write_bytes(content)
+    try:
+        MetricsTable(tmp_path / "metrics.csv").save()
+    except UserError as error:
+        assert "metrics.csv: damaged" in str(error) and "delete it" in str(error)
+    else:
+        assert content == b""
+
+
 def test_devices(monkeypatch, caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)

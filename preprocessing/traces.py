@@ -1,0 +1,123 @@
+"""Let ObsPy read a file, and refuse what it should not have accepted: pickles, bombs, lost or wrong samples."""
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from preprocessing.headers import mseed_problem, seg2_problem
+from utils.errors import UserError
+
+MAX_FILE_BYTES = 2**25  # an Åknes event has 1.5 MB; with these two limits reading stays below 1 GB of memory
+MAX_SAMPLES = 2**24  # of all channels together: 24 channels of 1000 Hz for 11 minutes
+# ObsPy's SEG-2 reader says these of every Geometrics file; they concern headers that are not used here.
+SEG2_HEADER_WARNINGS = ("Many companies use custom defined SEG2 header", "Non-zero value found in Trace's 'DELAY' field")
+# what libmseed says, as mere warnings, of files that have lost samples or hold wrong ones
+MSEED_DAMAGE = ("integrity check", "skip bytes", "rest of the file", "not enough to constitute")
+
+
+class RecordingError(UserError):
+    """Say which recording cannot be used, and why."""
+
+
+def read_whole_traces(path: Path) -> list:
+    """Read the traces of one event; raises ``RecordingError`` for a file that is damaged, truncated, or too large."""
+    if not path.is_file():
+        raise RecordingError(f"{path}: no such file")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise RecordingError(f"{path}: {path.stat().st_size} bytes; at most {MAX_FILE_BYTES} are read, cut it into events")
+    _require_sound(path, mseed_problem)
+    traces, heard = _read(path)
+    n_samples = sum(trace.stats.npts for trace in traces)
+    if not n_samples:
+        raise RecordingError(f"{path}: holds no traces")
+    if n_samples > MAX_SAMPLES:
+        raise RecordingError(f"{path}: holds {n_samples} samples; at most {MAX_SAMPLES} are read, cut it into events")
+    _require_whole(path, traces)
+    damage = next((message for message in heard if any(sign in message for sign in MSEED_DAMAGE)), None)
+    if damage:
+        raise RecordingError(f"{path}: damaged: {damage}")
+    _pass_on(path, heard)
+    return traces
+
+
+def read_traces(path: Path, file: BinaryIO | None = None, **options) -> list:
+    """Return the traces of a file in any format ObsPy knows but pickle; with ``file``, of those bytes of it.
+
+    ``options`` go to ``obspy.read``. Raises ``RecordingError``.
+    """
+    traces, heard = _read(path, file, **options)
+    _pass_on(path, heard)
+    return traces
+
+
+def _read(path: Path, file: BinaryIO | None = None, **options) -> tuple[list, list[str]]:
+    """Return the traces of a file, and what ObsPy said of it."""
+    import obspy
+    from obspy.core.util.base import ENTRY_POINTS
+
+    ENTRY_POINTS["waveform"].pop("PICKLE", None)  # reading a pickle runs the code in it; no recorder writes them
+    if file is None and not path.is_file():
+        raise RecordingError(f"{path}: no such file")
+    if file is None:
+        _require_sound(path, seg2_problem)
+    try:
+        # through open(): a name with *, ? or [ in it is a pattern to obspy.read
+        with file or open(path, "rb") as opened, _listening() as heard:
+            traces = list(obspy.read(opened, **options))
+    except Exception as error:  # ObsPy's readers raise whatever the bytes lead them to
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if isinstance(error, TypeError) and "Unknown format" in reason:
+            reason = "not a format that ObsPy knows"
+        raise RecordingError(f"{path}: cannot be read: {reason}") from error
+    return traces, heard
+
+
+def _require_sound(path: Path, find_problem: Callable[[Path], str]) -> None:
+    try:
+        problem = find_problem(path)
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read: {error.strerror}") from error
+    if problem:
+        raise RecordingError(f"{path}: {problem}")
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """Collect what ObsPy says of a file, but for what SEG-2 headers always give rise to."""
+    heard: list[str] = []
+    before = sys.unraisablehook
+    # ObsPy's listener to libmseed stumbles over messages that are not ASCII; an error would be lost with them
+    sys.unraisablehook = lambda lost: heard.append(f"integrity check failed ({lost.exc_value})")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            warnings.filterwarnings("ignore", category=RuntimeWarning)  # overflows of arithmetic with header fields
+            for message in SEG2_HEADER_WARNINGS:
+                warnings.filterwarnings("ignore", message=message, category=UserWarning)
+            yield heard
+    finally:
+        sys.unraisablehook = before
+        heard += [str(warning.message) for warning in caught]
+
+
+def _pass_on(path: Path, heard: list[str]) -> None:
+    """Pass warnings on in one line that names the file."""
+    if heard:
+        more = f" (and {len(heard) - 1} more)" if len(heard) > 1 else ""
+        warnings.warn(f"{path}: {heard[0]}{more}", stacklevel=3)
+
+
+def _require_whole(path: Path, traces: list) -> None:
+    """Refuse truncated files that ObsPy reads without complaint."""
+    stats = traces[0].stats
+    if stats._format == "SEG2" and len({trace.stats.npts for trace in traces}) > 1:
+        raise RecordingError(f"{path}: truncated: the channels of a SEG-2 file differ in length")
+    if stats._format == "MSEED":
+        headers = [trace.stats.mseed for trace in traces]
+        unread = path.stat().st_size - sum(header.number_of_records * header.record_length for header in headers)
+        # whole records may stay unread (headers of a full SEED volume); a part of one means that the file was cut
+        if unread % max(header.record_length for header in headers):
+            raise RecordingError(f"{path}: truncated: ends in the middle of a miniSEED record")

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from preprocessing.metadata import COLUMNS
+from preprocessing.storage import ArchiveError, ArchiveWriter, EventArchive
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Return the metadata of an archive of three events."""
+    with ArchiveWriter(tmp_path / "a", 100.0) as writer:
+        for number, block in enumerate(np.random.default_rng(0).normal(size=(3, 2, 50))):
+            writer.add(f"event_{number}", block, "A", start_time="2020-01-01T00:00:00.000000Z")
+    return tmp_path / "a" / "metadata.csv"
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    {
+        "trace_name": ["", "event_0", "other"],
+        "trace_category": [""],
+        "trace_start_time": ["yesterday", "2020-13-01", "2020", "NaT"],
+        "trace_sampling_rate_hz": ["", "x", "nan", "inf", "-100", "0", "200.0"],
+        "trace_npts": ["", "x", "50.0", "-50", "0", "49", "٥٠", str(10**12), "9" * 5000],
+        "trace_component_order": ["", "BA", "A", "ABC"],
+        "trace_live_channels": ["", "00", "12", "１１"],
+        "trace_crc32": ["", "x", "0", "0" * 9, "DEADBEEF"],
+    }.items(),
+)
+def test_values_that_cannot_be_right_are_named(table, column, values):
+    whole = table.read_text()
+    for value in values:
+        lines = whole.splitlines()
+        fields = lines[2].split(",")
+        fields[COLUMNS.index(column)] = value
+        lines[2] = ",".join(fields)
+        table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        with pytest.raises(ArchiveError, match="restore it from a copy") as error:
+            EventArchive(table.parent)
+        if value != "other":  # that one the waveforms do not know
+            assert column in str(error.value) and "line 3" in str(error.value) and len(str(error.value)) < 600, value
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace(",11,", ",111,"), "line 2, event event_0: trace_component_order: found 'AB'"),
+        (lambda text: text[:-60], "line 4, event ev: has not one field per column"),
+        (lambda text: text.replace("event_1,A", "event_1,A,B"), "line 3, event event_1: has not one field per column"),
+        (lambda text: text.replace("event_1", "x" * 200_000), "not a table .field larger than"),
+        (lambda text: text.replace("event_1", '"event_1'), "not a table"),
+        (lambda text: text.replace("event_1", "event\0_1"), "list different events"),
+        (lambda text: text.splitlines()[0] + "\n", "no events"),
+        (lambda text: "", "no events"),
+        (lambda text: "\0" * 1000, "no events|not a table"),
+        (lambda text: "a" * 300_000, "not a table"),
+        (lambda text: text + text.splitlines()[3] + "\n", "line 5, event event_2: trace_name: given twice"),
+        (lambda text: text.replace("trace_crc32", "trace_crc"), "without the columns trace_crc32"),
+    ],
+)
+def test_tables_that_are_damaged_are_refused(table, change, message):
+    table.write_text(change(table.read_text()))
+    with pytest.raises(ArchiveError, match=message):
+        EventArchive(table.parent)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"trace_name\n\xe9\n"])
+def test_bytes_that_are_no_text_are_refused(table, content):
+    table.write_bytes(content)
+    with pytest.raises(ArchiveError, match="not an event archive"):
+        EventArchive(table.parent)
+
+
+def test_rows_in_another_order_are_the_same_archive(table):
+    first, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([first, *rows[::-1]]) + "\n")
+    archive = EventArchive(table.parent)
+    archive.verify()
+    assert archive.names.tolist() == ["event_2", "event_1", "event_0"]
