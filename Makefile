@@ -6,10 +6,10 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_EXPORT := $(VENV)/.installed-export
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test test-slow lint clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 install: $(INSTALLED)  ## make .venv and install what requirements.txt names
 
@@ -26,8 +26,11 @@ $(INSTALLED_EXPORT): requirements-export.txt $(INSTALLED)
 demo: $(INSTALLED)  ## simulate events, pretrain, fine-tune, compare: the main job at a small size
 	$(BIN)/python reproduce.py --config configs/demo.yaml
 
-test: $(INSTALLED_EXPORT)  ## run the test suite
-	$(BIN)/python -m pytest
+test: $(INSTALLED_EXPORT)  ## run the test suite, but for what takes long
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-slow: $(INSTALLED_EXPORT)  ## run what takes long: kills at many moments, thousands of steps
+	$(BIN)/python -m pytest -m slow
 
 lint: $(INSTALLED)  ## check the code's style
 	$(BIN)/ruff check .

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# where the tests themselves run side by side, one thread each is fastest
+THREADS = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
+os.environ.setdefault("OMP_NUM_THREADS", THREADS)
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 AKNES_EVENT = SHARED / "aknes" / "2007_034_45_117472.dat"
@@ -80,7 +83,7 @@ def separable(tmp_path_factory) -> Path:
 
 def run_script(script: str, *arguments: str, cwd: Path, status: int = 0, timeout: float = 400) -> str:
     """Run an entry script as a user would; return what it printed, carriage returns as newlines."""
-    environment = os.environ | {"OMP_NUM_THREADS": "2", "MPLBACKEND": "Agg", "WANDB_MODE": "offline"}
+    environment = os.environ | {"OMP_NUM_THREADS": THREADS, "MPLBACKEND": "Agg", "WANDB_MODE": "offline"}
     command = [sys.executable, str(ROOT / script), *arguments]
     done = subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL

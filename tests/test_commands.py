@@ -279,6 +279,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(workpla
         (["dataset.root=/nowhere"], "/nowhere: no such folder"),
         (["dataset.duration_s=0.1"], "dataset.nperseg: found 20; events have only 10 samples"),
         (["dataset.nperseg=1000", "dataset.resize_size=8"], "images have 8 x 0 pixels; 1 x 1 are needed here"),
+        (
+            ["trainer_params.precision=bf16-mixed", "dataset.resize_size=16", "trainer_params.gpus=[]"],
+            "on a CPU gives wrong gradients for images of 16 x",
+        ),
         (["trainer_params.strategy=magic"], "trainer_params.strategy: found 'magic'; should be 'auto' or 'ddp'"),
     ],
 )

@@ -17,7 +17,7 @@ from preprocessing.sources import open_source
 from preprocessing.spectrogram import LogSpectrogram
 from preprocessing.splits import hold_out
 from preprocessing.storage import UNLABELED, EventArchive
-from preprocessing.views import MIN_COLUMNS_TO_CROP
+from preprocessing.views import MIN_COLUMNS_TO_CROP, crop_columns
 from utils.checkpoints import require_fitting
 from utils.config import ConfigError, FinetuneConfig, OriginalConfig, RunConfig
 from utils.names import ALEXNET_MIN_PIXELS
@@ -28,6 +28,7 @@ from utils.training import build_trainer, log_pictures, save_atomically, stoppab
 log = logging.getLogger(__name__)
 RARE_AT_AKNES = ("Noise",)  # 8 of 1818 events; the paper gives them weight 0 [L22]
 N_SAMPLE_SHEETS = 4
+LEAST_PIXELS_IN_BF16 = 17  # a ResNet halves five times
 
 
 def open_events(config: RunConfig) -> EventArchive:
@@ -60,6 +61,21 @@ def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
         raise ConfigError(
             f"dataset.resize_size: images have {rows} x {columns} pixels; {least_rows} x {least_columns} are needed here. "
             "Raise resize_size, lower nperseg, or take longer events"
+        )
+    _require_exact_gradients(config, rows, columns)
+
+
+def _require_exact_gradients(config: RunConfig, rows: int, columns: int) -> None:
+    """Refuse bf16 on the CPU for images that become one pixel wide inside a ResNet.
+
+    There, oneDNN's gradient of a strided 3 x 3 convolution holds uninitialised numbers (found with torch 2.15).
+    """
+    seen = crop_columns(torch.full((1, 1), 0.5), columns).shape[-1] if config.kind == "ssl" else columns
+    on_cpu = not config.trainer_params.gpus or torch.cuda.device_count() == 0
+    if on_cpu and config.trainer_params.precision != "32-true" and min(rows, seen) < LEAST_PIXELS_IN_BF16:
+        raise ConfigError(
+            f"trainer_params.precision: {config.trainer_params.precision} on a CPU gives wrong gradients for images of {rows} x {seen} "
+            f"pixels, fewer than {LEAST_PIXELS_IN_BF16}; use 32-true, or larger images"
         )
 
 
