@@ -64,10 +64,13 @@ def predict() -> None:
     outputs = prediction.Outputs(
         arguments.out, arguments.format, arguments.per_sensor, arguments.quakeml, arguments.plots, arguments.resume
     )
-    if arguments.continuous:
-        n_unusable = prediction.predict_continuous(predictor, arguments.recordings, outputs)
-    else:
-        n_unusable = prediction.predict_files(predictor, arguments.recordings, outputs, arguments.strict)
+    try:
+        if arguments.continuous:
+            n_unusable = prediction.predict_continuous(predictor, arguments.recordings, outputs)
+        else:
+            n_unusable = prediction.predict_files(predictor, arguments.recordings, outputs, arguments.strict)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted: go on by the same command with --resume", 130) from None
     sys.exit(1 if n_unusable else 0)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from preprocessing.metadata import COLUMNS, METADATA, WAY_ON, ArchiveError, component_order, read_metadata
 from utils.locks import locked
+from utils.patient_file import PatientFile
 
 __all__ = ["COLUMNS", "METADATA", "UNLABELED", "WAVEFORMS", "ArchiveError", "ArchiveWriter", "EventArchive", "component_order"]
 
@@ -45,37 +46,6 @@ def _require_replaceable(archive_dir: Path) -> None:
         raise ArchiveError(f"{archive_dir}: holds something else than an archive; choose another folder")
 
 
-class _PatientFile:
-    """Hold a file for HDF5 to write; once the system refuses (no space), remember why, and take no more.
-
-    HDF5 itself loses such errors when it closes a dataset, and crashes the process when it closes the file.
-    """
-
-    def __init__(self, path: Path):
-        self.file = open(path, "w+b", buffering=0)  # noqa: SIM115
-        self.refusal: OSError | None = None
-
-    def write(self, content) -> int:
-        rest = memoryview(content)
-        try:
-            while len(rest) and self.refusal is None:
-                rest = rest[self.file.write(rest) :]
-        except OSError as error:
-            self.refusal = error
-        return len(content)
-
-    def truncate(self, size: int) -> int:
-        if self.refusal is None:
-            try:
-                return self.file.truncate(size)
-            except OSError as error:
-                self.refusal = error
-        return size
-
-    def __getattr__(self, name: str):
-        return getattr(self.file, name)  # seek, tell, readinto, flush, close
-
-
 class ArchiveWriter:
     """Write an archive that is either whole or not there.
 
@@ -98,7 +68,7 @@ class ArchiveWriter:
         shutil.rmtree(self.partial, ignore_errors=True)
         with self._naming_the_folder():
             self.partial.mkdir(parents=True)
-            self._written = _PatientFile(self.partial / WAVEFORMS)
+            self._written = PatientFile(self.partial / WAVEFORMS)
             # from this version on HDF5 keeps checksums of its own tables; without them, one flipped bit can end the process
             self._file = h5py.File(self._written, "w", libver=("v110", "v110"))
             self._data = self._file.create_group("data")

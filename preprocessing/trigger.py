@@ -5,6 +5,7 @@ The trigger is ObsPy's, with the rule of the recorder at Åknes: STA/LTA above 4
 [LS23] Langet & Silverberg, Earth Surf. Dynam. 11, 89, 2023.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,8 +14,9 @@ from tqdm import tqdm
 
 from preprocessing.continuous import NS, ContinuousData
 from preprocessing.recordings import Recording, RecordingError, join_channels
-from utils.schema import TriggerParams
+from utils.schema_predict import TriggerParams
 
+log = logging.getLogger(__name__)
 SETTLE_S = 20.0  # what the filter, and what began before, may need ahead of a chunk
 
 
@@ -36,13 +38,18 @@ def find_events(data: ContinuousData, trigger: TriggerParams, chunk_s: float, pr
     without the interruption.
     """
     before_s = trigger.lta_s + trigger.sta_s + max(pre_trigger_s, SETTLE_S)
-    last_ns = None
+    last_ns, told = None, False
     edges = list(pairwise([*range(data.start_ns, data.end_ns, int(chunk_s * NS)), data.end_ns + 1]))
     for start_ns, end_ns in tqdm(edges, desc="Watching", unit="chunk"):
         if known_ns and end_ns <= known_ns[-1]:
             last_ns = max((ns for ns in known_ns if ns < end_ns), default=None)
             continue
         stream = data.read(start_ns - int(before_s * NS), end_ns + int(duration_s * NS))
+        n_channels = len({trace.id for trace in stream})
+        if n_channels < trigger.channels and not told:
+            told = True
+            log.warning("Only %d channels in some of the recordings: with trigger.channels = %d nothing can trigger there", n_channels,
+                        trigger.channels)  # fmt: skip
         windows = []
         for time_ns in _triggers(stream, trigger):
             within_last = last_ns is not None and time_ns < last_ns + int((duration_s - pre_trigger_s) * NS)

@@ -9,7 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from utils.errors import UserError
 from utils.plain_yaml import YamlError, parse_yaml, read_yaml
-from utils.schema import KINDS, FinetuneConfig, OriginalConfig, PredictConfig, ReproduceConfig, RunConfig, SSLConfig
+from utils.schema import FinetuneConfig, OriginalConfig, RunConfig, SSLConfig
+from utils.schema_grid import ReproduceConfig
+from utils.schema_predict import PredictConfig
 
 __all__ = [
     "ConfigError",
@@ -23,6 +25,15 @@ __all__ = [
 ]
 
 MAX_SHOWN = 20  # mistakes
+
+
+KINDS: dict[str, type[RunConfig | ReproduceConfig | PredictConfig]] = {
+    "ssl": SSLConfig,
+    "finetune": FinetuneConfig,
+    "original": OriginalConfig,
+    "reproduce": ReproduceConfig,
+    "predict": PredictConfig,
+}
 
 
 class ConfigError(UserError):

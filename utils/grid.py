@@ -20,7 +20,8 @@ from utils.config import ConfigError, load_config
 from utils.errors import UserError
 from utils.locks import locked
 from utils.runs import CONFIG, LOCK, RUNS_DIR, SUMMARY, require_same_config
-from utils.schema import ReproduceConfig, SSLConfig
+from utils.schema import SSLConfig
+from utils.schema_grid import ReproduceConfig
 
 log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent.parent

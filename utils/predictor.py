@@ -13,7 +13,7 @@ from preprocessing.recordings import Recording
 from preprocessing.sensors import USABLE_RATIO, least_samples
 from preprocessing.storage import live_channels
 from utils.errors import UserError
-from utils.schema import PredictConfig
+from utils.schema_predict import PredictConfig
 
 log = logging.getLogger(__name__)
 FEW_OF_IT = 0.5  # of the model's length: less than that, padded with zeros, a person should look at

@@ -18,12 +18,14 @@ from preprocessing.spectrogram import LogSpectrogram
 from preprocessing.splits import hold_out
 from preprocessing.storage import UNLABELED, EventArchive
 from preprocessing.views import MIN_COLUMNS_TO_CROP, crop_columns
+from utils.callbacks import save_atomically, stoppable
 from utils.checkpoints import require_fitting
 from utils.config import ConfigError, FinetuneConfig, OriginalConfig, RunConfig
+from utils.loggers import log_pictures
 from utils.names import ALEXNET_MIN_PIXELS
 from utils.plots import plot_calibration, plot_confusion, plot_event_sheet, plot_loss_curves, plot_recall
 from utils.runs import LAST_CHECKPOINT, PREDICTIONS, Run, write_atomically
-from utils.training import build_trainer, log_pictures, save_atomically, stoppable
+from utils.training import build_trainer
 
 log = logging.getLogger(__name__)
 RARE_AT_AKNES = ("Noise",)  # 8 of 1818 events; the paper gives them weight 0 [L22]

@@ -6,7 +6,7 @@ from preprocessing.continuous import NS, ContinuousData
 from preprocessing.simulate_continuous import simulate_continuous
 from preprocessing.trigger import find_events
 from tests.conftest import write_mseed
-from utils.schema import TriggerParams
+from utils.schema_predict import TriggerParams
 
 RATE_HZ = 100.0
 START = obspy.UTCDateTime("2020-01-01T00:00:00")

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from preprocessing.splits import STRATEGIES
 from preprocessing.views import AUGMENTATIONS
 from tests.conftest import ROOT
-from utils.config import ConfigError, load_config
-from utils.schema import KINDS, DatasetParams, SSLConfig
+from utils.config import KINDS, ConfigError, load_config
+from utils.schema import DatasetParams, SSLConfig
 
 SHIPPED = {
     "ssl": ROOT / "configs" / "ssl.yaml",

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from utils.config import ConfigError, load_config
+from utils.config import KINDS, ConfigError, load_config
 from utils.plain_yaml import parse_yaml
-from utils.schema import KINDS
 
 ONE_LETTER = "abcdefghijklmnopqrstuvwxyz_"
 
