@@ -101,7 +101,8 @@ def test_classifiers_beat_chance(workplace, separable, pretrained, name, overrid
     if name != "scratch":
         _require_frozen(workplace / "runs" / "finetune" / name, pretrained[0], weights=name == "linear")
     found = summary(workplace, "finetune", name)
-    assert set(found["metrics"]) == {"ensemble", "single_channel"} and found["data"]["n_test"] == N_TEST
+    ensembles = {"ensemble", "ensemble_usable", "ensemble_weighted"}
+    assert set(found["metrics"]) == {*ensembles, "single_channel"} and found["data"]["n_test"] == N_TEST
     assert found["metrics"]["ensemble"]["accuracy"] > CLEARLY_BETTER
     assert found["metrics"]["single_channel"]["accuracy"] > CLEARLY_BETTER
     assert np.sum(found["metrics"]["single_channel"]["confusion"]) == 3 * N_TEST
