@@ -5,11 +5,12 @@ python predict.py --ckpt ... --continuous day.mseed --out events.csv
 python predict.py --ckpt ... --export model.onnx
 """
 
+import signal
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
-from utils.errors import Interrupted
+from utils.errors import Interrupted, UserError
 from utils.runs import main
 
 
@@ -42,6 +43,10 @@ def parse() -> Namespace:
     return arguments
 
 
+def _terminate(*_) -> None:
+    raise Interrupted("terminated: go on by the same command with --resume", 143)
+
+
 def predict() -> None:
     """Read the command line, open the model, classify or export."""
     arguments = parse()
@@ -55,6 +60,10 @@ def predict() -> None:
     if arguments.export is not None:
         from models.export import export_onnx
 
+        if config.ensemble != "all":
+            raise UserError(
+                f"--export writes the ensemble of all living sensors, but ensemble is {config.ensemble}; leave it at all"
+            )
         export_onnx(model, arguments.export)
         return
 
@@ -65,9 +74,10 @@ def predict() -> None:
     outputs = prediction.Outputs(
         arguments.out, arguments.format, arguments.per_sensor, arguments.quakeml, arguments.plots, arguments.resume
     )
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         if arguments.continuous:
-            n_unusable = prediction.predict_continuous(predictor, arguments.recordings, outputs)
+            n_unusable = prediction.predict_continuous(predictor, arguments.recordings, outputs, arguments.strict)
         else:
             n_unusable = prediction.predict_files(predictor, arguments.recordings, outputs, arguments.strict)
     except KeyboardInterrupt:

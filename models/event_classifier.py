@@ -84,7 +84,7 @@ class EventClassifier(pl.LightningModule):
         self.register_buffer("class_weights", weights, persistent=False)
         self.encoder.requires_grad_(not freeze_encoder)
         self.evaluation: Evaluation | None = None
-        self.calibration: Calibration | None = None
+        self.calibrations: dict[str, Calibration] = {}  # of each kind of ensemble; none if nothing was held out
         self._batches: list[Evaluation] = []
         self.train()  # Lightning keeps the modes that it finds
 
@@ -166,7 +166,7 @@ class EventClassifier(pl.LightningModule):
         self.evaluation = Evaluation(*(column[~for_calibration] for column in both))
         if for_calibration.any():
             held_out = Evaluation(*(column[for_calibration] for column in both))
-            self.calibration = calibrate(held_out.log_probs(), held_out.labels)
+            self.calibrations = {kind: calibrate(held_out.log_probs(kind), held_out.labels) for kind in ENSEMBLES}
         for kind, metrics in self.test_metrics().items():
             numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
             self.log_dict({f"test/{kind}/{name}": value for name, value in numbers.items()}, rank_zero_only=True)
@@ -205,7 +205,7 @@ class EventClassifier(pl.LightningModule):
             traces, mask = self.traces(waveforms, weights > 0)
             logits = self.sensor_logits(traces, mask)
             weights = weights if mask.shape == weights.shape else mask.float()
-            log_probs = temper(ensemble_log_probs(logits, weights), self.temperature)
+            log_probs = temper(ensemble_log_probs(logits, weights), self.temperature(ensemble))
             return Prediction(log_probs, F.log_softmax(logits, -1), weights, ratio)
         finally:
             self.train(was_training)
@@ -214,20 +214,19 @@ class EventClassifier(pl.LightningModule):
         """Classify one event (S, T) by every channel that is not constant, without branches or checks: (K,), for export."""
         traces, mask = self.traces(waveforms[None], (waveforms.amax(-1) > waveforms.amin(-1))[None])
         logits = self.forward(self._images(traces[0])).float()
-        return temper(ensemble_log_probs(logits[None], mask), self.temperature)[0].exp()
+        return temper(ensemble_log_probs(logits[None], mask), self.temperature("all"))[0].exp()
 
-    @property
-    def temperature(self) -> float:
+    def temperature(self, ensemble: Ensemble) -> float:
         """Return the calibrated temperature; 1 without a calibration."""
-        return self.calibration.temperature if self.calibration else 1.0
+        return self.calibrations[ensemble].temperature if self.calibrations else 1.0
 
     def _signal_to_noise(self, waveforms: Tensor) -> Tensor:
         return signal_to_noise(waveforms, self.spectrogram.sampling_rate_hz, self.hparams.pre_trigger_s)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Take the calibration out of a checkpoint that has one."""
-        if "calibration" in checkpoint:
-            self.calibration = Calibration(**checkpoint["calibration"])
+        found = checkpoint.get("calibrations", {})
+        self.calibrations = {kind: Calibration(**found[kind]) for kind in ENSEMBLES if found}
 
     def configure_optimizers(self) -> dict:
         """Use Adam with a cosine schedule, with one learning rate each for encoder and classifier."""

@@ -4,6 +4,7 @@ Of miniSEED files only the records that a window needs are read; files of other 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from preprocessing.recordings import RecordingError, read_traces
+from preprocessing.storage import LARGEST_SAMPLE, SAME_RATE
 
 HEADER_BYTES = 48  # the fixed part of a miniSEED 2 record
 BLOCK_BYTES = 2**26  # of a file that is read at once to index it
@@ -60,12 +62,24 @@ class _WholeFile:
 class ContinuousData:
     """Read time windows out of continuous recordings in one or many files.
 
-    ``start_ns`` and ``end_ns`` are the first and last time covered, in ns since 1970. Raises ``RecordingError`` naming the file
-    that cannot be used.
+    ``start_ns`` and ``end_ns`` are the first and last time covered, in ns since 1970. ``unusable`` says of each file that could
+    not be read, or not everywhere, why; the others are used. Raises ``RecordingError`` if there is no other.
     """
 
     def __init__(self, paths: Sequence[str | Path]):
-        self.files = [_index(Path(path)) for path in paths]
+        self.files: list[_Records | _WholeFile] = []
+        self.unusable: dict[Path, str] = {}
+        for path in map(Path, paths):
+            try:
+                self.files.append(_index(path, self.unusable))
+            except RecordingError as error:
+                self._note(path, error)
+        if not self.files:
+            path, reason = next(iter(self.unusable.items()))
+            raise RecordingError(f"{path}: {reason}")
+
+    def _note(self, path: Path, error: RecordingError) -> None:
+        self.unusable.setdefault(path, " ".join(str(error).removeprefix(f"{path}: ").split()))
 
     @cached_property
     def start_ns(self) -> int:
@@ -78,7 +92,7 @@ class ContinuousData:
         return max(int(np.max(file.end_ns)) for file in self.files)
 
     def read(self, start_ns: int, end_ns: int):
-        """Return an ObsPy stream of what was recorded between two times, segments of a channel joined where they touch."""
+        """Return an ObsPy stream of what was recorded between two times: segments (float64) without gaps or invalid samples."""
         import obspy
 
         traces = []
@@ -87,31 +101,63 @@ class ContinuousData:
             if np.max(file.end_ns) < start_ns or np.min(file.start_ns) > end_ns:
                 continue
             if isinstance(file, _WholeFile):
-                traces += read_traces(file.path, starttime=start, endtime=end)
+                try:
+                    traces += _with_names(read_traces(file.path, starttime=start, endtime=end))
+                except RecordingError as error:
+                    self._note(file.path, error)
             elif content := file.read(start_ns, end_ns):
-                traces += read_traces(file.path, BytesIO(content), format="MSEED")
+                traces += self._read_records(file, content)
         stream = obspy.Stream([trace for trace in traces if trace.data.dtype.kind in "iuf"])  # a miniSEED log is text
         stream.trim(start, end)
         return _joined(stream)
 
+    def _read_records(self, file: _Records, content: bytes) -> list:
+        """Read miniSEED records, one by one where some of them are damaged."""
+        try:
+            return read_traces(file.path, BytesIO(content), format="MSEED")
+        except RecordingError as error:
+            self._note(file.path, error)
+        traces = []
+        for first in range(0, len(content), file.n_bytes):
+            with suppress(RecordingError):
+                traces += read_traces(file.path, BytesIO(content[first : first + file.n_bytes]), format="MSEED")
+        return traces
+
+
+def _with_names(traces: list) -> list:
+    """Name channels that have no name (SEG-2, SEG-Y) by their place in the file."""
+    if len(traces) > 1:
+        for number, trace in enumerate(traces, start=1):
+            if not trace.id.strip("."):
+                trace.stats.channel = str(number)
+    return traces
+
 
 def _joined(stream):
-    """Join the segments of each channel that touch; where a rate changes within a channel, the rarer one is left out."""
+    """Join the segments of each channel that touch, and part them at invalid samples.
+
+    Where the rate changes within a channel, the rarer one is left out.
+    """
     rates: dict[str, list[float]] = {}
     for trace in stream:
         rates.setdefault(trace.id, []).append(trace.stats.sampling_rate)
     usual = {name: max(set(found), key=found.count) for name, found in rates.items()}
-    joined = type(stream)([t for t in stream if t.stats.sampling_rate == usual[t.id] and t.stats.npts])
-    for trace in joined:  # segments of one type, or they do not merge
-        trace.data = trace.data.astype(np.float32 if trace.data.dtype.itemsize < 4 else np.float64)
+    joined = type(stream)([t for t in stream if abs(t.stats.sampling_rate / usual[t.id] - 1) <= SAME_RATE and t.stats.npts])
+    for trace in joined:  # what differs between segments, or they do not merge
+        trace.stats.sampling_rate, trace.stats.calib = usual[trace.id], 1.0
+        trace.data = np.ma.filled(trace.data.astype(np.float64), np.nan)
     joined.merge(method=1)
+    for trace in joined:
+        invalid = ~(np.abs(np.ma.filled(trace.data, np.nan)) <= LARGEST_SAMPLE)
+        if invalid.any():
+            trace.data = np.ma.masked_array(np.ma.getdata(trace.data), invalid)
     return joined.split().sort()
 
 
-def _index(path: Path) -> _Records | _WholeFile:
+def _index(path: Path, unusable: dict[Path, str]) -> _Records | _WholeFile:
     if not path.is_file():
         raise RecordingError(f"{path}: no such file")
-    records = _index_records(path)
+    records = _index_records(path, unusable)
     if records is not None:
         return records
     if path.stat().st_size > MAX_WHOLE_FILE_BYTES:
@@ -124,8 +170,8 @@ def _index(path: Path) -> _Records | _WholeFile:
     return _WholeFile(path, min(start for start, _ in times), max(end for _, end in times))
 
 
-def _index_records(path: Path) -> _Records | None:
-    """Index a miniSEED 2 file whose records have one length; None for anything else."""
+def _index_records(path: Path, unusable: dict[Path, str]) -> _Records | None:
+    """Index a miniSEED 2 file whose records have one length; None for anything else. A cut file is noted as ``unusable``."""
     from obspy.io.mseed.util import get_record_information
 
     with open(path, "rb") as file:
@@ -137,22 +183,25 @@ def _index_records(path: Path) -> _Records | None:
         n_bytes, order = first["record_length"], first["byteorder"]
     except Exception:  # a header that cannot be understood: the whole reader says why
         return None
-    headers = _read_headers(path, n_bytes)
+    headers = _read_headers(path, n_bytes, unusable)
     if headers is None:
         return None
     start_ns, duration_ns = _times(path, headers, order)
     return _Records(path, np.arange(len(headers)) * n_bytes, start_ns, start_ns + duration_ns, n_bytes)
 
 
-def _read_headers(path: Path, n_bytes: int) -> np.ndarray | None:
+def _read_headers(path: Path, n_bytes: int, unusable: dict[Path, str]) -> np.ndarray | None:
     """Return the fixed headers (R, 48) of all records, None if the file is not made of records of ``n_bytes``."""
     headers = []
     with open(path, "rb") as file:
         while block := file.read(BLOCK_BYTES // n_bytes * n_bytes):
             if len(block) % n_bytes:
-                raise RecordingError(f"{path}: truncated: ends in the middle of a miniSEED record")
+                unusable[path] = "truncated: ends in the middle of a miniSEED record; the records before it are used"
+                block = block[: len(block) // n_bytes * n_bytes]
             headers.append(np.frombuffer(block, np.uint8).reshape(-1, n_bytes)[:, :HEADER_BYTES].copy())
     found = np.concatenate(headers)
+    if not len(found):
+        raise RecordingError(f"{path}: truncated: shorter than one miniSEED record")
     digits = (found[:, :6] >= ord("0")) & (found[:, :6] <= ord("9"))
     return found if digits.all() and np.isin(found[:, 6], QUALITY).all() else None
 

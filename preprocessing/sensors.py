@@ -28,7 +28,7 @@ def _lengths(sampling_rate_hz: float, pre_trigger_s: float) -> tuple[int, int]:
 def signal_to_noise(waveforms: Tensor, sampling_rate_hz: float, pre_trigger_s: float) -> Tensor:
     """Return the largest rms of half a second over the median one before the event: (…, T) -> (…), float32.
 
-    Noise is what the first two thirds of the pre-trigger time hold. A constant channel has 0. Records too short for noise and
+    Noise is what the first two thirds of the pre-trigger time hold. A channel without any has 0, and so has a constant one. Records too short for noise and
     event raise ``ValueError``.
     """
     frame, n_noise = _lengths(sampling_rate_hz, pre_trigger_s)
@@ -40,8 +40,9 @@ def signal_to_noise(waveforms: Tensor, sampling_rate_hz: float, pre_trigger_s: f
     n_frames = (n_noise - frame) // hop + 1
     noise, event = rms[..., :n_frames].median(-1).values, rms[..., n_frames:].amax(-1)
     ratio = event / noise.clamp(min=torch.finfo(torch.float32).tiny)
-    constant = waveforms.amax(-1) == waveforms.amin(-1)
-    return torch.where(constant, 0, ratio).clamp(max=torch.finfo(torch.float32).max)
+    # without any noise a sensor was off; a constant one rounds to above none
+    silent = (noise == 0) | (waveforms.amax(-1) == waveforms.amin(-1))
+    return torch.where(silent, 0, ratio)
 
 
 def sensor_weights(ratio: Tensor, mask: Tensor, ensemble: Ensemble) -> Tensor:

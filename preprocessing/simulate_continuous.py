@@ -8,6 +8,7 @@ minute, and beside it ``day.events.csv`` with start and class of what happened.
 
 import argparse
 import csv
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ def simulate_continuous(path: Path, seed: int, duration_s: float, events_per_hou
     events: list[KnownEvent] = []
     sounding: list[tuple[int, np.ndarray]] = []  # first sample and wave (24, samples) of what is not over yet
     n_blocks = int(np.ceil(duration_s * SAMPLING_RATE_HZ / N_SAMPLES))
-    with open(path, "wb") as file:
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "wb") as file:
         blocks = tqdm(_noise(seed, network, weather, n_blocks), total=n_blocks, desc="simulating", unit="block")
         for number, block in enumerate(blocks):
             first_sample = number * N_SAMPLES
@@ -78,6 +80,7 @@ def simulate_continuous(path: Path, seed: int, duration_s: float, events_per_hou
             block[network.dead] = 0
             block += network.offset[:, None]
             _write(file, block, START + np.timedelta64(number * 1000 * N_SAMPLES // int(SAMPLING_RATE_HZ), "ms"))
+    os.replace(partial, path)
     return events
 
 

@@ -51,8 +51,11 @@ def classifier_split(labels: np.ndarray, train_ratio: float, test_ratio: float, 
     return labelled[train], labelled[test]
 
 
-def hold_out(train: np.ndarray, labels: np.ndarray, ratio: float, seed: int) -> Split:
+def hold_out(train: np.ndarray, labels: np.ndarray, ratio: float, seed: int, strategy: str = "nested",
+             days: np.ndarray | None = None) -> Split:  # fmt: skip
     """Divide training events into those that train and those that calibrate, stratified; ``ratio`` 0 holds out none.
+
+    With ``by_day`` no recording day is on both sides.
 
     Raises ``SplitError`` for too few events to have each class on both sides.
     """
@@ -63,6 +66,9 @@ def hold_out(train: np.ndarray, labels: np.ndarray, ratio: float, seed: int) -> 
     if counts.min() < 2 or min(n_held_out, len(train) - n_held_out) < len(classes):
         raise SplitError(f"dataset.calibration_ratio: {ratio} of {len(train)} training events gives {n_held_out} for "
                          f"{len(classes)} classes, of which {classes[counts.argmin()]} has {counts.min()}; change it, or 0 for none")  # fmt: skip
+    if strategy == "by_day":
+        kept, held_out = _by_day(labels[train], days[train], ratio, seed)
+        return train[kept], train[held_out]
     kept, held_out = _random_split(labels[train], len(train) - n_held_out, n_held_out, seed)
     return train[kept], train[held_out]
 

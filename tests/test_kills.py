@@ -115,6 +115,17 @@ def test_packing_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, sep
     assert whole.fingerprint == killed.fingerprint and not (tmp_path / "killed.partial").exists()
 
 
+def test_two_processes_pack_one_archive_once(tmp_path, separable):
+    code = (
+        "from preprocessing.archive import open_or_pack\nimport logging\nlogging.basicConfig(level=logging.INFO)\n"
+        f"if __name__ == '__main__': open_or_pack({str(separable)!r}, {str(tmp_path / 'arc')!r}, 100.0, 12.0).verify()\n"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    messages = [process.communicate(timeout=200)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], messages
+    assert sorted(message.count("Packed 84 events") for message in messages) == [0, 1]
+
+
 def test_simulation_killed_at_many_moments_ends_like_one_that_was_not(tmp_path):
     code = tmp_path / "simulate.py"
     code.write_text(

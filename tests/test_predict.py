@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from preprocessing.recordings import read_recording
 from tests.conftest import ROOT, run_script, write_mseed, write_separable_events
 from tests.test_commands import run
 from utils.classifiers import load_classifier
+from utils.locks import take_lock
 
 OBSPY_DATA = Path(obspy.__file__).parent / "io"
 # real recordings that ObsPy ships, one event each, long enough for the model of these tests
@@ -77,7 +79,7 @@ def test_new_events_are_classified_and_every_number_is_what_it_says(place, ckpt,
         assert float(row["agreement"]) == pytest.approx(np.mean([s["class"] == row["class"] for s in own]), abs=1e-4)
         assert (row["sensors"], row["error"]) == ("3", "")
         assert int(row["usable_sensors"]) == sum(float(s["signal_to_noise"]) >= 1.5 for s in own)
-        below = float(row["confidence"]) < model.calibration.threshold(0.05)
+        below = float(row["confidence"]) < model.calibrations["all"].threshold(0.05)
         assert (row["review"] == "1") == bool(row["review_reason"]) and below == ("confidence" in row["review_reason"])
     waveforms = torch.from_numpy(read_recording(rows[0]["file"]).waveforms)[None]
     expected = model.predict_waveforms(waveforms)[0]
@@ -336,3 +338,128 @@ def test_another_model_does_not_go_on_with_a_table(place, ckpt, events):
     shutil.copy(place / "first.csv", place / "second.csv")
     predict(ckpt, events / "high", "--out", "second.csv", "--resume", cwd=place)  # nothing left to do
     assert (place / "second.csv").read_bytes() == (place / "first.csv").read_bytes()
+
+
+def test_bad_files_among_continuous_ones_get_a_row(place, ckpt, day):
+    folder = place / "records"
+    folder.mkdir()
+    shutil.copy(day[0], folder / "a.mseed")
+    (folder / "truth.csv").write_text("what happened")
+    output = predict(ckpt, "--continuous", folder, "--out", "records.csv", *TRIGGER, "chunk_s=300", cwd=place, status=1)
+    rows = table(place / "records.csv")
+    assert len(rows) == 15 and rows[-1]["file"].endswith("truth.csv") and "not a format that ObsPy knows" in rows[-1]["error"]
+    assert "1 without prediction" in output
+    predict(ckpt, "--continuous", folder, "--out", "records.csv", "--resume", *TRIGGER, "chunk_s=300", cwd=place, status=1)
+    assert table(place / "records.csv") == rows
+    output = predict(ckpt, "--continuous", folder, "--out", "strict2.csv", "--strict", *TRIGGER, cwd=place, status=2)
+    assert "truth.csv: cannot be read" in output
+
+
+def test_an_offset_and_missing_seconds_do_not_make_an_event(place, ckpt):
+    """What is missing is filled with each channel's mean, not with zeros, which would be a step."""
+    noise = np.random.default_rng(3).normal(0, 3, (3, 700)).astype(np.float32)
+    for name, offset in (("plain", 0), ("offset", 2000)):
+        write_mseed(place / "padded" / f"{name}.mseed", noise + np.float32(offset))
+    silent = np.zeros((3, 2000), np.float32)
+    silent[:, 1500:] = np.random.default_rng(3).normal(0, 3, (3, 500))
+    write_mseed(place / "padded" / "silent.mseed", silent)
+    predict(ckpt, place / "padded", "--out", "padded.csv", cwd=place, status=1)
+    rows = {Path(row["file"]).stem: row for row in table(place / "padded.csv")}
+    assert (
+        rows["plain"]["usable_sensors"] == rows["offset"]["usable_sensors"] and rows["plain"]["class"] == rows["offset"]["class"]
+    )
+    assert float(rows["plain"]["confidence"]) == pytest.approx(float(rows["offset"]["confidence"]), abs=0.01)
+    assert "every channel is constant in the first 12 s" in rows["silent"]["error"]
+
+
+def test_one_file_is_one_event_however_its_path_is_written(place, ckpt, events):
+    path = next((events / "low").iterdir())
+    predict(ckpt, path, os.path.relpath(path, place), "--out", "paths.csv", cwd=place)
+    assert len(table(place / "paths.csv")) == 1
+    predict(ckpt, os.path.relpath(path, place), "--out", "paths.csv", "--resume", cwd=place)
+    assert len(table(place / "paths.csv")) == 1
+
+
+def test_names_that_are_no_text_and_tables_among_the_recordings(place, ckpt, events):
+    folder = place / "odd"
+    folder.mkdir()
+    good = next((events / "low").iterdir()).read_bytes()
+    for name in (b"\xc5knes.mseed", b"a,b\nc.mseed", b"x$^$y.mseed"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(good)
+    arguments = [folder, "--out", "odd/table.csv", "--per-sensor", "--plots", "odd/pictures"]
+    predict(ckpt, *arguments, cwd=place)
+    before = (folder / "table.csv").read_bytes()
+    assert before.count(b"low") >= 3 and b"\xc5knes" in before and len(list((folder / "pictures").iterdir())) == 3
+    predict(ckpt, *arguments, "--resume", cwd=place)
+    assert (folder / "table.csv").read_bytes() == before
+
+
+def test_a_run_of_two_processes_can_be_finished_by_one(place, ckpt, events):
+    """Whatever parts a killed torchrun leaves: nothing lost, nothing twice."""
+    files = [events / "low", events / "high", events / "twice"]
+    predict(ckpt, *files, "--out", "alone.csv", "--per-sensor", cwd=place)
+    for name in ("alone.csv", "alone_sensors.csv"):
+        lines = (place / name).read_text().splitlines(keepends=True)
+        per_event = (len(lines) - 1) // 27
+        new = place / name.replace("alone", "parts")
+        new.write_text("".join(lines[: 1 + 9 * per_event]))
+        # the last of the whole table is in a part, too, as after a kill while they were put together
+        (place / f"{new.name}.part1").write_text("".join([lines[0], *lines[1 + 8 * per_event : 1 + 15 * per_event]]))
+    output = predict(ckpt, *files, "--out", "parts.csv", "--per-sensor", cwd=place, status=2)
+    assert "go on" in output and "--resume" in output
+    predict(ckpt, *files, "--out", "parts.csv", "--per-sensor", "--resume", cwd=place)
+    for name in ("", "_sensors"):
+        ours, theirs = table(place / f"parts{name}.csv"), table(place / f"alone{name}.csv")
+        assert [row["file"] for row in ours] == [row["file"] for row in theirs] and len(ours) == len(theirs)
+    assert not list(place.glob("parts*.part*"))
+
+
+def test_a_table_has_one_writer_one_model_and_one_configuration(place, ckpt, events):
+    predict(ckpt, events / "low", "--out", "mine.csv", cwd=place)
+    output = predict(ckpt, events / "low", "--out", "mine.csv", "--resume", "error_rate=0.2", cwd=place, status=2)
+    assert "was begun with another configuration" in output
+    output = predict(ckpt, events / "low", "--out", "mine.csv", "--resume", "--per-sensor", cwd=place, status=2)
+    assert "was begun without --per-sensor" in output
+    lock = take_lock(place / ".mine.csv.lock")
+    output = predict(ckpt, events / "low", "--out", "mine.csv", "--resume", cwd=place, status=2)
+    lock.close()
+    assert "mine.csv: another process is writing it" in output
+    output = predict(ckpt, "--export", "m.onnx", "ensemble=usable", cwd=place, status=2)
+    assert "--export writes the ensemble of all living sensors" in output
+
+
+def test_sigterm_ends_prediction_and_its_readers(place, ckpt, events):
+    many = place / "many"
+    many.mkdir()
+    content = next((events / "low").iterdir()).read_bytes()
+    for number in range(4000):
+        (many / f"{number}.mseed").write_bytes(content)
+    command = [sys.executable, str(ROOT / "predict.py"), "--config_predict", str(ROOT / "configs" / "predict.yaml"), "--ckpt", str(ckpt), str(many),
+               "--out", "many.csv", "precision=32-true"]  # fmt: skip
+    with subprocess.Popen(
+        command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as running:
+        deadline = time.monotonic() + 200
+        while not ((place / "many.csv").exists() and len((place / "many.csv").read_text().splitlines()) > 20):
+            assert time.monotonic() < deadline and running.poll() is None
+            time.sleep(0.1)
+        running.terminate()
+        _, message = running.communicate(timeout=60)
+    assert (
+        running.returncode == 143
+        and "terminated: go on by the same command with --resume" in message
+        and "Traceback" not in message
+    )
+    session = [p for p in Path("/proc").glob("[0-9]*") if _session(p) == running.pid]
+    deadline = time.monotonic() + 20
+    while session and time.monotonic() < deadline:
+        time.sleep(0.5)
+        session = [p for p in Path("/proc").glob("[0-9]*") if _session(p) == running.pid]
+    assert not session
+
+
+def _session(process: Path) -> int:
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[3])
+    except (OSError, IndexError, ValueError):
+        return -1

@@ -1,6 +1,8 @@
 """Do one thing to many items on all cores, in order, with few results waiting in memory."""
 
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -24,7 +26,7 @@ def map_in_order(
     if n_workers < 2 or len(items) <= few:
         yield from map(function, items)
         return
-    with ProcessPoolExecutor(n_workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(n_workers, get_context("spawn"), _die_with, (os.getpid(),)) as pool:
         waiting: deque[Future[Result]] = deque()
         for item in items:
             waiting.append(pool.submit(function, item))
@@ -32,6 +34,17 @@ def map_in_order(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _die_with(parent: int) -> None:
+    """Let a working process end soon after its parent, however that ends."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def ahead(items: Iterator[Item], n_waiting: int = 2) -> Iterator[Item]:

@@ -225,5 +225,7 @@ def _draw_fractions(axes, spread: Mapping[tuple[str, float, str], dict]) -> None
         xlabel="share of the labels in training (%)",
         ylabel="accuracy on the test events (%)",
     )
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom, top + 0.3 * (top - bottom))  # room for the legend
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)

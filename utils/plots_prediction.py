@@ -29,7 +29,7 @@ def plot_event(event: Classified, predictor: Predictor, path: Path) -> Path:
             centred = samples - np.median(samples)
             left.plot(time_s, line - centred / max(2.2 * np.abs(centred).max(), 1e-9), lw=0.4, color="black")
         left.set(xlim=(0, time_s[-1]), ylim=(n - 0.5, -0.5), xlabel="time (s)", title="waveforms, each to its own peak")
-        left.set_yticks(range(n), names[:n], fontsize=7)
+        left.set_yticks(range(n), map(_drawable, names[:n]), fontsize=7, parse_math=False)
         left.axvline(predictor.pre_trigger_s, color=ORANGE, lw=0.8)
         # one strip per channel, low frequencies at its bottom
         strips = np.concatenate([image[::-1] for image in images])
@@ -37,7 +37,7 @@ def plot_event(event: Classified, predictor: Predictor, path: Path) -> Path:
         middle.hlines(range(1, n), 0, time_s[-1], color="white", lw=0.3)
         middle.set(yticks=[], xlabel="time (s)", title=f"spectrograms, each 0–{rate_hz / 2:g} Hz")
         _draw_votes(figure, right, figure.add_subplot(grid[1, 2]), event, predictor.class_names)
-        figure.suptitle(_title(event), fontsize=11)
+        figure.suptitle(_drawable(_title(event)), fontsize=11, parse_math=False)
 
     return save_figure(path, (15, 2.2 + 0.27 * n), draw)
 
@@ -60,6 +60,11 @@ def _draw_votes(figure, above, below, event: Classified, class_names: Sequence[s
     names = [name.replace("_", " ") for name in class_names]
     below.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
     figure.colorbar(picture, ax=above, shrink=0.6)
+
+
+def _drawable(text: str) -> str:
+    """Replace what cannot be drawn: bytes of names that are no text."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _title(event: Classified) -> str:

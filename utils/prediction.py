@@ -6,7 +6,8 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from preprocessing.continuous import ContinuousData
 from preprocessing.recordings import RecordingError, read_recording
 from preprocessing.trigger import find_events
 from utils.errors import UserError
+from utils.locks import Taken, take_lock
 from utils.parallel import ahead, map_in_order
 from utils.plots_prediction import plot_event, plot_timeline
 from utils.predictor import Classified, Item, Predictor
@@ -40,15 +42,35 @@ class Outputs:
     plots: Path | None = None
     resume: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse what could not be written, before anything is computed."""
+        if self.plots is not None and self.plots.exists() and not self.plots.is_dir():
+            raise UserError(f"--plots: {self.plots} is a file; give a folder")
+        for path in (self.out, self.quakeml):
+            if path is not None and path.is_dir():
+                raise UserError(f"{path}: is a folder; give the name of a file")
+
+    @property
+    def sensors(self) -> Path:
+        """Return the table of sensors."""
+        return self.out.with_name(f"{self.out.stem}_sensors{self.out.suffix}")
+
+    def holds(self, file: Path) -> bool:
+        """Tell whether a file is one of the outputs, of this run or of one that was interrupted."""
+        place = file.resolve()
+        tables = any(str(place).startswith(str(table.resolve())) for table in (self.out, self.sensors))
+        drawn = self.plots is not None and self.plots.resolve() in place.parents
+        return tables or drawn or (self.quakeml is not None and place == self.quakeml.resolve())
+
 
 def predict_files(predictor: Predictor, paths: Sequence[str], outputs: Outputs, strict: bool) -> int:
     """Classify recordings, one event a file; return how many could not be used. With ``strict`` the first of these raises."""
-    files = list_files(paths)
+    files = list_files(paths, outputs)
     groups = [files[i : i + EVENTS_PER_BATCH] for i in range(0, len(files), EVENTS_PER_BATCH)]
-    with _Writer(predictor, outputs, [str(file) for file in files]) as writer:
+    with _Writer(predictor, outputs, [_key(file) for file in files]) as writer:
         # whole batches, so that a resumed run computes what the first would have
-        todo = [group for group in groups if writer.mine() and not writer.done.issuperset(map(str, group))]
-        read = partial(_read, rate_hz=predictor.rate_hz, max_gap_s=predictor.config.max_gap_s)
+        todo = [group for group in groups if writer.mine() and not writer.done.issuperset(map(_key, group))]
+        read = partial(_read, rate_hz=predictor.rate_hz, n_samples=predictor.n_samples, max_gap_s=predictor.config.max_gap_s)
         items = ahead(map_in_order(read, [file for group in todo for file in group], few=FEW_FILES), EVENTS_PER_BATCH)
         for group in tqdm(todo, desc="Predicting", unit="batch"):
             batch = [next(items) for _ in group]
@@ -59,24 +81,78 @@ def predict_files(predictor: Predictor, paths: Sequence[str], outputs: Outputs, 
     return writer.finish()
 
 
-def predict_continuous(predictor: Predictor, paths: Sequence[str], outputs: Outputs) -> int:
-    """Find events in continuous recordings and classify them; return how many could not be used."""
+def predict_continuous(predictor: Predictor, paths: Sequence[str], outputs: Outputs, strict: bool) -> int:
+    """Find events in continuous recordings and classify them; return how many files could not be used. ``strict``: they raise."""
     config = predictor.config
-    files = list_files(paths)
-    data = ContinuousData(files)
+    data = ContinuousData(list_files(paths, outputs))
+    source = ", ".join(paths[:3])
     with _Writer(predictor, outputs) as writer:
-        known = sorted(int(np.datetime64(key[:-1], "ns").astype(np.int64)) for key in writer.done)
-        source = ", ".join(str(path) for path in paths[:3])
-        chunks = find_events(
-            data, config.trigger, config.chunk_s, predictor.pre_trigger_s, predictor.duration_s, predictor.rate_hz, known
-        )
+        # of several processes each may be at another place: they begin at the beginning
+        known = [] if writer.shared else sorted(_time_ns(key) for key in writer.done if key.endswith("Z"))
+        chunks = find_events(data, config.trigger, config.chunk_s, predictor.pre_trigger_s, predictor.duration_s, predictor.rate_hz,
+                             config.max_gap_s, known)  # fmt: skip
         for windows in ahead(chunks):
             items = [Item(time, source, w.recording, w.reason, time) for w in windows for time in [_utc(w.trigger_ns)]]
             for start in range(0, len(items), EVENTS_PER_BATCH):
                 batch = items[start : start + EVENTS_PER_BATCH]
                 if writer.mine() and not writer.done.issuperset(item.key for item in batch):
                     writer.write(predictor.classify(batch))
+            if strict and data.unusable:
+                break
+        for path, reason in data.unusable.items():
+            if strict:
+                raise UserError(f"{path}: {reason}")
+            if writer.mine() and _key(path) not in writer.done:
+                writer.write(predictor.classify([Item(_key(path), str(path), None, reason)]))
     return writer.finish((data.start_ns, data.end_ns))
+
+
+def list_files(paths: Sequence[str], outputs: Outputs) -> list[Path]:
+    """List files and what folders hold, in order, none twice and none of the ``outputs``; raises ``UserError`` for missing ones."""
+    files: dict[str, Path] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = (file for file in sorted(path.rglob("*")) if file.is_file())
+            found = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+        elif path.is_file():
+            found = [path]
+        else:
+            raise UserError(f"{path}: no such file or folder")
+        for file in found:
+            if not outputs.holds(file):
+                files.setdefault(_key(file), file)
+    if not files:
+        raise UserError(f"{', '.join(paths)}: no recordings found")
+    return list(files.values())
+
+
+def _key(path: Path) -> str:
+    """Identify a file, however its path is written."""
+    return os.path.realpath(path)
+
+
+def _key_of(row: dict) -> str:
+    return row["trigger_time"] or _key(row["file"])
+
+
+def _read(path: Path, rate_hz: float, n_samples: int, max_gap_s: float) -> Item:
+    try:
+        recording = read_recording(path, rate_hz, max_gap_s)
+        # no more than is used: many of these wait in memory
+        return Item(_key(path), str(path), replace(recording, waveforms=recording.waveforms[:, :n_samples].copy()))
+    except RecordingError as error:
+        reason = str(error)
+    except OSError as error:
+        reason = str(error.strerror)
+    return Item(_key(path), str(path), None, " ".join(reason.removeprefix(f"{path}: ").split()))
+
+
+def _utc(time_ns: int) -> str:
+    return f"{np.datetime64(time_ns, 'ns').astype('datetime64[us]')}Z"
+
+
+def _time_ns(utc: str) -> int:
+    return int(np.datetime64(utc[:-1], "ns").astype(np.int64))
 
 
 class _Writer:
@@ -87,37 +163,59 @@ class _Writer:
 
     def __init__(self, predictor: Predictor, outputs: Outputs, order: Sequence[str] | None = None):
         self.predictor, self.outputs, self.order = predictor, outputs, order
-        self.key = "trigger_time" if order is None else "file"
         self.rank, self.world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
         kinds = [(outputs.out, predictor.columns)]
         if outputs.per_sensor:
-            kinds.append((outputs.out.with_name(f"{outputs.out.stem}_sensors{outputs.out.suffix}"), predictor.sensor_columns))
+            kinds.append((outputs.sensors, predictor.sensor_columns))
         self.whole = [Table(path, columns, outputs.form) for path, columns in kinds]
         self.tables = self.whole
         if self.world > 1:
             self.tables = [Table(_part(table.path, self.rank), table.columns, table.form) for table in self.whole]
+        self.shared = self.world > 1 or bool(_parts(self.whole[0]))
         self.done: set[str] = set()
         self.n_batches = self.n_written = self.n_resampled = 0
 
     def __enter__(self) -> "_Writer":
+        path = self.tables[0].path
+        try:
+            self.lock = take_lock(path.with_name(f".{path.name}.lock"), wait=False)
+        except Taken:
+            raise UserError(f"{path}: another process is writing it; wait for it or choose another name") from None
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
         if self.world > 1:
-            torch.distributed.init_process_group("gloo")
-            if self.whole[0].path.exists() and not self.outputs.resume:
-                self.whole[0].begin()  # says that it exists
-        rows = self.tables[0].begin(self.outputs.resume)
-        for table in [self.whole[0], *_parts(self.whole[0])] if self.world > 1 or self.outputs.resume else []:
-            rows += table.rows() if table.path.exists() else []
-        other = {row["model"] for row in rows} - {self.predictor.fingerprint}
-        if other:
-            raise UserError(f"{self.outputs.out}: was begun with another model ({', '.join(sorted(other))}); choose another name")
-        self.done = {row[self.key] for row in rows}
-        for table in self.tables[1:]:
-            table.begin(self.outputs.resume, lambda row: row[self.key] in self.done)
+            torch.distributed.init_process_group("gloo", timeout=timedelta(days=7))  # processes end when they end
+        if self.whole[0].path.exists() and not self.outputs.resume:
+            self.whole[0].begin()  # says that it exists
+        rows = [row for table in [self.whole[0], *_parts(self.whole[0])] if table.path.exists() for row in table.rows()]
+        if rows and not self.outputs.resume:
+            raise UserError(
+                f"{self.outputs.out}: an interrupted run has left parts of it; go on by --resume, or remove {path.name}.part*"
+            )
+        self._require_same(rows)
+        self.done = {_key_of(row) for row in rows}
+        for table in self.tables:
+            table.begin(self.outputs.resume, lambda row: _key_of(row) in self.done)
         self.started = time.monotonic()
         return self
 
+    def _require_same(self, rows: list[dict]) -> None:
+        """Refuse to go on with a table that another model, other settings or other flags began."""
+        for column, mine, what in (
+            ("model", self.predictor.fingerprint, "model"),
+            ("settings", self.predictor.settings, "configuration"),
+        ):
+            others = {row[column] for row in rows} - {mine}
+            if others:
+                raise UserError(
+                    f"{self.outputs.out}: was begun with another {what} ({', '.join(sorted(others))}); choose another name"
+                )
+        if rows and self.outputs.per_sensor and not any(t.path.exists() for t in [self.whole[1], *_parts(self.whole[1])]):
+            raise UserError(f"{self.outputs.out}: was begun without --per-sensor; leave it out, or choose another name")
+
     def __exit__(self, *error) -> None:
         self.seconds = time.monotonic() - self.started
+        self.lock.close()
 
     def mine(self) -> bool:
         """Deal out batches: tell whether the next one is this process's."""
@@ -147,6 +245,7 @@ class _Writer:
             torch.distributed.barrier()
             if self.rank:
                 return 0
+        if _parts(self.whole[0]):
             self._merge()
         rows = self.whole[0].rows()
         if self.outputs.quakeml is not None:
@@ -160,11 +259,17 @@ class _Writer:
         return n_errors
 
     def _merge(self) -> None:
+        """Put the parts into the whole tables, in order; a row that is in both (a kill came between) counts once."""
         places = None if self.order is None else {key: place for place, key in enumerate(self.order)}
-        for table in self.whole:
+        for table in reversed(self.whole):  # the table of events last: it says what is done
             parts = _parts(table)
             rows = [row for part in [table, *parts] if part.path.exists() for row in part.rows()]
-            rows.sort(key=lambda row: row[self.key] if places is None else places[row[self.key]])
+            rows = list({(_key_of(row), row.get("channel")): row for row in reversed(rows)}.values())[::-1]
+            rows.sort(
+                key=lambda row: (
+                    (not row["trigger_time"], _key_of(row)) if places is None else places.get(_key_of(row), len(places))
+                )
+            )
             merged = Table(table.path.with_name(f".{table.path.name}.merged"), table.columns, table.form)
             merged.path.unlink(missing_ok=True)
             merged.begin()
@@ -186,35 +291,3 @@ def _parts(table: Table) -> list[Table]:
 def _file_name(key: str) -> str:
     """Make a file name of a path or a time."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in key).strip("._")[-150:]
-
-
-def list_files(paths: Sequence[str]) -> list[Path]:
-    """List files and what folders hold, in order, none twice; raises ``UserError`` for one that is not there."""
-    files: dict[Path, None] = {}
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = (file for file in sorted(path.rglob("*")) if file.is_file())
-            files |= dict.fromkeys(
-                file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)
-            )
-        elif path.is_file():
-            files[path] = None
-        else:
-            raise UserError(f"{path}: no such file or folder")
-    if not files:
-        raise UserError(f"{', '.join(paths)}: no recordings found")
-    return list(files)
-
-
-def _read(path: Path, rate_hz: float, max_gap_s: float) -> Item:
-    try:
-        return Item(str(path), str(path), read_recording(path, rate_hz, max_gap_s))
-    except RecordingError as error:
-        reason = str(error)
-    except OSError as error:
-        reason = str(error.strerror)
-    return Item(str(path), str(path), None, " ".join(reason.removeprefix(f"{path}: ").split()))
-
-
-def _utc(time_ns: int) -> str:
-    return f"{np.datetime64(time_ns, 'ns').astype('datetime64[us]')}Z"

@@ -1,5 +1,6 @@
 """Classify recordings with a trained model; say of each what it is, how sure that is, and whether a person should look."""
 
+import hashlib
 import logging
 import os
 from collections.abc import Sequence
@@ -46,6 +47,8 @@ class Predictor:
 
     def __init__(self, model: EventClassifier, fingerprint: str, config: PredictConfig, device: torch.device):
         self.model, self.fingerprint, self.config, self.device = model.to(device), fingerprint, config, device
+        settings = config.model_dump_json(exclude={"gpu"})
+        self.settings = hashlib.sha256(settings.encode()).hexdigest()[:4]
         self.class_names = model.class_names
         self.rate_hz = model.spectrogram.sampling_rate_hz
         self.n_samples, self.pre_trigger_s = model.hparams.n_samples, model.hparams.pre_trigger_s
@@ -58,7 +61,7 @@ class Predictor:
         """Return the columns of the table."""
         probabilities = [f"prob_{name}" for name in self.class_names]
         return ["file", "start_time", "trigger_time", "class", "confidence", *probabilities, "entropy", "agreement", "sensors",
-                "usable_sensors", "review", "review_reason", "error", "model"]  # fmt: skip
+                "usable_sensors", "review", "review_reason", "error", "model", "settings"]  # fmt: skip
 
     @property
     def sensor_columns(self) -> list[str]:
@@ -68,7 +71,7 @@ class Predictor:
 
     def classify(self, items: Sequence[Item]) -> list[Classified]:
         """Classify a few items at once; those that cannot be used get a row with the reason."""
-        items = [self._require_long_enough(item) for item in items]
+        items = [self._require_usable(item) for item in items]
         usable = [item for item in items if item.recording is not None]
         results = {}
         if usable:
@@ -82,9 +85,14 @@ class Predictor:
                 results[item.key] = self._classified(item, waveforms[number, :n].numpy(), log_probs, *(c[:n] for c in of_sensors))
         return [results.get(item.key) or Classified(item, self._row(item) | {"error": item.reason}, []) for item in items]
 
-    def _require_long_enough(self, item: Item) -> Item:
+    def _require_usable(self, item: Item) -> Item:
         needed = least_samples(self.rate_hz, self.pre_trigger_s)
-        if item.recording is None or item.recording.waveforms.shape[1] >= needed:
+        if item.recording is None:
+            return item
+        if not live_channels(item.recording.waveforms[:, : self.n_samples]).any():
+            reason = f"no usable channel (every channel is constant in the first {self.duration_s:g} s)"
+            return Item(item.key, item.file, None, reason, item.trigger_time)
+        if item.recording.waveforms.shape[1] >= needed:
             return item
         found_s = item.recording.waveforms.shape[1] / self.rate_hz
         return Item(
@@ -96,19 +104,26 @@ class Predictor:
         )
 
     def _batch(self, items: Sequence[Item]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Put recordings into one block (B, S, T) as packing would: cut or zero-padded at the end; and which channels live."""
+        """Put recordings into one block (B, S, T), cut at the end or padded with each channel's mean; and which channels live."""
         n_sensors = max(len(item.recording.waveforms) for item in items)
         waveforms = torch.zeros(len(items), n_sensors, self.n_samples)
         mask = torch.zeros(len(items), n_sensors, dtype=torch.bool)
         for row, item in enumerate(items):
             block = item.recording.waveforms[:, : self.n_samples]
             waveforms[row, : len(block), : block.shape[1]] = torch.from_numpy(block)
+            waveforms[row, : len(block), block.shape[1] :] = torch.from_numpy(block.mean(1, dtype=np.float64, keepdims=True))
             mask[row, : len(block)] = torch.from_numpy(live_channels(block))
         return waveforms, mask
 
     def _row(self, item: Item) -> dict:
         start = "" if item.recording is None else item.recording.start_time
-        places = {"file": item.file, "start_time": start, "trigger_time": item.trigger_time, "model": self.fingerprint}
+        places = {
+            "file": item.file,
+            "start_time": start,
+            "trigger_time": item.trigger_time,
+            "model": self.fingerprint,
+            "settings": self.settings,
+        }
         return dict.fromkeys(self.columns, "") | places
 
     def _classified(self, item: Item, waveforms: np.ndarray, log_probs: np.ndarray, sensor_log_probs: np.ndarray,
@@ -129,10 +144,11 @@ class Predictor:
             "review": int(bool(reasons)),
             "review_reason": "; ".join(reasons),
         }
-        names = item.recording.channels if len(weights) == len(ratio) else ("stack of all",)
+        stacked = self.model.trace_kind == "stacked_trace"
+        names = ("stack of all",) if stacked else item.recording.channels
         places = {name: row[name] for name in ("file", "start_time", "trigger_time")}
         sensor_rows = [
-            places | {"channel": name, "signal_to_noise": round(float(snr), 3), "weight": round(float(weight), 4),
+            places | {"channel": name, "signal_to_noise": "" if stacked else round(float(snr), 3), "weight": round(float(weight), 4),
                       "class": self.class_names[int(own.argmax())] if weight > 0 else "",
                       **(self._named(np.exp(own)) if weight > 0 else self._named(None))}
             for name, snr, weight, own in zip(names, ratio, weights, sensor_log_probs)
@@ -148,7 +164,7 @@ class Predictor:
         """List why a person should decide this event; empty if the model may."""
         reasons = []
         if confidence < self.threshold:
-            reasons.append(f"confidence {confidence:.2f} below {self.threshold:.2f}" if self.threshold <= 1 else
+            reasons.append(f"confidence {confidence:.3f} below {self.threshold:.3f}" if self.threshold <= 1 else
                            f"no confidence keeps errors within {100 * self.config.error_rate:g} %")  # fmt: skip
         if n_usable == 0:
             reasons.append("no sensor shows an event over its own noise")
@@ -160,13 +176,14 @@ class Predictor:
 def _threshold(model: EventClassifier, config: PredictConfig) -> float:
     if config.min_confidence is not None:
         return config.min_confidence
-    if model.calibration is None:
+    if not model.calibrations:
         log.info("The checkpoint holds no calibration: probabilities are as the network gives them, and no event is flagged for low "
                  "confidence. Train with dataset.calibration_ratio above 0, or set min_confidence.")  # fmt: skip
         return 0.0
-    threshold = model.calibration.threshold(config.error_rate)
+    calibration = model.calibrations[config.ensemble]
+    threshold = calibration.threshold(config.error_rate)
     log.info("Temperature %.3f, from %d events. For %g %% errors, events are reviewed below a confidence of %.3f",
-             model.calibration.temperature, len(model.calibration.correct), 100 * config.error_rate, threshold)  # fmt: skip
+             calibration.temperature, len(calibration.correct), 100 * config.error_rate, threshold)  # fmt: skip
     return threshold
 
 

@@ -1,5 +1,6 @@
 """Detections as QuakeML, which seismological software reads."""
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,9 +33,9 @@ def write_quakeml(rows: Iterable[dict], predictor: Predictor, path: Path) -> Non
     for row in rows:
         if not row["class"]:
             continue
-        start = UTCDateTime(row["start_time"])
-        time = UTCDateTime(row["trigger_time"]) if row["trigger_time"] else start + predictor.pre_trigger_s
-        name = f"smi:local/aknes-ssl/{time.strftime('%Y%m%dT%H%M%S%f')}-{predictor.fingerprint}"
+        time = UTCDateTime(row["trigger_time"] or row["start_time"])
+        place = hashlib.sha256(f"{row['file']} {row['trigger_time']}".encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        name = f"smi:local/aknes-ssl/{time.strftime('%Y%m%dT%H%M%S%f')}-{place}-{predictor.fingerprint}"
         probabilities = ", ".join(f"{kind} {float(row[f'prob_{kind}']):.3f}" for kind in predictor.class_names)
         text = f"{probabilities}; sensors in agreement: {100 * float(row['agreement']):.0f} %"
         review = f"for review: {row['review_reason']}" if str(row["review"]) == "1" else "decided by the model"
@@ -46,7 +47,7 @@ def write_quakeml(rows: Iterable[dict], predictor: Predictor, path: Path) -> Non
                 event_descriptions=[EventDescription(text=row["class"])],
                 comments=[Comment(text=line, resource_id=ResourceIdentifier(f"{name}/comment/{n}")) for n, line in enumerate((text, review))],
                 picks=[Pick(resource_id=ResourceIdentifier(f"{name}/pick"), time=time, evaluation_mode="automatic",
-                            waveform_id=WaveformStreamID(network_code="XX", station_code="NETW"))],
+                            waveform_id=WaveformStreamID(network_code="XX", station_code="NETW"))] if row["trigger_time"] else [],
                 creation_info=CreationInfo(author=f"aknes-ssl, model {predictor.fingerprint}"),
             )
         )  # fmt: skip

@@ -152,7 +152,9 @@ def require_same_config(folder: Path, config: RunConfig, way_on: str = "start a 
         raise UserError(f"{folder}: not a run folder ({CONFIG}: {error})") from error
     if not isinstance(before, dict):
         raise UserError(f"{folder}: not a run folder ({CONFIG} should hold keys and values); start a new run")
-    old, new = _flat(before), _flat(config.model_dump(mode="json"))
+    new = _flat(config.model_dump(mode="json"))
+    defaults = _flat(type(config)().model_dump(mode="json"))  # of keys that are newer than the run
+    old = {key: value for key, value in defaults.items() if key in new} | _flat(before)
     changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in FREE_KEYS]
     if changed:
         listing = "\n  ".join(f"{key}: was {old.get(key)!r}, now {new.get(key)!r}" for key in sorted(changed))

@@ -29,15 +29,15 @@ class Table:
         rows = [row for row in self.rows() if keep(row)] if self.path.exists() else []
         head = _lines([dict(zip(self.columns, self.columns))], self.columns, "csv") if self.form == "csv" else ""
         content = head + _lines(rows, self.columns, self.form)
-        write_atomically(self.path, lambda partial: partial.write_text(content, encoding="utf-8"))
+        write_atomically(self.path, lambda partial: partial.write_text(content, encoding="utf-8", errors="surrogateescape"))
         return rows
 
     def rows(self) -> list[dict]:
         """Read the complete rows of the file; numbers of a CSV are strings."""
-        text = self.path.read_text(encoding="utf-8", errors="replace")
+        text = self.path.read_text(encoding="utf-8", errors="surrogateescape")  # file names need not be text
         text = text[: text.rfind("\n") + 1]  # what comes after was cut short
         if self.form == "json":
-            rows = [_object(line) for line in text.splitlines()]
+            rows = [_object(line) for line in text.split("\n")[:-1]]
             rows = [row for row in rows if row is not None]
             found = list(rows[0]) if rows else self.columns
         else:
@@ -53,7 +53,7 @@ class Table:
     def write(self, rows: Iterable[dict]) -> None:
         """Append rows; raises ``UserError`` naming the file where the system refuses."""
         try:
-            with open(self.path, "a", encoding="utf-8", newline="") as file:
+            with open(self.path, "a", encoding="utf-8", errors="surrogateescape", newline="") as file:
                 file.write(_lines(rows, self.columns, self.form))
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written: {error.strerror}; make room and go on by --resume") from error

@@ -106,7 +106,9 @@ def serve_events(config: RunConfig, archive: EventArchive, split: tuple[np.ndarr
     """Build the data module of a run; a classifier's holds out training events to calibrate on, if the configuration says so."""
     data, calibration_events = config.dataset, None
     if config.kind != "ssl":
-        train, calibration_events = hold_out(split[0], archive.labels, data.calibration_ratio, data.train_test_split_rand_seed)
+        train, calibration_events = hold_out(
+            split[0], archive.labels, data.calibration_ratio, data.train_test_split_rand_seed, data.split, archive.days
+        )
         split = train, split[1]
     return EventDataModule(archive, *split, class_names=archive.class_names, batch_size=data.batch_size, seed=config.seed,
                            sensors_train=sensors_train, sensors_test=sensors_test, num_workers=data.num_workers,
@@ -188,7 +190,7 @@ def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, da
         )
         plots.append(plot_confusion(values["confusion"], names, title, run.plots / f"confusion_{kind}.png"))
     calibration = {}
-    if module.calibration is not None:
+    if module.calibrations:
         calibration = report_calibration(run, module)
         plots.append(run.plots / "calibration.png")
     _finish(run, trainer, data, metrics, plots, calibration)
@@ -197,10 +199,11 @@ def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, da
 
 def report_calibration(run: Run, module: EventClassifier) -> dict:
     """Put the calibration into the last checkpoint; draw and return what it does to the test events."""
-    calibration, labels = module.calibration, module.evaluation.labels
+    calibration, labels = module.calibrations["all"], module.evaluation.labels
     path = run.dir / LAST_CHECKPOINT
     if path.is_file():
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True) | {"calibration": calibration.state()}
+        states = {kind: of_ensemble.state() for kind, of_ensemble in module.calibrations.items()}
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True) | {"calibrations": states}
         save_atomically(checkpoint, path)
     before = module.evaluation.log_probs()
     scores = {name: evaluate(log_probs, labels) for name, log_probs in

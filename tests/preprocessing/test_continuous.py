@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -6,7 +7,7 @@ import obspy
 import pytest
 
 from preprocessing.continuous import NS, ContinuousData
-from preprocessing.recordings import RecordingError
+from preprocessing.recordings import RecordingError, read_recording
 from tests.conftest import ROOT, write_mseed
 
 START = obspy.UTCDateTime("2020-01-01T00:00:00")
@@ -63,17 +64,60 @@ def test_a_changed_rate_and_a_log_do_no_harm(tmp_path, hour):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda b: b[:-100], "truncated: ends in the middle of a miniSEED record"),
         (lambda b: b[: 4096 + 20] + b"\xff\xff" + b[4096 + 22 :], "a record of the year 65535: damaged"),
         (lambda b: b"not seismic data" * 40, "not a format that ObsPy knows"),
+        (lambda b: b[:2000], "cannot be read|truncated"),
     ],
 )
-def test_damaged_files_are_named(tmp_path, hour, damage, message):
-    (tmp_path / "bad.mseed").write_bytes(damage(hour[0].read_bytes()))
-    with pytest.raises(RecordingError, match=f"bad.mseed: .*{message}"):
-        ContinuousData([tmp_path / "bad.mseed"])
+def test_files_that_cannot_be_used_are_named_and_the_others_are_read(tmp_path, hour, damage, message):
+    bad = tmp_path / "bad.mseed"
+    bad.write_bytes(damage(hour[0].read_bytes()))
+    with pytest.raises(RecordingError, match=f"bad.mseed: .*({message})"):
+        ContinuousData([bad])
     with pytest.raises(RecordingError, match="no such file"):
         ContinuousData([tmp_path / "none.mseed"])
+    data = ContinuousData([bad, hour[0]])
+    assert re.search(message, data.unusable[bad]) and len(window(data, 0, 100)) == 3
+
+
+def test_of_damaged_files_the_rest_is_read(tmp_path, hour):
+    cut, bad = tmp_path / "cut.mseed", tmp_path / "bad.mseed"
+    content = hour[0].read_bytes()
+    cut.write_bytes(content[:-100])
+    ends = ContinuousData([cut])
+    assert "truncated" in ends.unusable[cut] and len(window(ends, 0, 3700)) == 3
+    stream = obspy.read(str(hour[0]))
+    for trace in stream:
+        trace.data = trace.data.astype(np.int32)
+    stream.write(str(bad), format="MSEED", encoding="STEIM2", reclen=512)
+    content = bad.read_bytes()
+    place = 512 * (len(content) // 1024)
+    bad.write_bytes(content[: place + 64] + bytes(range(7, 255)) + content[place + 64 + 248 :])
+    data = ContinuousData([bad])
+    found = window(data, 0, 3700)
+    n_found = sum(t.stats.npts for t in found)
+    assert bad in data.unusable and 3 * 36_000 * (1 - 3 * 512 / len(content)) <= n_found < 3 * 36_000
+
+
+def test_channels_without_names_stay_apart(aknes_event):
+    data = ContinuousData([aknes_event])
+    stream = data.read(data.start_ns, data.end_ns)
+    recorded = read_recording(aknes_event).waveforms
+    assert len(stream) == 24
+    for number in (1, 13, 24):
+        trace = stream.select(channel=str(number))[0]
+        np.testing.assert_array_equal(trace.data.astype(np.float32), recorded[number - 1])
+
+
+def test_segments_of_other_types_join_and_invalid_samples_part(tmp_path):
+    header = {"network": "XX", "station": "A", "channel": "HHZ", "sampling_rate": 10.0}
+    first = obspy.Trace(np.arange(1000, dtype=np.int32), header | {"starttime": START})
+    second = obspy.Trace(np.arange(1000, 2000, dtype=np.float32), header | {"starttime": START + 100, "sampling_rate": 10.0002})
+    second.data[500] = np.nan
+    for name, trace in (("a", first), ("b", second)):
+        obspy.Stream([trace]).write(str(tmp_path / f"{name}.mseed"), format="MSEED")
+    found = window(ContinuousData([tmp_path / "a.mseed", tmp_path / "b.mseed"]), 0, 300)
+    assert [t.stats.npts for t in found] == [1500, 499] and found[0].data[-1] == 1499
 
 
 def test_memory_is_that_of_a_window_and_not_of_the_file(tmp_path):

@@ -55,3 +55,10 @@ def test_weights():
     np.testing.assert_allclose(sensor_weights(ratio, mask, "weighted").numpy(), expected, rtol=1e-6)
     with pytest.raises(ValueError, match="found 'best', allowed are all, usable, weighted"):
         sensor_weights(ratio, mask, "best")
+
+
+def test_a_sensor_that_was_off_before_the_event_decides_nothing():
+    x = torch.randn(2, 1600)
+    x[0, :300] = 0
+    ratio = signal_to_noise(x, 100, 3.0)
+    assert ratio[0] == 0 and sensor_weights(ratio, torch.tensor([True, True]), "weighted")[0] == 0

@@ -118,3 +118,10 @@ def test_calibration_events_are_held_out_of_training():
     np.testing.assert_array_equal(hold_out(train, labels, 0.2, seed=1)[1], held_out)
     with pytest.raises(SplitError, match=r"dataset.calibration_ratio: 0.02 of 50 training events gives 1 for 3 classes"):
         hold_out(train, labels, 0.02, seed=1)
+
+
+def test_calibration_by_day_shares_no_day_with_training():
+    rng = np.random.default_rng(0)
+    labels, days = np.array(["a", "b"])[rng.integers(0, 2, 200)], np.array([f"2020-01-{d:02d}" for d in rng.integers(1, 30, 200)])
+    kept, held_out = hold_out(np.arange(200), labels, 0.2, 1, "by_day", days)
+    assert len(held_out) > 20 and not set(days[kept]) & set(days[held_out])

@@ -78,6 +78,16 @@ def test_mistakes_and_interrupts_end_without_traceback():
         assert (done.returncode, done.stderr) == (status, message)
 
 
+def test_a_run_from_before_a_key_was_there_goes_on_if_the_key_has_its_default(config):
+    run = Run(config())
+    run.start()
+    path = run.dir / "config.yaml"
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if "calibration_ratio" not in line))
+    Run(config(), resume=run.dir)
+    with pytest.raises(UserError, match=r"dataset.calibration_ratio: was 0.0, now 0.2"):
+        Run(config("dataset.calibration_ratio=0.2"), resume=run.dir)
+
+
 def test_two_processes_do_not_work_in_one_folder(config, tmp_path):
     first = Run(config())
     first.start()
