@@ -1,5 +1,6 @@
 """What happens beside the training: seeds, the watch over the loss, checkpoints, and stopping."""
 
+import logging
 import os
 import time
 from collections import deque
@@ -18,6 +19,7 @@ from utils.errors import Interrupted, UserError
 from utils.loggers import MetricsTable
 from utils.runs import LAST_CHECKPOINT, Run, write_atomically
 
+log = logging.getLogger(__name__)
 SAVE_EVERY_S = 600.0
 N_LOSSES_WAITING = 8
 MAX_NAMES = 8
@@ -153,7 +155,10 @@ class SaveCheckpoints(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         """Save what was learned before the run was stopped."""
-        self._write_last()
+        try:
+            self._write_last()
+        except UserError as error:  # must not hide why the run was stopped
+            log.warning("%s", error)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Free the memory."""
