@@ -99,7 +99,10 @@ def _one_of_two(rank, port, kind, path):
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("kind", [Pretraining, Classification, RealPretraining, RealClassification])
+WHOLE = [pytest.param(kind, marks=pytest.mark.slow) for kind in (RealPretraining, RealClassification)]
+
+
+@pytest.mark.parametrize("kind", [Pretraining, Classification, *WHOLE])
 def test_two_processes_equal_one(kind, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
