@@ -95,6 +95,8 @@ def test_a_run_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, separ
     assert sorted(p.name for p in (runs / "killed" / "plots").iterdir()) == sorted(
         p.name for p in (runs / "whole" / "plots").iterdir()
     )
+    names = [sorted(p.name for p in (runs / name / "checkpoints").iterdir()) for name in ("whole", "killed")]
+    assert names[0] == names[1] and len(names[0]) == 1 + epochs
     assert not list((runs / "killed").rglob("*partial*"))
 
 
@@ -232,3 +234,26 @@ def test_the_whole_archive_is_there_or_nothing(tmp_path):
     with h5py.File(tmp_path / "a" / "waveforms.hdf5") as file:
         for number in range(30):
             np.testing.assert_array_equal(file[f"data/e{number}"][:], waveforms + number)
+
+
+def test_a_kill_between_the_files_of_an_epoch_loses_neither(tmp_path, separable):
+    """Killed as soon as the last epoch's first file is there, whichever it is, the run still ends with both."""
+    command = [sys.executable, *arguments_of("finetune", separable, "between", 1)]
+    shim = tmp_path / "shim"
+    shim.mkdir()
+    (shim / "sitecustomize.py").write_text(
+        "import os\nreplace = os.replace\n"
+        "def and_die(source, target, *a, **k):\n"
+        "    replace(source, target, *a, **k)\n"
+        "    if str(target).endswith('.ckpt'): os.kill(os.getpid(), 9)\n"
+        "os.replace = and_die\n"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    first = subprocess.run(command, cwd=tmp_path, env=environment | {"PYTHONPATH": str(shim)}, capture_output=True, timeout=200)
+    run_dir = tmp_path / "runs" / "finetune" / "between"
+    assert first.returncode == SIGKILLED and len(list((run_dir / "checkpoints").glob("*.ckpt"))) == 1
+    second = subprocess.run(
+        [*command, "--resume", str(run_dir)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert second.returncode == 0, second.stderr[-2000:]
+    assert {p.name for p in (run_dir / "checkpoints").iterdir()} == {"encoder-ep_1.ckpt", "last.ckpt"}

@@ -147,11 +147,11 @@ class SaveCheckpoints(pl.Callback):
         trainer.save_checkpoint("in memory")  # every process takes part
         self.is_new = True
         regular = epoch % self.period == 0 or epoch == trainer.max_epochs
-        if regular or time.monotonic() - self.last_saved > SAVE_EVERY_S:
-            self._write_last()
-        if regular and trainer.is_global_zero:
+        if regular and trainer.is_global_zero:  # before last.ckpt, after which this epoch is never computed again
             content = {"epoch": epoch, "model_state_dict": module.encoder.state_dict()}
             save_atomically(content, self.run.dir / LAST_CHECKPOINT.parent / f"encoder-ep_{epoch}.ckpt")
+        if regular or time.monotonic() - self.last_saved > SAVE_EVERY_S:
+            self._write_last()
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         """Save what was learned before the run was stopped."""
