@@ -38,7 +38,7 @@ def start(moments, cwd, command, run_dir="") -> list[int]:
     """Run ``command`` once for each moment, killing it then; return the exit statuses."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     done = subprocess.run([sys.executable, str(ROOT / "tests" / "killing.py"), str(ROOT), json.dumps(moments), str(run_dir), "--", *command],
-                          cwd=cwd, env=environment, capture_output=True, text=True, timeout=550)  # fmt: skip
+                          cwd=cwd, env=environment, capture_output=True, text=True, timeout=1500)  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     statuses = json.loads(done.stdout.splitlines()[-1])
     assert len(statuses) == len(moments), done.stderr[-3000:]
