@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.test_kills import arguments_of
@@ -55,7 +56,9 @@ def test_memory_and_handles_are_flat_over_two_thousand_steps(tmp_path, separable
     assert steps[-1] >= 1900 and len(notes) == epochs
     # what the first checkpoint allocates stays
     warm = next(k for k, n in enumerate(steps) if n >= 500)
-    assert max(resident[warm:]) < 1.02 * resident[warm], [r >> 20 for r in resident[::10]]
+    # the copies of a checkpoint come and go; what must not be is growth
+    early, late = np.median(resident[warm : warm + 25]), np.median(resident[-25:])
+    assert late < 1.02 * early and max(resident[warm:]) < 1.05 * early, [r >> 20 for r in resident[::10]]
     assert len(set(handles[warm:])) == 1
     rows = list(csv.DictReader((tmp_path / "runs" / kind / "long" / "metrics.csv").open()))
     assert [int(row["epoch"]) for row in rows] == list(range(epochs))
