@@ -22,7 +22,7 @@ def finetune() -> None:
     params, source = config.exp_params, config.load_encoder
     pretrained = None
     if not source.from_scratch:  # before the data: a wrong file should not cost a packing
-        pretrained = build_encoder(source.backbone_type)
+        pretrained = build_encoder(source.backbone_type, stem_stride=source.stem_stride)
         load_encoder_weights(pretrained, source.ckpt_fname)
     archive = workflow.open_events(config)
     split = classifier_split(**workflow.split_arguments(config, archive))
@@ -32,6 +32,7 @@ def finetune() -> None:
     module = EventClassifier(
         class_names=data.class_names,
         backbone_type=source.backbone_type,
+        stem_stride=source.stem_stride,
         class_weights=workflow.class_weights(config, data),
         learning_rate=config.learning_rates,
         weight_decay=params.weight_decay,

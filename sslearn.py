@@ -22,6 +22,7 @@ def pretrain() -> None:
     data = workflow.serve_events(config, archive, split, sensors_train="pair")
     module = VNIbCReg(
         backbone_type=model.backbone_type,
+        stem_stride=model.stem_stride,
         proj_hid=model.proj_hid,
         proj_out=model.proj_out,
         lambda_=params.lambda_,

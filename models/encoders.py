@@ -13,6 +13,8 @@ from utils.checkpoints import CheckpointError, load_plain
 from utils.errors import UserError
 from utils.names import BACKBONES_WITH_CLF, ENCODER_SIZES
 
+PUBLISHED_STEM_STRIDE = 2  # [L22]
+
 
 class EncoderFileError(UserError):
     """Say why weights cannot be loaded into an encoder."""
@@ -21,12 +23,12 @@ class EncoderFileError(UserError):
 class ResNetEncoder(nn.Module):
     """Map images (N, 1, H, W) to representations (N, D), D = 512 or 2048, by global average pooling. [L22]"""
 
-    def __init__(self, backbone_type: str, in_channels: int = 1):
+    def __init__(self, backbone_type: str, in_channels: int = 1, stem_stride: int = PUBLISHED_STEM_STRIDE):
         super().__init__()
         self.model = getattr(torchvision.models, backbone_type.removesuffix("Encoder").lower())(weights=None)
-        self.model.conv1 = _resnet_stem(in_channels)
+        self.model.conv1 = _resnet_stem(in_channels, stem_stride)
         self.model.fc = nn.Identity()
-        self.out_size = ENCODER_SIZES[backbone_type]
+        self.out_size, self.stem_stride = ENCODER_SIZES[backbone_type], stem_stride
         self.to(memory_format=torch.channels_last)  # the layout that convolution kernels are fastest in
 
     def forward(self, images: Tensor) -> Tensor:
@@ -34,11 +36,14 @@ class ResNetEncoder(nn.Module):
         return self.model(images)
 
 
-def build_encoder(backbone_type: str, in_channels: int = 1) -> ResNetEncoder:
-    """Build an encoder with random weights; raises ``ValueError`` for an unknown name."""
+def build_encoder(backbone_type: str, in_channels: int = 1, stem_stride: int = PUBLISHED_STEM_STRIDE) -> ResNetEncoder:
+    """Build an encoder with random weights; raises ``ValueError`` for an unknown name.
+
+    ``stem_stride`` 1 instead of the published 2 keeps the first convolution at full resolution, for images of native size.
+    """
     if backbone_type not in ENCODER_SIZES:
         raise ValueError(f"backbone_type: found {backbone_type!r}, allowed are {', '.join(ENCODER_SIZES)}")
-    return ResNetEncoder(backbone_type, in_channels)
+    return ResNetEncoder(backbone_type, in_channels, stem_stride)
 
 
 def build_backbone_with_clf(backbone_type: str, n_classes: int = 8) -> nn.Module:
@@ -57,8 +62,8 @@ def build_backbone_with_clf(backbone_type: str, n_classes: int = 8) -> nn.Module
     return model
 
 
-def _resnet_stem(in_channels: int) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+def _resnet_stem(in_channels: int, stride: int = PUBLISHED_STEM_STRIDE) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, 64, kernel_size=7, stride=stride, padding=3, bias=False)
 
 
 def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:
@@ -74,7 +79,9 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:
     except CheckpointError as error:
         raise EncoderFileError(str(error)) from error
     weights = _encoder_weights(path, content)
-    expected = encoder.state_dict()
+    expected, stride = encoder.state_dict(), _stem_stride(content)
+    if stride != encoder.stem_stride:  # the weights would fit
+        raise EncoderFileError(f"{path}: was trained with stem_stride {stride}; set load_encoder.stem_stride to that")
     missing, unexpected = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     wrong = sorted(k for k in expected.keys() & weights.keys() if expected[k].shape != weights[k].shape)
     problems = [f"{what}: {_few(keys)}" for what, keys in
@@ -99,6 +106,13 @@ def _encoder_weights(path: Path, content: object) -> dict[str, Tensor]:
             f"{path}: holds neither model_state_dict (an encoder file) nor state_dict (a Lightning checkpoint)"
         )
     return weights
+
+
+def _stem_stride(content: dict) -> object:
+    """Return the stride that an encoder was trained with; files that do not say so are from the published one."""
+    parameters = content.get("hyper_parameters")
+    inside = parameters if isinstance(parameters, dict) else content
+    return inside.get("stem_stride", PUBLISHED_STEM_STRIDE)
 
 
 def _few(keys: list[str], n: int = 4) -> str:

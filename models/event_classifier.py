@@ -63,6 +63,7 @@ class EventClassifier(pl.LightningModule):
         self,
         class_names: Sequence[str],
         backbone_type: str = "ResNet34Encoder",
+        stem_stride: int = 2,
         class_weights: Sequence[float] | None = None,
         learning_rate: float | Mapping[str, float] = 1e-3,
         weight_decay: float = 0.0,
@@ -77,7 +78,7 @@ class EventClassifier(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.class_names = tuple(class_names)
-        self.encoder, self.classifier = self.build_network(backbone_type, len(self.class_names))
+        self.encoder, self.classifier = self.build_network(backbone_type, stem_stride, len(self.class_names))
         self.spectrogram = LogSpectrogram(**(spectrogram or {}))
         self.jitter = RandomAmplitudeJitter() if "RandomAmplitudeJitter" in augmentations else None
         weights = torch.ones(len(self.class_names)) if class_weights is None else torch.tensor(class_weights).float()
@@ -89,9 +90,9 @@ class EventClassifier(pl.LightningModule):
         self.train()  # Lightning keeps the modes that it finds
 
     @staticmethod
-    def build_network(backbone_type: str, n_classes: int) -> tuple[nn.Module, nn.Module]:
+    def build_network(backbone_type: str, stem_stride: int, n_classes: int) -> tuple[nn.Module, nn.Module]:
         """Build encoder (N, 1, H, W) -> (N, D) and linear classifier (N, D) -> (N, K)."""
-        encoder = build_encoder(backbone_type)
+        encoder = build_encoder(backbone_type, stem_stride=stem_stride)
         return encoder, nn.Linear(encoder.out_size, n_classes)
 
     def train(self, mode: bool = True) -> "EventClassifier":

@@ -32,6 +32,7 @@ class VNIbCReg(pl.LightningModule):
     def __init__(
         self,
         backbone_type: str = "ResNet34Encoder",
+        stem_stride: int = 2,
         proj_hid: int = 4096,
         proj_out: int = 4096,
         lambda_: float = 10.0,
@@ -48,7 +49,7 @@ class VNIbCReg(pl.LightningModule):
     ):
         super().__init__()
         self.save_hyperparameters()
-        self.encoder = build_encoder(backbone_type)
+        self.encoder = build_encoder(backbone_type, stem_stride=stem_stride)
         self.projector = Projector(self.encoder.out_size, proj_hid, proj_out)
         self.discriminator = Discriminator(self.encoder.out_size) if use_tnc else None
         self.spectrogram = LogSpectrogram(**(spectrogram or {}))

@@ -26,8 +26,8 @@ class StackedTraceClassifier(EventClassifier):
     trace_kind = "stacked_trace"
 
     @staticmethod
-    def build_network(backbone_type: str, n_classes: int) -> tuple[nn.Module, nn.Module]:
-        """Build a network with its own classifier, (N, 1, H, W) -> (N, K)."""
+    def build_network(backbone_type: str, stem_stride: int, n_classes: int) -> tuple[nn.Module, nn.Module]:
+        """Build a network with its own classifier, (N, 1, H, W) -> (N, K), and its own published stem."""
         return build_backbone_with_clf(backbone_type, n_classes), nn.Identity()
 
     def traces(self, waveforms: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

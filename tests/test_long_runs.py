@@ -56,9 +56,10 @@ def test_memory_and_handles_are_flat_over_two_thousand_steps(tmp_path, separable
     assert steps[-1] >= 1900 and len(notes) == epochs
     # what the first checkpoint allocates stays
     warm = next(k for k, n in enumerate(steps) if n >= 500)
-    # the copies of a checkpoint come and go; what must not be is growth
+    # what must not be is growth; a copy of the checkpoint comes and goes
     early, late = np.median(resident[warm : warm + 25]), np.median(resident[-25:])
-    assert late < 1.02 * early and max(resident[warm:]) < 1.05 * early, [r >> 20 for r in resident[::10]]
+    copy = (tmp_path / "runs" / kind / "long" / "checkpoints" / "last.ckpt").stat().st_size
+    assert late < 1.03 * early and max(resident[warm:]) < early + 1.5 * copy, ([r >> 20 for r in resident[::10]], copy >> 20)
     assert len(set(handles[warm:])) == 1
     rows = list(csv.DictReader((tmp_path / "runs" / kind / "long" / "metrics.csv").open()))
     assert [int(row["epoch"]) for row in rows] == list(range(epochs))

@@ -113,7 +113,7 @@ def save_atomically(content: object, path: Path) -> None:
 
 
 class SaveCheckpoints(pl.Callback):
-    """Save ``last.ckpt``, which resumes, and ``encoder-ep_N.ckpt`` = {epoch, model_state_dict}, every few epochs and at the end.
+    """Save ``last.ckpt``, which resumes, and ``encoder-ep_N.ckpt`` = {epoch, model_state_dict, stem_stride}, every few epochs and at the end.
 
     ``last.ckpt`` is also saved when ten minutes have passed since, and when the run is stopped by whatever leaves it the time:
     then it holds the last epoch that was finished.
@@ -148,7 +148,7 @@ class SaveCheckpoints(pl.Callback):
         self.is_new = True
         regular = epoch % self.period == 0 or epoch == trainer.max_epochs
         if regular and trainer.is_global_zero:  # before last.ckpt, after which this epoch is never computed again
-            content = {"epoch": epoch, "model_state_dict": module.encoder.state_dict()}
+            content = {"epoch": epoch, "model_state_dict": module.encoder.state_dict(), "stem_stride": module.hparams.stem_stride}
             save_atomically(content, self.run.dir / LAST_CHECKPOINT.parent / f"encoder-ep_{epoch}.ckpt")
         if regular or time.monotonic() - self.last_saved > SAVE_EVERY_S:
             self._write_last()

@@ -104,7 +104,8 @@ def _cell(grid: ReproduceConfig, method: str, fraction: float, seed: int, pretra
 def _from_pretrained(cell: Cell) -> tuple[str, ...]:
     config: SSLConfig = load_config(cell.config, cell.kind, cell.overrides)
     encoder = cell.folder / "checkpoints" / f"encoder-ep_{config.trainer_params.max_epochs}.ckpt"
-    return f"load_encoder.ckpt_fname={encoder}", f"load_encoder.backbone_type={config.model_params.backbone_type}"
+    network = (f"load_encoder.{key}={getattr(config.model_params, key)}" for key in ("backbone_type", "stem_stride"))
+    return f"load_encoder.ckpt_fname={encoder}", *network
 
 
 def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:

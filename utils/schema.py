@@ -33,6 +33,7 @@ Seed = Annotated[Integer, Field(ge=0)]
 Seconds = Annotated[Number, Field(le=86400)]  # a day
 FilePath = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 EncoderName = Literal[*ENCODER_SIZES]
+StemStride = Annotated[Integer, Field(ge=1, le=2)]
 
 
 class Section(BaseModel):
@@ -48,11 +49,13 @@ class ModelParams(Section):
     proj_hid: Count = 4096
     proj_out: Count = 4096
     backbone_type: EncoderName = "ResNet34Encoder"
+    stem_stride: StemStride = 2
 
 
 class LoadEncoder(Section):
     ckpt_fname: FilePath = "none"
     backbone_type: EncoderName = "ResNet34Encoder"
+    stem_stride: StemStride = 2
 
     @property
     def from_scratch(self) -> bool:

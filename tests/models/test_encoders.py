@@ -124,3 +124,19 @@ def test_hostile_and_broken_files_are_refused(tmp_path, monkeypatch):
         with pytest.raises(EncoderFileError, match=name):
             load_encoder_weights(encoder, name)
     assert not (tmp_path / "pwned").exists()
+
+
+def test_stem_stride_keeps_the_resolution_and_goes_with_the_weights(tmp_path):
+    gentle = build_encoder("ResNet18Encoder", stem_stride=1)
+    assert gentle.model.conv1(torch.rand(1, 1, 41, 228)).shape[-2:] == (41, 228)
+    assert gentle(torch.rand(2, 1, 41, 22)).shape == (2, 512)
+    path = tmp_path / "encoder.ckpt"
+    torch.save({"epoch": 1, "model_state_dict": gentle.state_dict(), "stem_stride": 1}, path)
+    load_encoder_weights(build_encoder("ResNet18Encoder", stem_stride=1), path)
+    with pytest.raises(EncoderFileError, match="was trained with stem_stride 1; set load_encoder.stem_stride"):
+        load_encoder_weights(build_encoder("ResNet18Encoder"), path)
+    lightning = tmp_path / "last.ckpt"
+    weights = {f"encoder.{name}": value for name, value in gentle.state_dict().items()}
+    torch.save({"state_dict": weights, "hyper_parameters": {"stem_stride": 1}}, lightning)
+    with pytest.raises(EncoderFileError, match="stem_stride 1"):
+        load_encoder_weights(build_encoder("ResNet18Encoder"), lightning)

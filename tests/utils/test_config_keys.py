@@ -211,7 +211,7 @@ def accepts(key: Key, text: str) -> bool:
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key.is_number], ids=lambda key: f"{key.kind}-{key.name}")
 def test_numbers_may_be_written_with_an_exponent(key):
-    number = float(next(text for text in ("300", "0.5", "5", "60") if accepts(key, text)))
+    number = float(next(text for text in ("300", "0.5", "5", "60", "2") if accepts(key, text)))
     for text in (f"{int(number * 1000)}e-3", f"{number / 100:g}e2", f"{number / 100:g}E+2", f"{number * 10:.1f}e-1"):
         value = value_of(key, text)
         assert value == pytest.approx(number, rel=1e-12) and isinstance(value, (int, float)), text
