@@ -24,6 +24,8 @@ def mseed_problem(path: Path) -> str:
 
     What counts looks like the header of a record: sequence number, D, R, Q or M, a byte, 12 bytes of names. [SEED]
     """
+    if is_seg2(path):
+        return ""
     content = path.read_bytes()
     rows = np.frombuffer(content, np.uint8, len(content) // RECORD_STEP * RECORD_STEP).reshape(-1, RECORD_STEP)
     rows = rows[np.isin(rows[:, 6], list(b"DRQM"))]
@@ -41,6 +43,12 @@ def seg2_problem(path: Path) -> str:
     """
     with open(path, "rb") as file:
         return _seg2_problem(file, path.stat().st_size)
+
+
+def is_seg2(path: Path) -> bool:
+    """Tell whether a file begins as SEG-2 files do."""
+    with open(path, "rb") as file:
+        return file.read(2) in BYTE_ORDERS
 
 
 def _seg2_problem(file: BinaryIO, size_bytes: int) -> str:

@@ -124,25 +124,28 @@ def _join(segments: list, max_gap_s: float, max_samples: float) -> tuple[_Channe
         end = max(end, offset + trace.stats.npts)
     if not 1 < end <= max_samples:
         raise _Unusable(f"{name}: {end} samples")
-    samples = np.full(end, np.nan)
-    for offset, (_, trace) in zip(offsets, segments):
-        with np.errstate(invalid="ignore"):  # signalling NaNs are missing samples, as all NaNs
-            samples[offset : offset + trace.stats.npts] = np.ma.filled(np.ma.asarray(trace.data, dtype=np.float64), np.nan)
-    return _Channel(name, samples, start_ns, rate_hz), _bridge(name, samples, round(max_gap_s * rate_hz), rate_hz)
+    data = first.data
+    if len(segments) > 1 or isinstance(data, np.ma.MaskedArray):
+        data = np.full(end, np.nan)
+        for offset, (_, trace) in zip(offsets, segments):
+            with np.errstate(invalid="ignore"):  # signalling NaNs are missing samples, as all NaNs
+                data[offset : offset + trace.stats.npts] = np.ma.filled(np.ma.asarray(trace.data, dtype=np.float64), np.nan)
+    samples = _bridge(name, data, round(max_gap_s * rate_hz), rate_hz)
+    return _Channel(name, samples, start_ns, rate_hz), int(samples is not data)
 
 
-def _bridge(name: str, samples: np.ndarray, max_missing: int, rate_hz: float) -> int:
-    """Interpolate short runs of missing samples in place; return 1 if there were any."""
-    missing = ~(np.abs(samples) <= LARGEST_SAMPLE)  # NaN compares false
-    if not missing.any():
-        return 0
+def _bridge(name: str, samples: np.ndarray, max_missing: int, rate_hz: float) -> np.ndarray:
+    """Interpolate short runs of missing samples; return the array itself if there are none."""
+    with np.errstate(invalid="ignore"):
+        if samples.min() >= -LARGEST_SAMPLE and samples.max() <= LARGEST_SAMPLE:  # NaN compares false
+            return samples
+        missing = ~(np.abs(samples) <= LARGEST_SAMPLE)
     edges = np.flatnonzero(np.diff(missing, prepend=False, append=False))
     longest = int((edges[1::2] - edges[::2]).max())
     if longest > max_missing or missing.all():
         raise _Unusable(f"{name}: {longest / rate_hz:.3g} s missing or not finite")
     where = np.arange(samples.size)
-    samples[missing] = np.interp(where[missing], where[~missing], samples[~missing])
-    return 1
+    return np.interp(where, where[~missing], samples[~missing])
 
 
 def _one_rate(source: str | Path, channels: list[_Channel]) -> float:
@@ -164,7 +167,7 @@ def _resample(source: str | Path, channel: _Channel, rate_hz: float) -> bool:
         raise RecordingError(f"{source}: {channel.name} has {channel.rate_hz:g} Hz, too far from the wanted {rate_hz:g} Hz")
     factor = Fraction(ratio).limit_denominator(MAX_RESAMPLING_FACTOR)
     # "line": an offset or drift must not ring at the ends
-    channel.samples = resample_poly(channel.samples, factor.numerator, factor.denominator, padtype="line")
+    channel.samples = resample_poly(channel.samples.astype(np.float64), factor.numerator, factor.denominator, padtype="line")
     channel.rate_hz = rate_hz
     return True
 
@@ -176,8 +179,10 @@ def _common_window(source: str | Path, channels: list[_Channel], rate_hz: float)
     n_samples = min(channel.samples.size - offset for channel, offset in zip(channels, offsets))
     if n_samples < 1:
         raise RecordingError(f"{source}: its channels have no time window in common")
-    block = [channel.samples[offset : offset + n_samples].astype(np.float32) for channel, offset in zip(channels, offsets)]
-    return np.stack(block), start_ns
+    block = np.empty((len(channels), n_samples), dtype=np.float32)
+    for row, channel, offset in zip(block, channels, offsets):
+        row[:] = channel.samples[offset : offset + n_samples]
+    return block, start_ns
 
 
 def _few(reasons: list[str], n: int = 3) -> str:

@@ -91,8 +91,6 @@ class ArchiveWriter:
 
         Raises ``ArchiveError`` for non-finite samples, another sampling rate, and an event without a living channel.
         """
-        if not (np.abs(waveforms) <= LARGEST_SAMPLE).all():
-            raise ArchiveError(f"event {name}: samples that are NaN, infinite or above {LARGEST_SAMPLE:g}")
         if name in self._data:
             raise ArchiveError(f"event {name}: the name is taken by another event")
         self.sampling_rate_hz = float(self.sampling_rate_hz or sampling_rate_hz or 0)
@@ -109,9 +107,13 @@ class ArchiveWriter:
         if n_samples < 1:
             raise ArchiveError(f"event {name}: no sample fits into {self.duration_s} s at {self.sampling_rate_hz:g} Hz")
         n_found = waveforms.shape[-1]
-        block = np.zeros((waveforms.shape[0], n_samples), dtype=np.float32)
-        block[:, : min(n_found, n_samples)] = waveforms[:, :n_samples]
-        live = live_channels(waveforms[:, :n_samples])  # without the padding, which would give a dead channel a step
+        block = np.ascontiguousarray(waveforms[:, :n_samples], dtype=np.float32)
+        low, high = block.min(axis=1), block.max(axis=1)
+        if not (low >= -LARGEST_SAMPLE).all() or not (high <= LARGEST_SAMPLE).all():  # NaN compares false
+            raise ArchiveError(f"event {name}: samples that are NaN, infinite or above {LARGEST_SAMPLE:g}")
+        live = high > low  # without the padding, which would give a dead channel a step
+        if n_found < n_samples:
+            block = np.pad(block, ((0, 0), (0, n_samples - n_found)))
         if not live.any():
             raise ArchiveError(f"event {name}: no channel carries a signal in its first {n_samples} samples")
         with self._naming_the_folder():
@@ -173,7 +175,7 @@ class EventArchive:
 
     def __init__(self, archive_dir: str | Path):
         self.archive_dir = Path(archive_dir)
-        self._file: tuple[int, h5py.File] | None = None
+        self._file: tuple[int, h5py.File, h5py.Group] | None = None  # of which process; a closed file would close its groups
         text, self.metadata = read_metadata(self.archive_dir)
         self.names, self.labels = self.metadata["trace_name"], self.metadata["trace_category"]
         self.sampling_rate_hz = float(self.metadata["trace_sampling_rate_hz"][0])
@@ -185,17 +187,18 @@ class EventArchive:
         self.n_sensors = np.array([len(row) for row in flags])
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
         try:
-            stored = set(self._open()["data"])
+            stored = set(self._open())
         except Exception as error:  # HDF5 raises whatever a damaged table leads it to
             path = self.archive_dir / WAVEFORMS
             raise ArchiveError(f"{path}: cannot be opened as an event archive ({error}); {WAY_ON}") from error
         if stored != set(self.names.tolist()):
             raise ArchiveError(f"{self.archive_dir}: {WAVEFORMS} and {METADATA} list different events; {WAY_ON}")
 
-    def _open(self) -> h5py.File:
+    def _open(self) -> h5py.Group:
         if self._file is None or self._file[0] != os.getpid():
-            self._file = os.getpid(), h5py.File(self.archive_dir / WAVEFORMS, "r")
-        return self._file[1]
+            file = h5py.File(self.archive_dir / WAVEFORMS, "r")
+            self._file = os.getpid(), file, file["data"]
+        return self._file[-1]
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_file": None}
@@ -229,14 +232,17 @@ class EventArchive:
 
     def _read(self, index: int, sensors: Sequence[int]) -> np.ndarray:
         """Read some channels; raises anything for a dataset that is damaged or not what the metadata says."""
-        dataset = self._open()["data"][self.names[index]]
+        # HDF5's own calls: three times as fast as h5py's indexing, which matters when single channels are drawn
+        dataset = h5py.h5d.open(self._open().id, self.names[index].encode())
         found, expected = (dataset.shape, dataset.dtype), ((self.n_sensors[index], self.n_samples), np.float32)
         if found != expected:
             raise ValueError(f"is {found[1]} of shape {found[0]}, where {METADATA} says float32 of {expected[0]}")
         block = np.empty((len(sensors), self.n_samples), dtype=np.float32)
-        for row, sensor in enumerate(sensors):  # h5py's own fancy indexing is slower and wants a sorted list
+        one_channel, stored = h5py.h5s.create_simple((self.n_samples,)), dataset.get_space()
+        for samples, sensor in zip(block, sensors):
             try:
-                dataset.read_direct(block, np.s_[sensor : sensor + 1], np.s_[row : row + 1])
+                stored.select_hyperslab((sensor, 0), (1, self.n_samples))
+                dataset.read(one_channel, stored, samples)
             except Exception as error:
                 raise OSError(f"channel {sensor}: damaged ({error})") from error
         return block

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from preprocessing.headers import mseed_problem, seg2_problem
+from preprocessing.headers import is_seg2, mseed_problem, seg2_problem
 from utils.errors import UserError
 
 MAX_FILE_BYTES = 2**25  # an Åknes event has 1.5 MB; with these two limits reading stays below 1 GB of memory
@@ -63,6 +63,8 @@ def _read(path: Path, file: BinaryIO | None = None, **options) -> tuple[list, li
         raise RecordingError(f"{path}: no such file")
     if file is None:
         _require_sound(path, seg2_problem)
+        if is_seg2(path):  # otherwise ObsPy would ask the readers of a dozen other formats first
+            options["format"] = "SEG2"
     try:
         # through open(): a name with *, ? or [ in it is a pattern to obspy.read
         with file or open(path, "rb") as opened, _listening() as heard:
