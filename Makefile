@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_EXPORT := $(VENV)/.installed-export
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint clean
+.PHONY: help install demo test test-slow bench lint clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ test: $(INSTALLED_EXPORT)  ## run the test suite, but for what takes long
 
 test-slow: $(INSTALLED_EXPORT)  ## run what takes long: kills at many moments, thousands of steps
 	$(BIN)/python -m pytest -m slow
+
+bench: $(INSTALLED)  ## measure speed against the published way, about ten minutes; leave the machine alone meanwhile
+	$(BIN)/python -m benchmarks.speed
 
 lint: $(INSTALLED)  ## check the code's style
 	$(BIN)/ruff check .

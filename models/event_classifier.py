@@ -117,18 +117,19 @@ class EventClassifier(pl.LightningModule):
     def sensor_logits(self, waveforms: Tensor, mask: Tensor) -> Tensor:
         """Classify every existing trace of (B, S, T): logits (B, S, K) float32, zeros where ``mask`` (B, S) is False."""
         living = waveforms[mask]
-        chunks = [self.forward(self._images(chunk)).float() for chunk in living.split(IMAGES_PER_CHUNK)]
+        chunks = [self.forward(self.to_images(chunk)).float() for chunk in living.split(IMAGES_PER_CHUNK)]
         logits = torch.zeros(*mask.shape, len(self.class_names), device=waveforms.device)
         logits[mask] = torch.cat(chunks)
         return logits
 
-    def _images(self, waveforms: Tensor) -> Tensor:
+    def to_images(self, waveforms: Tensor) -> Tensor:
+        """Turn waveforms (N, T) into images (N, 1, H, W)."""
         return self.spectrogram.resize(self.spectrogram.native(waveforms)).unsqueeze(1)
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
         """Return the class-weighted cross-entropy of one batch, every living trace counting as a sample."""
         waveforms, mask = self.traces(batch.waveforms, batch.mask)
-        images = self._images(waveforms[mask])
+        images = self.to_images(waveforms[mask])
         labels = batch.labels[:, None].expand(mask.shape)[mask]
         if self.jitter is not None:
             factor_draws = batch.draws[:, JITTER_DRAW, None].expand(mask.shape)[mask]
@@ -214,7 +215,7 @@ class EventClassifier(pl.LightningModule):
     def probabilities_of_all(self, waveforms: Tensor) -> Tensor:
         """Classify one event (S, T) by every channel that is not constant, without branches or checks: (K,), for export."""
         traces, mask = self.traces(waveforms[None], (waveforms.amax(-1) > waveforms.amin(-1))[None])
-        logits = self.forward(self._images(traces[0])).float()
+        logits = self.forward(self.to_images(traces[0])).float()
         return temper(ensemble_log_probs(logits[None], mask), self.temperature("all"))[0].exp()
 
     def temperature(self, ensemble: Ensemble) -> float:

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import obspy
 
+from benchmarks import seg2
 from preprocessing.recordings import RecordingError, read_recording
 from tests.conftest import AKNES_EVENT, PNW, write_mseed
 
@@ -43,19 +44,8 @@ TRACE_FIELDS = ((0, 2), (2, 2), (4, 4), (8, 4), (12, 1), (32, 2))
 
 def seg2_bytes(n_traces: int = 3, n_samples: int = 500, order: str = "<", interval: str = "0.01") -> bytes:
     """Write a SEG-2 file of noise."""
-    table_bytes = 4 * n_traces
-    strings = b"".join(
-        struct.pack(order + "H", len(text) + 3) + text + b"\0" for text in (b"SAMPLE_INTERVAL " + interval.encode(),)
-    )
-    strings += b"\0\0"
-    place, places, traces = 32 + table_bytes + 2, [], b""
-    samples = np.random.default_rng(0).normal(0, 100, (n_traces, n_samples)).astype(order + "f4")
-    for row in samples:
-        places.append(place + len(traces))
-        head = struct.pack(order + "HHLLB", 0x4422, 32 + len(strings), row.nbytes, n_samples, 4)
-        traces += head.ljust(32, b"\0") + strings + row.tobytes()
-    start = struct.pack(order + "HHHHBBBBBB", 0x3A55, 1, table_bytes, n_traces, 1, 0, 0, 1, 10, 0).ljust(32, b"\0")
-    return start + struct.pack(f"{order}{n_traces}L", *places) + b"\0\0" + traces
+    samples = np.random.default_rng(0).normal(0, 100, (n_traces, n_samples))
+    return seg2.seg2_bytes(samples, [f"SAMPLE_INTERVAL {interval}"], order=order)
 
 
 def mseed_bytes(dtype: str = "i4") -> bytes:

@@ -1,0 +1,51 @@
+"""The benchmarks run at toy sizes, as a user would start them; what they measure then means nothing."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+# what the machine that lends a GPU may lack
+WITHOUT = """
+import runpy, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("obspy", "wandb", "pydantic", "pooch"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+sys.argv = ["gpu", "--small", "--out", sys.argv[1]]
+runpy.run_module("benchmarks.gpu", run_name="__main__")
+"""
+
+
+def run(*command: str) -> str:
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_gpu_experiment_needs_no_optional_package(tmp_path):
+    run("-c", WITHOUT, str(tmp_path / "gpu.md"))
+    lines = (tmp_path / "gpu.md").read_text().splitlines()
+    assert [line.split(",")[0].strip("| ") for line in lines[4:]][1:4:2] == ["pretraining", "fine-tuning"]
+    assert all(" s |" in line or "no GPU" in line for line in lines[4:])
+
+
+@pytest.mark.slow
+def test_every_row_of_the_speed_table(tmp_path):
+    run("-m", "benchmarks.speed", "--small", "--out", str(tmp_path / "speed.md"))
+    table = (tmp_path / "speed.md").read_text()
+    for what in ("SSL input, preload: ram", "supervised input", "SSL step", "supervised step", "ensemble evaluation", "native 41 x 228",
+                 "share of an SSL epoch", "--help", "first training step", "packing", "memory of a training", "an epoch at"):  # fmt: skip
+        assert what in table
+
+
+def test_a_row_that_does_not_exist_is_refused():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.speed", "--rows", "sped"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "invalid choice" in done.stderr and "supervised_step" in done.stderr

@@ -1,0 +1,67 @@
+"""The published way, as benchmarks measure it, does the same work as the repository."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import published, timing
+from benchmarks.seg2 import FILE_LIKE_AKNES, seg2_bytes
+from models.event_classifier import EventClassifier
+from models.vibcreg import covariance_loss
+from preprocessing.recordings import read_recording
+from preprocessing.spectrogram import LogSpectrogram
+
+
+@pytest.fixture
+def recording(tmp_path):
+    waveforms = np.random.default_rng(0).normal(0, 50, (3, 16000)).astype(np.float32)
+    path = tmp_path / "event.dat"
+    path.write_bytes(seg2_bytes(waveforms, file_strings=FILE_LIKE_AKNES))
+    return path, waveforms
+
+
+def test_seg2_files_are_read_back(recording):
+    path, waveforms = recording
+    found = read_recording(path)
+    np.testing.assert_array_equal(found.waveforms, waveforms)
+    assert found.sampling_rate_hz == 1000 and found.start_time.startswith("2007-02-03T06:22:35")
+
+
+@pytest.mark.parametrize("rows", [128, None])
+def test_images_are_ours(recording, rows):
+    waveforms = recording[1]
+    ours = LogSpectrogram(resize_size=rows)(torch.from_numpy(waveforms))
+    for samples, image in zip(waveforms, ours):
+        torch.testing.assert_close(published.image(samples, rows), image, atol=1e-4, rtol=0)
+
+
+def test_crops_have_the_published_size_and_distance(recording):
+    rng = np.random.default_rng(1)
+    assert published.ssl_item(recording[0], rng).shape == (3, 128, 70)
+    assert published.supervised_item(recording[0], rng).shape == (128, 711)
+
+
+def test_ensemble_is_ours(recording):
+    path, waveforms = recording
+    torch.manual_seed(0)
+    model = EventClassifier(["a", "b", "c"], "ResNet18Encoder").eval()
+    one_by_one = published.ensemble_probabilities(path, nn.Sequential(model.encoder, model.classifier))
+    torch.testing.assert_close(one_by_one, model.predict_waveforms(torch.from_numpy(waveforms)[None])[0], atol=1e-4, rtol=0)
+
+
+def test_covariance_by_its_matrices_is_ours():
+    z_a, z_b = torch.randn(2, 16, 64)
+    torch.testing.assert_close(published.covariance_loss(z_a, z_b), covariance_loss(z_a, z_b))
+
+
+def test_ratio_is_of_rounds_that_belong_together():
+    assert timing.ratio([10, 20, 90], [1, 2, 3]) == 10
+    calls = []
+    seconds = timing.alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, n_rounds=2)
+    assert calls == ["a", "b"] * 3 and len(seconds["a"]) == 2
+
+
+def test_operations_of_a_large_convolution_are_counted_right():
+    work, flops = timing.large_convolution(torch.device("cpu"), torch.float32, n_images=2)
+    assert timing.count_flops(work) == flops
