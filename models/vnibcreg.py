@@ -55,6 +55,7 @@ class VNIbCReg(pl.LightningModule):
         self.spectrogram = LogSpectrogram(**(spectrogram or {}))
         views = [AUGMENTATIONS[name]() for name in augmentations]
         self.crop = next(view for view in views if isinstance(view, NeighboringCrop | RandomCrop))
+        self.register_buffer("channel_of_view", torch.tensor(self.crop.channel_of_view), persistent=False)
         self.jitter = next((view for view in views if isinstance(view, RandomAmplitudeJitter)), None)
 
     def forward(self, waveforms: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ class VNIbCReg(pl.LightningModule):
 
     def cut_views(self, waveforms: Tensor, draws: Tensor) -> Tensor:
         """Cut crops from the images of two channels: (B, 2, T), (B, 6) -> (B, V, H, W'), V = 2 or 3 views."""
-        native = self.spectrogram.native(waveforms)[:, list(self.crop.channel_of_view)]
+        native = self.spectrogram.native(waveforms).index_select(1, self.channel_of_view)
         _, width = self.spectrogram.image_shape(waveforms.shape[-1])
         columns = crop_columns(self.crop.centres(draws[:, :N_CROP_DRAWS]), width)
         crops = self.spectrogram.resize_columns(native, columns)

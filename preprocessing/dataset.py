@@ -87,15 +87,19 @@ class EventDataset(Dataset):
 
 
 class WaveformStore:
-    """Keep the waveforms of some events in memory, (N, S_max, T): in RAM shared by the workers, or on an accelerator."""
+    """Keep the waveforms of some events in memory, (N * S_max + 1, T): in RAM shared by the workers, or on an accelerator.
+
+    The last row is zeros, for sensors that do not exist.
+    """
 
     def __init__(self, archive: EventArchive, events: np.ndarray, device: torch.device):
+        self.n_sensors = archive.live.shape[1]
         row_of = torch.full((len(archive),), -1)
-        row_of[torch.from_numpy(events)] = torch.arange(len(events))
-        waveforms = torch.zeros(len(events), archive.live.shape[1], archive.n_samples)
+        row_of[torch.from_numpy(events)] = torch.arange(len(events)) * self.n_sensors
+        waveforms = torch.zeros(len(events) * self.n_sensors + 1, archive.n_samples)
         for row, event in enumerate(tqdm(events, desc="Loading", unit="event")):
-            block = archive.waveforms(event)
-            waveforms[row, : len(block)] = torch.from_numpy(block)
+            block = torch.from_numpy(archive.waveforms(event))
+            waveforms[row * self.n_sensors :][: len(block)] = block
         self.waveforms = waveforms.share_memory_() if device.type == "cpu" else waveforms.to(device)
         self.row_of = row_of.to(device)
 
@@ -103,8 +107,8 @@ class WaveformStore:
         """Return (B, S, T), zeros where a sensor is -1; (B, 0, 0) while the indices are on another device."""
         if self.waveforms.device != events.device:
             return torch.zeros(len(events), 0, 0)
-        waveforms = self.waveforms[self.row_of[events][:, None], sensors.clamp(min=0)]
-        return waveforms.masked_fill_((sensors < 0)[..., None], 0)
+        rows = torch.where(sensors < 0, len(self.waveforms) - 1, self.row_of[events][:, None] + sensors)
+        return self.waveforms.index_select(0, rows.flatten()).reshape(*sensors.shape, -1)
 
 
 class EpochBatches(Sampler):

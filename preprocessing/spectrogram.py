@@ -16,6 +16,7 @@ from preprocessing.storage import LARGEST_SAMPLE
 
 OVERLAP_FRACTION = 8  # segments share nperseg // 8 samples, SciPy's default
 TUKEY_TAPER = 0.25  # SciPy's default window for a spectrogram
+WAVEFORMS_PER_CHUNK_CPU = 64  # what is computed on the way to their images stays in a CPU's caches
 
 
 class LogSpectrogram(nn.Module):
@@ -67,7 +68,16 @@ class LogSpectrogram(nn.Module):
 
     def native(self, waveforms: Tensor) -> Tensor:
         """Compute the scaled spectrogram (…, rows, columns) before resizing; samples must be finite."""
-        self.native_shape(waveforms.shape[-1])
+        shape = self.native_shape(waveforms.shape[-1])
+        flat = waveforms.reshape(-1, waveforms.shape[-1])
+        if flat.device.type == "cpu" and len(flat) > WAVEFORMS_PER_CHUNK_CPU:
+            images = torch.cat([self._native(chunk) for chunk in flat.split(WAVEFORMS_PER_CHUNK_CPU)])
+        else:
+            images = self._native(flat)
+        return images.reshape(*waveforms.shape[:-1], *shape)
+
+    def _native(self, waveforms: Tensor) -> Tensor:
+        """Turn (N, T) into (N, rows, columns)."""
         with torch.autocast(waveforms.device.type, enabled=False):
             # Each segment loses its mean below; taking off the first sample before keeps float32 exact for large offsets.
             centred = waveforms.float() - waveforms[..., :1].float()
@@ -90,18 +100,23 @@ class LogSpectrogram(nn.Module):
         return F.interpolate(flat, size, mode="bilinear", align_corners=False).reshape(*native.shape[:-2], *size)
 
     def resize_columns(self, native: Tensor, columns: Tensor) -> Tensor:
-        """Compute only the given columns of ``resize(native)``: (B, V, rows, C), (B, V, W') indices -> (B, V, H, W')."""
+        """Compute only the given columns of ``resize(native)``: (B, V, rows, C), (B, V, W') indices -> (B, V, H, W').
+
+        ``columns`` are runs of neighbours in rising order.
+        """
         n_rows, n_columns = native.shape[-2:]
         if self.resize_size is None:
             return _take_columns(native, columns)
         width = int(n_columns * self.resize_size / n_rows)
-        left, right, weight = _bilinear(columns, width, n_columns)
-        image = torch.lerp(_take_columns(native, left), _take_columns(native, right), weight.unsqueeze(-2))
-        every_row = torch.arange(self.resize_size, device=native.device)
-        top, bottom, weight = _bilinear(every_row, self.resize_size, n_rows)
-        one_row = torch.eye(n_rows, device=native.device)
+        position = _source_position(columns, width, n_columns)
+        n_needed = min(n_columns, int(columns.shape[-1] * n_columns / width) + 3)
+        first = position[..., :1].long().clamp(max=n_columns - n_needed)
+        needed = first + torch.arange(n_needed, device=native.device)
+        across = _bilinear(needed, position)
+        every_row, rows = (torch.arange(n, device=native.device) for n in (n_rows, self.resize_size))
+        down = _bilinear(every_row, _source_position(rows, self.resize_size, n_rows)).transpose(-1, -2)
         with torch.autocast(native.device.type, enabled=False):
-            return torch.lerp(one_row[top], one_row[bottom], weight.unsqueeze(-1)) @ image
+            return down @ _take_columns(native, needed) @ across
 
 
 def require_finite(waveforms: Tensor) -> None:
@@ -121,11 +136,14 @@ def min_max(image: Tensor) -> Tensor:
     return (image - low).div_(torch.where(span > 0, span, 1))
 
 
-def _bilinear(target: Tensor, n_target: int, n_source: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the two source indices of each target index and the weight of the second (pixel centres aligned)."""
-    position = ((target + 0.5) * (n_source / n_target) - 0.5).clamp(min=0)
-    low = position.floor().long().clamp(max=n_source - 1)
-    return low, (low + 1).clamp(max=n_source - 1), (position - low).float()
+def _source_position(target: Tensor, n_target: int, n_source: int) -> Tensor:
+    """Return where target pixels lie among source pixels, their centres aligned."""
+    return ((target + 0.5) * (n_source / n_target) - 0.5).clamp(0, n_source - 1)
+
+
+def _bilinear(source: Tensor, position: Tensor) -> Tensor:
+    """Return the weight (…, N, M) of each source pixel (…, N) for what lies at positions (…, M) among them."""
+    return (1 - (source.unsqueeze(-1) - position.unsqueeze(-2)).abs()).clamp(min=0)
 
 
 def _take_columns(images: Tensor, columns: Tensor) -> Tensor:
