@@ -26,10 +26,10 @@ def ssl_model(size: Size) -> VNIbCReg:
     return VNIbCReg(size.ssl_backbone, proj_hid=size.projector, proj_out=size.projector)
 
 
-def classifier(size: Size, **spectrogram) -> EventClassifier:
+def classifier(size: Size, **options) -> EventClassifier:
     """Build a classifier of eight classes."""
     torch.manual_seed(0)
-    return EventClassifier([str(k) for k in range(8)], size.classifier_backbone, spectrogram=spectrogram)
+    return EventClassifier([str(k) for k in range(8)], size.classifier_backbone, **options)
 
 
 def _published_layout(module: nn.Module) -> nn.Module:
@@ -113,10 +113,30 @@ def _step_rows(what: str, size: Size, model: nn.Module, published_loss: Callable
                   f"{rate / 1e9:.0f} GFLOP/s", f"{100 * rate / reachable:.0f} %", "≥ 80 %", rate >= 0.8 * reachable)  # fmt: skip
 
 
+def image_size_rows(work: Work) -> Iterator[Row]:
+    """Measure what a training image of each size costs, in bf16."""
+    size, ways = work.size, {}
+    labels = torch.arange(size.supervised_batch) % 8
+    for rows, columns, stride in ((128, 711, 2), (64, 355, 2), (41, 228, 1), (41, 228, 2)):
+        model = classifier(size, stem_stride=stride)
+        images = torch.rand(size.supervised_batch, 1, rows, columns)
+        what = f"{rows} x {columns}, stem_stride {stride}"
+        ways[what] = _optimiser_step(
+            model, lambda module, images=images: F.cross_entropy(module(images).float(), labels), bf16=True
+        )
+    seconds = alternate(ways, size.n_rounds)
+    published_size, *others = seconds
+    for what in others:
+        factor = ratio(seconds[published_size], seconds[what])
+        yield Row(f"supervised step, {size.classifier_backbone}, batch {size.supervised_batch}, bf16-mixed, {what}",
+                  f"{published_size}: {median(seconds[published_size]):.3g} s", f"{median(seconds[what]):.3g} s", f"{factor:.3g} x",
+                  "")  # fmt: skip
+
+
 def evaluation_rows(work: Work) -> Iterator[Row]:
     """Measure ensemble evaluation from file or archive to probabilities, at both sizes of image."""
     files, keys = work.files[: work.size.n_evaluated], [(0, event) for event in range(work.size.n_evaluated)]
-    resized, native = classifier(work.size).eval(), classifier(work.size, resize_size=None).eval()
+    resized, native = classifier(work.size).eval(), classifier(work.size, spectrogram={"resize_size": None}).eval()
     network = _published_layout(nn.Sequential(resized.encoder, resized.classifier)).eval()
     data = work.dataset("all", in_memory=False)
 

@@ -25,6 +25,7 @@ ROWS: dict[str, Callable[[Work, Path], Iterator[Row]]] = {
     "input": lambda work, folder: data_rows.input_rows(work),
     "ssl_step": lambda work, folder: network_rows.ssl_step_rows(work),
     "supervised_step": lambda work, folder: network_rows.supervised_step_rows(work),
+    "image_size": lambda work, folder: network_rows.image_size_rows(work),
     "evaluation": lambda work, folder: network_rows.evaluation_rows(work),
     "share": lambda work, folder: iter([network_rows.share_row(work, folder)]),
     "start": lambda work, folder: data_rows.start_rows(work.size, folder),

@@ -39,7 +39,7 @@ def test_gpu_experiment_needs_no_optional_package(tmp_path):
 def test_every_row_of_the_speed_table(tmp_path):
     run("-m", "benchmarks.speed", "--small", "--out", str(tmp_path / "speed.md"))
     table = (tmp_path / "speed.md").read_text()
-    for what in ("SSL input, preload: ram", "supervised input", "SSL step", "supervised step", "ensemble evaluation", "native 41 x 228",
+    for what in ("SSL input, preload: ram", "supervised input", "SSL step", "supervised step", "64 x 355", "ensemble evaluation", "native 41 x 228",
                  "share of an SSL epoch", "--help", "first training step", "packing", "memory of a training", "an epoch at"):  # fmt: skip
         assert what in table
 

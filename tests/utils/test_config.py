@@ -43,12 +43,21 @@ def test_shipped_configs_are_the_papers():
     assert {config.dataset.source for config in (ssl, finetune, original)} == {"aknes"}
 
 
-@pytest.mark.parametrize("name", ["demo_ssl", "demo_finetune", "demo", "reproduce", "reproduce_simulated"])
+@pytest.mark.parametrize("name", ["demo_ssl", "demo_finetune", "demo", "reproduce", "reproduce_simulated", "reproduce_sizes"])
 def test_the_other_shipped_configs_are_valid(name):
     kind = {"demo_ssl": "ssl", "demo_finetune": "finetune"}.get(name, "reproduce")
     config = load_config(ROOT / "configs" / f"{name}.yaml", kind)
     if name == "reproduce":
         assert config == KINDS["reproduce"]()
+
+
+@pytest.mark.parametrize("kind", ["ssl", "finetune"])
+def test_native_presets_differ_in_the_images_only(kind):
+    native, published = (
+        load_config(path, kind).model_dump() for path in (ROOT / "configs" / f"{kind}_native.yaml", SHIPPED[kind])
+    )
+    assert native["dataset"].pop("resize") is False and published["dataset"].pop("resize") is True
+    assert native == published
 
 
 @pytest.mark.parametrize("kind", SHIPPED)
