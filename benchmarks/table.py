@@ -24,7 +24,7 @@ class Size:
     projector: int = 4096
     n_events: int = 128
     n_evaluated: int = 4
-    n_packed: int = 1500
+    n_packed: int = 3429
     n_memory: int = 300
     n_linear: int = 64
     n_rounds: int = 3

@@ -75,7 +75,7 @@ def test_pretraining_lowers_the_loss_without_collapse(pretrained):
     assert {p.name for p in (folder / "plots").iterdir()} >= {"curves.png", "event_high.png", "event_Unlabeled.png"}
     assert "no GPU" in output and output.count("no GPU") == 1 if not torch.cuda.is_available() else True
     encoder_file = torch.load(folder / "checkpoints" / "encoder-ep_12.ckpt", weights_only=True)
-    assert encoder_file.keys() == {"epoch", "model_state_dict"} and encoder_file["epoch"] == 12
+    assert encoder_file.keys() == {"epoch", "model_state_dict", "stem_stride"} and encoder_file["epoch"] == 12
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["config"]["model_params"]["name"] == "VNIbCReg"
 
@@ -292,6 +292,17 @@ def test_mistakes_get_one_message_and_status_2(workplace, separable, pretrained,
     output = run("finetune", separable, "wrong", *overrides, cwd=workplace, status=2)
     assert message in output and "Traceback" not in output
     assert not (workplace / "runs" / "finetune" / "wrong").exists()
+
+
+def test_a_gentle_stem_goes_from_pretraining_to_classifier(workplace, separable):
+    run("ssl", separable, "gentle", "model_params.stem_stride=1", cwd=workplace, epochs=1)
+    encoder = workplace / "runs" / "ssl" / "gentle" / "checkpoints" / "encoder-ep_1.ckpt"
+    overrides = [f"load_encoder.ckpt_fname={encoder}", "exp_params.freeze_encoders=true"]
+    output = run("finetune", separable, "not-gentle", *overrides, cwd=workplace, status=2, epochs=1)
+    assert "was trained with stem_stride 1; set load_encoder.stem_stride to that" in output
+    run("finetune", separable, "gentle", *overrides, "load_encoder.stem_stride=1", cwd=workplace, epochs=1)
+    last = torch.load(workplace / "runs" / "finetune" / "gentle" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["hyper_parameters"]["stem_stride"] == 1
 
 
 def test_no_archive_and_no_network(tmp_path):

@@ -63,6 +63,7 @@ def test_processes_and_order_do_not_matter(folder, tmp_path, monkeypatch):
     pack_recordings(folder, tmp_path / "one", n_workers=1)
     pack_recordings(folder, tmp_path / "two", n_workers=2)
     assert EventArchive(tmp_path / "one").fingerprint == EventArchive(tmp_path / "two").fingerprint
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {"waveforms.hdf5", "metadata.csv", "packing.json"}
 
 
 def test_unreadable_files_stop_or_are_skipped_and_counted(folder, tmp_path):

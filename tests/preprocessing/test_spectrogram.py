@@ -77,6 +77,12 @@ def test_constant_channels_give_zeros(value):
     assert torch.equal(image, torch.zeros_like(image))
 
 
+def test_many_waveforms_are_computed_in_chunks_and_stay_in_order():
+    x = torch.randn(9, 23, 800) * 50  # 207 waveforms: three chunks of 64, and a rest
+    native = LogSpectrogram().native(x)
+    torch.testing.assert_close(native, torch.stack([torch.stack([LogSpectrogram().native(row) for row in event]) for event in x]))
+
+
 def test_float32_survives_autocast_and_large_offsets():
     x = torch.randn(3200) * 10
     transform = LogSpectrogram()
@@ -84,6 +90,11 @@ def test_float32_survives_autocast_and_large_offsets():
         mixed = transform(x)
     assert mixed.dtype == torch.float32
     torch.testing.assert_close(mixed, transform(x))
+    native, columns = transform.native(x)[None, None], torch.arange(20, 40).reshape(1, 1, -1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        crops = transform.resize_columns(native, columns)
+    assert crops.dtype == torch.float32
+    torch.testing.assert_close(crops, transform.resize_columns(native, columns))
     offset = (x.double() + 2e4).float()
     assert np.abs(transform(offset).numpy() - oracle(offset.numpy())).max() < 1e-4
 
