@@ -78,7 +78,7 @@ class Experiment:
     def __init__(self, archive: EventArchive | NoiseArchive, size: Size, device: torch.device):
         self.archive, self.size, self.device = archive, size, device
         self.spectrogram = {"sampling_rate_hz": archive.sampling_rate_hz, "resize_size": size.resize_size}
-        self.bf16 = device.type == "cuda"
+        self.on_gpu = device.type == "cuda"
         everything = np.arange(len(archive))
         self.loading_s = seconds_of(lambda: setattr(self, "store", WaveformStore(archive, everything, device)))
 
@@ -93,8 +93,8 @@ class Experiment:
 
     def trainer(self, n_epochs: int) -> pl.Trainer:
         """Build a Trainer like that of the entry scripts, without their files."""
-        return pl.Trainer(accelerator="gpu" if self.bf16 else "cpu", devices=1, max_epochs=n_epochs, logger=False,
-                          precision="bf16-mixed" if self.bf16 else "32-true", enable_checkpointing=False,
+        return pl.Trainer(accelerator="gpu" if self.on_gpu else "cpu", devices=1, max_epochs=n_epochs, logger=False,
+                          precision="bf16-mixed" if self.on_gpu else "32-true", enable_checkpointing=False,
                           enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False)  # fmt: skip
 
     def pretraining_model(self) -> VNIbCReg:
@@ -126,14 +126,14 @@ class Experiment:
         def work() -> None:
             for start in range(0, self.size.n_predicted, batch):
                 events = torch.arange(start, start + batch, device=self.device) % n
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.on_gpu):
                     model.predict_events(self.store.take(events, sensors))
 
         return seconds_of(work)
 
     def busy_share(self) -> float | None:
         """Return the share of time in which the GPU computes during pretraining; None without a GPU."""
-        if not self.bf16:
+        if not self.on_gpu:
             return None
         data = self.data(np.arange(len(self.archive)), self.size.ssl_batch, "pair")
         watch = _BusyWatch()
