@@ -23,6 +23,14 @@ from preprocessing.dataset import EventDataModule, EventDataset
 from preprocessing.storage import ArchiveWriter, EventArchive
 
 ROOT = Path(__file__).resolve().parent.parent
+# writes the largest resident memory that the process has had
+PEAK_MEMORY = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+with open("/proc/self/status") as status, open("peak_kb", "w") as peak:
+    peak.write(next(line.split()[1] for line in status if line.startswith("VmHWM")))
+"""
 # ends the process at the end of the first training step
 FIRST_STEP = """
 import os, runpy, sys
@@ -56,7 +64,7 @@ def input_rows(work: Work) -> Iterator[Row]:
                 "from the archive": make(work.dataset(sensors, in_memory=False)),
                 "preload: ram": make(work.dataset(sensors, in_memory=True)),
             },
-            max(3, work.size.n_rounds),
+            max(7, work.size.n_rounds),
         )
         for way in ("from the archive", "preload: ram"):
             yield compare(seconds["published"], seconds[way], len(keys), goal, f"{name}, {way}", "items")
@@ -105,27 +113,19 @@ def write_noise(archive_dir: Path, n_events: int) -> EventArchive:
 
 
 def memory_row(size: Size, folder: Path) -> Row:
-    """Compare the largest memory of trainings on 1x and 10x the events, with ``preload: none``."""
+    """Compare the largest memory of trainings on 1x and 10x the events, with ``preload: none`` (Linux only)."""
     peaks = []
     for factor in (1, 10):
         archive = write_noise(folder / f"noise-{factor}x", size.n_memory * factor)
-        command = [sys.executable, str(ROOT / "sslearn.py"), "--config_ssl", str(ROOT / "configs" / "demo_ssl.yaml"),
+        command = [sys.executable, "-c", PEAK_MEMORY, str(ROOT / "sslearn.py"), "--config_ssl", str(ROOT / "configs" / "demo_ssl.yaml"),
                    "dataset.source=folder", f"dataset.root={archive.archive_dir}", "dataset.batch_size=16", "dataset.preload=none", "dataset.n_simulated=null",
                    "trainer_params.max_epochs=1", "exp_params.model_save_ep_period=-1", "exp_params.knn_acc_record_ep_period=-1",
                    f"run_name=memory-{factor}x"]  # fmt: skip
-        peaks.append(_peak_bytes(command, folder))
+        _run(command, folder)
+        peaks.append(int((folder / "peak_kb").read_text(encoding="utf-8")))
     growth = 100 * (peaks[1] / peaks[0] - 1)
     return Row(f"memory of a training at {size.n_memory} and {10 * size.n_memory} events, preload: none", "",
-               f"{peaks[0] / 2**20:.0f} and {peaks[1] / 2**20:.0f} MB", f"{growth:+.1f} %", "within 10 %", abs(growth) <= 10)  # fmt: skip
-
-
-def _peak_bytes(command: list[str], folder: Path) -> int:
-    with open(folder / "memory.log", "w", encoding="utf-8") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=os.environ | {"PYTHONPATH": str(ROOT)})
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError((folder / "memory.log").read_text(encoding="utf-8")[-2000:])
-    return usage.ru_maxrss * 1024
+               f"{peaks[0] / 1024:.0f} and {peaks[1] / 1024:.0f} MB", f"{growth:+.1f} %", "within 10 %", abs(growth) <= 10)  # fmt: skip
 
 
 class _EpochSeconds(pl.Callback):

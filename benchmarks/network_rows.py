@@ -168,11 +168,13 @@ class _Timed(VNIbCReg):
 
     def losses(self, crops: Tensor) -> dict[str, Tensor]:
         result = {}
-        self.network_s += seconds_of(lambda: result.update(super(_Timed, self).losses(crops)))
+        elapsed_s = seconds_of(lambda: result.update(super(_Timed, self).losses(crops)))
+        self.network_s += elapsed_s
         return result
 
     def backward(self, loss: Tensor, *arguments, **options) -> None:
-        self.network_s += seconds_of(lambda: super(_Timed, self).backward(loss, *arguments, **options))
+        elapsed_s = seconds_of(lambda: super(_Timed, self).backward(loss, *arguments, **options))
+        self.network_s += elapsed_s
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer, optimizer_closure=None) -> None:
         inside = []
@@ -182,8 +184,8 @@ class _Timed(VNIbCReg):
             inside.append(seconds_of(lambda: results.append(optimizer_closure())))
             return results[0]
 
-        self.network_s += seconds_of(lambda: super(_Timed, self).optimizer_step(epoch, batch_idx, optimizer, closure))
-        self.network_s -= sum(inside)
+        elapsed_s = seconds_of(lambda: super(_Timed, self).optimizer_step(epoch, batch_idx, optimizer, closure))
+        self.network_s += elapsed_s - sum(inside)
 
 
 def share_row(work: Work, folder: Path) -> Row:

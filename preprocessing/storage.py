@@ -27,6 +27,7 @@ UNLABELED = "Unlabeled"  # the class of events that only self-supervised learnin
 LARGEST_SAMPLE = 1e15  # recorder units; the square of more, summed, leaves float32
 SAME_RATE = 1e-4  # relative; recorder clocks drift by less, and over 16 000 samples this is under two samples
 WAVEFORMS = "waveforms.hdf5"
+TABLES_BYTES = 2**16  # of HDF5's tables in memory; more of them, strewn over the heap as events are met, hold large blocks apart
 
 
 def live_channels(waveforms: np.ndarray) -> np.ndarray:
@@ -197,6 +198,14 @@ class EventArchive:
     def _open(self) -> h5py.Group:
         if self._file is None or self._file[0] != os.getpid():
             file = h5py.File(self.archive_dir / WAVEFORMS, "r")
+            limits = file.id.get_mdc_config()
+            limits.set_initial_size, limits.initial_size, limits.min_size, limits.max_size = (
+                True,
+                TABLES_BYTES,
+                TABLES_BYTES,
+                TABLES_BYTES,
+            )
+            file.id.set_mdc_config(limits)
             self._file = os.getpid(), file, file["data"]
         return self._file[-1]
 
