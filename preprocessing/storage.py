@@ -199,12 +199,8 @@ class EventArchive:
         if self._file is None or self._file[0] != os.getpid():
             file = h5py.File(self.archive_dir / WAVEFORMS, "r")
             limits = file.id.get_mdc_config()
-            limits.set_initial_size, limits.initial_size, limits.min_size, limits.max_size = (
-                True,
-                TABLES_BYTES,
-                TABLES_BYTES,
-                TABLES_BYTES,
-            )
+            limits.set_initial_size = True
+            limits.initial_size = limits.min_size = limits.max_size = TABLES_BYTES
             file.id.set_mdc_config(limits)
             self._file = os.getpid(), file, file["data"]
         return self._file[-1]
