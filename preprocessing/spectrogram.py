@@ -46,7 +46,8 @@ class LogSpectrogram(nn.Module):
         if nperseg % 2 == 0:
             one_sided[-1] = 1.0
         scale = one_sided / (self.sampling_rate_hz * np.sum(window**2))
-        basis = np.sqrt(scale)[:, None] * np.fft.rfft(np.diag(window), axis=0)  # of a segment, its windowed Fourier coefficients
+        # windowed Fourier coefficients of a segment without its mean
+        basis = np.sqrt(scale)[:, None] * np.fft.rfft(window[:, None] * (np.eye(nperseg) - 1 / nperseg), axis=0)
         basis = np.concatenate([basis.real, basis.imag])
         self.register_buffer("basis", torch.tensor(basis, dtype=torch.float32), persistent=False)
 
@@ -79,10 +80,9 @@ class LogSpectrogram(nn.Module):
     def _native(self, waveforms: Tensor) -> Tensor:
         """Turn (N, T) into (N, rows, columns)."""
         with torch.autocast(waveforms.device.type, enabled=False):
-            # Each segment loses its mean below; taking off the first sample before keeps float32 exact for large offsets.
-            centred = waveforms.float() - waveforms[..., :1].float()
-            segments = centred.unfold(-1, self.nperseg, self.hop)
-            segments = segments - segments.mean(-1, keepdim=True)
+            segments = waveforms.float().unfold(-1, self.nperseg, self.hop)
+            # the basis takes off each segment's mean; taking off its first sample before keeps float32 exact for large offsets
+            segments = segments - segments[..., :1]
             # a matrix product: at this size faster than an FFT, and its rows and columns are the image's
             real, imaginary = (self.basis @ segments.transpose(-1, -2)).chunk(2, dim=-2)
             image = torch.addcmul(real.square(), imaginary, imaginary)

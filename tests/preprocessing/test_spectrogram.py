@@ -123,3 +123,11 @@ def test_too_short_waveforms_are_refused():
 def test_min_max_is_per_image():
     images = torch.stack([torch.arange(6.0).view(2, 3), torch.full((2, 3), 4.0)])
     assert torch.equal(min_max(images), torch.stack([torch.arange(6.0).view(2, 3) / 5, torch.zeros(2, 3)]))
+
+
+def test_drifts_and_long_periods_cost_no_precision():
+    noise = np.random.default_rng(0).normal(0, 12, 16000)
+    time_s = np.arange(16000) / 1000
+    for slow in (np.linspace(0, 1e6, 16000), 1e5 * np.sin(time_s)):
+        x = (noise + slow).astype(np.float32)
+        assert np.abs(LogSpectrogram()(torch.from_numpy(x)).numpy() - oracle(x)).max() < 1e-4
