@@ -70,15 +70,14 @@ class LogSpectrogram(nn.Module):
     def native(self, waveforms: Tensor) -> Tensor:
         """Compute the scaled spectrogram (…, rows, columns) before resizing; samples must be finite."""
         shape = self.native_shape(waveforms.shape[-1])
-        flat = waveforms.reshape(-1, waveforms.shape[-1])
-        if flat.device.type == "cpu" and len(flat) > WAVEFORMS_PER_CHUNK_CPU:
-            images = torch.cat([self._native(chunk) for chunk in flat.split(WAVEFORMS_PER_CHUNK_CPU)])
-        else:
-            images = self._native(flat)
-        return images.reshape(*waveforms.shape[:-1], *shape)
+        if waveforms.device.type != "cpu" or torch.compiler.is_exporting():  # an exported graph takes any number of waveforms
+            return self._native(waveforms)
+        chunks = waveforms.reshape(-1, waveforms.shape[-1]).split(WAVEFORMS_PER_CHUNK_CPU)
+        images = [self._native(chunk) for chunk in chunks]
+        return (images[0] if len(images) == 1 else torch.cat(images)).reshape(*waveforms.shape[:-1], *shape)
 
     def _native(self, waveforms: Tensor) -> Tensor:
-        """Turn (N, T) into (N, rows, columns)."""
+        """Turn (…, T) into (…, rows, columns)."""
         with torch.autocast(waveforms.device.type, enabled=False):
             segments = waveforms.float().unfold(-1, self.nperseg, self.hop)
             # the basis takes off each segment's mean; taking off its first sample before keeps float32 exact for large offsets
