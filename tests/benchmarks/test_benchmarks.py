@@ -42,6 +42,8 @@ def test_every_row_of_the_speed_table(tmp_path):
     for what in ("SSL input, preload: ram", "supervised input", "SSL step", "supervised step", "64 x 355", "ensemble evaluation", "native 41 x 228",
                  "share of an SSL epoch", "--help", "first training step", "packing", "memory of a training", "an epoch at"):  # fmt: skip
         assert what in table
+    share = next(line for line in table.splitlines() if "share of an SSL epoch" in line).split("|")[4]
+    assert 0 < float(share.strip(" %")) < 50  # forward, backward and optimiser are all counted as the network's
 
 
 def test_a_row_that_does_not_exist_is_refused():
