@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks import published
 from benchmarks.network_rows import classifier, ssl_model
 from benchmarks.table import Row, Size, Work, compare
-from benchmarks.timing import alternate, seconds_of
+from benchmarks.timing import alternate, own_process, seconds_of
 from models.vnibcreg import VNIbCReg
 from preprocessing.dataset import EventDataModule, EventDataset
 from preprocessing.storage import ArchiveWriter, EventArchive
@@ -48,10 +48,20 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+def published_items(item: Callable[[Path, np.random.Generator], Tensor], files: Sequence[Path]) -> Callable[[], None]:
+    """Return the published way of making a batch of items of these files."""
+    rng = np.random.default_rng(0)
+
+    def make() -> None:
+        torch.stack([item(path, rng) for path in files])
+
+    return make
+
+
 def input_rows(work: Work) -> Iterator[Row]:
     """Measure how many items per second become crops, or whole images."""
     keys = [(0, event) for event in range(len(work.files))]
-    rng, model, network = np.random.default_rng(0), ssl_model(work.size), classifier(work.size)
+    model, network = ssl_model(work.size), classifier(work.size)
 
     def crops(data: EventDataset) -> Callable[[], Tensor]:
         def make() -> Tensor:
@@ -65,14 +75,13 @@ def input_rows(work: Work) -> Iterator[Row]:
 
     for name, goal, item, sensors, make in (("SSL input", 50, published.ssl_item, "pair", crops),
                                             ("supervised input", 15, published.supervised_item, "one", images)):  # fmt: skip
-        seconds = alternate(
-            {
-                "published": lambda item=item: torch.stack([item(path, rng) for path in work.files]),
+        with own_process(published_items, item, work.files) as published_way:
+            ways = {
+                "published": published_way,
                 "from the archive": make(work.dataset(sensors, in_memory=False)),
                 "preload: ram": make(work.dataset(sensors, in_memory=True)),
-            },
-            max(7, work.size.n_rounds),
-        )
+            }
+            seconds = alternate(ways, max(7, work.size.n_rounds))
         for way in ("from the archive", "preload: ram"):
             yield compare(seconds["published"], seconds[way], len(keys), goal, f"{name}, {way}", "items")
 

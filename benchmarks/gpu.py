@@ -23,6 +23,7 @@ from models.event_classifier import EventClassifier
 from models.vnibcreg import VNIbCReg
 from preprocessing.dataset import EventDataModule, Sensors, WaveformStore
 from preprocessing.storage import UNLABELED, EventArchive
+from utils.memory import keep_freed_memory
 
 N_PROFILED_STEPS = 20
 
@@ -200,6 +201,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="toy sizes, to see that it works; the numbers mean nothing")
     parser.add_argument("--out", type=Path, help="file for the table")
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the commands do
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     size = SMALL if arguments.small else Size()
     archive = EventArchive(arguments.archive) if arguments.archive else NoiseArchive(size)

@@ -2,8 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 import models.vnibcreg
 from benchmarks import published
 from benchmarks.table import SMALL, Row, Size, Work, compare
-from benchmarks.timing import alternate, count_flops, large_convolution, ratio, seconds_of
+from benchmarks.timing import alternate, count_flops, large_convolution, own_process, ratio, seconds_of
 from models.event_classifier import EventClassifier
 from models.vnibcreg import VNIbCReg
 
@@ -33,76 +32,77 @@ def classifier(size: Size, **options) -> EventClassifier:
 
 
 def _published_layout(module: nn.Module) -> nn.Module:
-    return copy.deepcopy(module).to(memory_format=torch.contiguous_format)
+    return module.to(memory_format=torch.contiguous_format)
 
 
-@contextmanager
-def _published_covariance() -> Iterator[None]:
-    ours, models.vnibcreg.covariance_loss = models.vnibcreg.covariance_loss, published.covariance_loss
-    try:
-        yield
-    finally:
-        models.vnibcreg.covariance_loss = ours
-
-
-def _optimiser_step(module: nn.Module, loss: Callable[[nn.Module], Tensor], bf16: bool) -> Callable[[], Tensor]:
+def _optimiser_step(module: nn.Module, loss: Callable[[nn.Module], Tensor], bf16: bool) -> Callable[[], float]:
     """Return a step of Adam that returns the loss it started from."""
     optimiser = torch.optim.Adam(module.parameters(), lr=1e-3)
     device = next(module.parameters()).device.type
 
-    def step() -> Tensor:
+    def step() -> float:
         torch.manual_seed(0)  # dropout
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
             value = loss(module)
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
-        return value.detach()
+        return float(value.detach())
 
     return step
+
+
+def _ssl_loss(size: Size) -> Callable[[VNIbCReg], Tensor]:
+    """Return the loss on crops that are ready."""
+    crops = torch.rand(size.ssl_batch, 3, 128, 70, generator=torch.Generator().manual_seed(0))
+    return lambda module: module.losses(crops)["loss"]
+
+
+def _supervised_loss(size: Size, rows: int = 128, columns: int = 711) -> Callable[[EventClassifier], Tensor]:
+    """Return the loss on images that are ready."""
+    images = torch.rand(size.supervised_batch, 1, rows, columns, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(size.supervised_batch) % 8
+    return lambda module: F.cross_entropy(module(images).float(), labels)
+
+
+def published_ssl_step(size: Size) -> Callable[[], float]:
+    """Return the published optimiser step of pretraining; for a process of its own, which it changes."""
+    models.vnibcreg.covariance_loss = published.covariance_loss
+    return _optimiser_step(_published_layout(ssl_model(size)), _ssl_loss(size), bf16=False)
+
+
+def published_supervised_step(size: Size) -> Callable[[], float]:
+    """Return the published optimiser step of classification."""
+    return _optimiser_step(_published_layout(classifier(size)), _supervised_loss(size), bf16=False)
 
 
 def ssl_step_rows(work: Work) -> Iterator[Row]:
     """Measure an optimiser step of pretraining on crops that are ready."""
     size = work.size
-    crops = torch.rand(size.ssl_batch, 3, 128, 70)
-    model = ssl_model(size)
-
-    def loss(module: VNIbCReg) -> Tensor:
-        return module.losses(crops)["loss"]
-
-    def published_loss(module: VNIbCReg) -> Tensor:
-        with _published_covariance():
-            return module.losses(crops)["loss"]
-
-    yield from _step_rows(f"SSL step, {size.ssl_backbone}, batch {size.ssl_batch}, projector {size.projector}", size, model,
-                          published_loss, loss)  # fmt: skip
+    what = f"SSL step, {size.ssl_backbone}, batch {size.ssl_batch}, projector {size.projector}"
+    yield from _step_rows(what, size, published_ssl_step, ssl_model(size), _ssl_loss(size))
 
 
 def supervised_step_rows(work: Work) -> Iterator[Row]:
     """Measure an optimiser step of classification on images that are ready."""
     size = work.size
-    images, labels = torch.rand(size.supervised_batch, 1, 128, 711), torch.arange(size.supervised_batch) % 8
-
-    def loss(module: EventClassifier) -> Tensor:
-        return F.cross_entropy(module(images).float(), labels)
-
-    yield from _step_rows(f"supervised step, {size.classifier_backbone}, batch {size.supervised_batch}, 128 x 711", size,
-                          classifier(size), loss, loss)  # fmt: skip
+    what = f"supervised step, {size.classifier_backbone}, batch {size.supervised_batch}, 128 x 711"
+    yield from _step_rows(what, size, published_supervised_step, classifier(size), _supervised_loss(size))
 
 
-def _step_rows(what: str, size: Size, model: nn.Module, published_loss: Callable, loss: Callable) -> Iterator[Row]:
+def _step_rows(what: str, size: Size, published_step: Callable, model: nn.Module, loss: Callable) -> Iterator[Row]:
     """Compare a step in float32 and in bf16 with the published one, and both with a plain large convolution."""
-    ways = {
-        "published": _optimiser_step(_published_layout(model), published_loss, bf16=False),
-        "float32": _optimiser_step(copy.deepcopy(model), loss, bf16=False),
-        "bf16-mixed": _optimiser_step(copy.deepcopy(model), loss, bf16=True),
-    }
-    first = {name: float(step()) for name, step in ways.items()}
-    flops = count_flops(_optimiser_step(copy.deepcopy(model), loss, bf16=False))
     plain = {name: large_convolution(torch.device("cpu"), dtype, 8 if size is SMALL else 64) for name, dtype in
              (("float32", torch.float32), ("bf16-mixed", torch.bfloat16))}  # fmt: skip
-    seconds = alternate(ways | {f"plain {name}": work for name, (work, _) in plain.items()}, size.n_rounds)
+    flops = count_flops(_optimiser_step(copy.deepcopy(model), loss, bf16=False))
+    with own_process(published_step, size) as step:
+        ways = {
+            "published": step,
+            "float32": _optimiser_step(copy.deepcopy(model), loss, bf16=False),
+            "bf16-mixed": _optimiser_step(copy.deepcopy(model), loss, bf16=True),
+        }
+        first = {name: step() for name, step in ways.items()}
+        seconds = alternate(ways | {f"plain {name}": work for name, (work, _) in plain.items()}, size.n_rounds)
     for name, goal in (("bf16-mixed", 3.0), ("float32", 1.0)):
         factor, here = ratio(seconds["published"], seconds[name]), median(seconds[name])
         difference = abs(first[name] / first["published"] - 1)
@@ -116,14 +116,9 @@ def _step_rows(what: str, size: Size, model: nn.Module, published_loss: Callable
 def image_size_rows(work: Work) -> Iterator[Row]:
     """Measure what a training image of each size costs, in bf16."""
     size, ways = work.size, {}
-    labels = torch.arange(size.supervised_batch) % 8
     for rows, columns, stride in ((128, 711, 2), (64, 355, 2), (41, 228, 1), (41, 228, 2)):
-        model = classifier(size, stem_stride=stride)
-        images = torch.rand(size.supervised_batch, 1, rows, columns)
         what = f"{rows} x {columns}, stem_stride {stride}"
-        ways[what] = _optimiser_step(
-            model, lambda module, images=images: F.cross_entropy(module(images).float(), labels), bf16=True
-        )
+        ways[what] = _optimiser_step(classifier(size, stem_stride=stride), _supervised_loss(size, rows, columns), bf16=True)
     seconds = alternate(ways, size.n_rounds)
     published_size, *others = seconds
     for what in others:
@@ -133,11 +128,22 @@ def image_size_rows(work: Work) -> Iterator[Row]:
                   "")  # fmt: skip
 
 
+def published_evaluation(size: Size, files: Sequence[Path]) -> Callable[[], None]:
+    """Return the published evaluation of these files."""
+    model = classifier(size)
+    network = _published_layout(nn.Sequential(model.encoder, model.classifier)).eval()
+
+    def classify() -> None:
+        for path in files:
+            published.ensemble_probabilities(path, network)
+
+    return classify
+
+
 def evaluation_rows(work: Work) -> Iterator[Row]:
     """Measure ensemble evaluation from file or archive to probabilities, at both sizes of image."""
     files, keys = work.files[: work.size.n_evaluated], [(0, event) for event in range(work.size.n_evaluated)]
     resized, native = classifier(work.size).eval(), classifier(work.size, spectrogram={"resize_size": None}).eval()
-    network = _published_layout(nn.Sequential(resized.encoder, resized.classifier)).eval()
     data = work.dataset("all", in_memory=False)
 
     def here(model: EventClassifier) -> Callable[[], Tensor]:
@@ -148,14 +154,9 @@ def evaluation_rows(work: Work) -> Iterator[Row]:
 
         return classify
 
-    seconds = alternate(
-        {
-            "published": lambda: [published.ensemble_probabilities(path, network) for path in files],
-            "resized": here(resized),
-            "native": here(native),
-        },
-        max(2, work.size.n_rounds),
-    )
+    with own_process(published_evaluation, work.size, files) as classify:
+        ways = {"published": classify, "resized": here(resized), "native": here(native)}
+        seconds = alternate(ways, max(2, work.size.n_rounds))
     for way, goal, what in (("resized", 3, "128 x 711"), ("native", 20, "native 41 x 228 (published: 128 x 711)")):
         name = f"ensemble evaluation, {work.archive.live.shape[1]} sensors, {what}, bf16"
         yield compare(seconds["published"], seconds[way], len(files), goal, name, "events")

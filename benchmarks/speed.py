@@ -19,6 +19,7 @@ from benchmarks.timing import machine
 from preprocessing.archive import pack_recordings
 from preprocessing.simulate import plan_events, simulate_event
 from preprocessing.storage import EventArchive
+from utils.memory import keep_freed_memory
 from utils.runs import write_atomically
 
 ROWS: dict[str, Callable[[Work, Path], Iterator[Row]]] = {
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="toy sizes, to see that it works; the numbers mean nothing")
     parser.add_argument("--out", type=Path, help="file for the table")
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the commands do
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="aknes-bench-") as name:
         folder, rows = Path(name), []

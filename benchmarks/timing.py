@@ -3,7 +3,10 @@
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 from statistics import median
 
 import torch
@@ -21,6 +24,27 @@ def alternate(ways: Mapping[str, Callable[[], object]], n_rounds: int) -> dict[s
         for name, way in ways.items():
             seconds[name].append(seconds_of(way))
     return seconds
+
+
+_prepared: list[Callable[[], object]] = []  # in a process of its own: what it does when asked
+
+
+@contextmanager
+def own_process(make: Callable[..., Callable[[], object]], *arguments: object) -> Iterator[Callable[[], object]]:
+    """Yield what ``make(*arguments)`` returns, to be run in a process of its own: nothing this one does to itself helps it.
+
+    Both are pickled, and so is what comes back.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn"), _prepare, (make, arguments)) as process:
+        yield lambda: process.submit(_run_prepared).result()
+
+
+def _prepare(make: Callable[..., Callable[[], object]], arguments: tuple) -> None:
+    _prepared.append(make(*arguments))
+
+
+def _run_prepared() -> object:
+    return _prepared[0]()
 
 
 def seconds_of(work: Callable[[], object]) -> float:

@@ -64,10 +64,9 @@ class VNIbCReg(pl.LightningModule):
 
     def cut_views(self, waveforms: Tensor, draws: Tensor) -> Tensor:
         """Cut crops from the images of two channels: (B, 2, T), (B, 6) -> (B, V, H, W'), V = 2 or 3 views."""
-        native = self.spectrogram.native(waveforms).index_select(1, self.channel_of_view)
         _, width = self.spectrogram.image_shape(waveforms.shape[-1])
         columns = crop_columns(self.crop.centres(draws[:, :N_CROP_DRAWS]), width)
-        crops = self.spectrogram.resize_columns(native, columns)
+        crops = self.spectrogram.crops(waveforms, self.channel_of_view, columns)
         return crops if self.jitter is None else self.jitter(crops, draws[:, N_CROP_DRAWS:][:, : crops.shape[1]])
 
     def losses(self, crops: Tensor) -> dict[str, Tensor]:

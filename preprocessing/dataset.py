@@ -96,11 +96,12 @@ class WaveformStore:
         self.n_sensors = archive.live.shape[1]
         row_of = torch.full((len(archive),), -1)
         row_of[torch.from_numpy(events)] = torch.arange(len(events)) * self.n_sensors
-        waveforms = torch.zeros(len(events) * self.n_sensors + 1, archive.n_samples)
+        # where they stay, before anything is written: filled and then moved, they would take their memory twice
+        waveforms = torch.empty(len(events) * self.n_sensors + 1, archive.n_samples, device=device)
+        self.waveforms = (waveforms.share_memory_() if device.type == "cpu" else waveforms).zero_()
         for row, event in enumerate(tqdm(events, desc="Loading", unit="event")):
             block = torch.from_numpy(archive.waveforms(event))
-            waveforms[row * self.n_sensors :][: len(block)] = block
-        self.waveforms = waveforms.share_memory_() if device.type == "cpu" else waveforms.to(device)
+            self.waveforms[row * self.n_sensors :][: len(block)] = block
         self.row_of = row_of.to(device)
 
     def take(self, events: Tensor, sensors: Tensor) -> Tensor:

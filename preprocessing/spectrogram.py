@@ -5,6 +5,7 @@ the Åknes rockslope, Math. Geosci. 2022, doi 10.1007/s11004-022-10037-7.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from preprocessing.storage import LARGEST_SAMPLE
 
 OVERLAP_FRACTION = 8  # segments share nperseg // 8 samples, SciPy's default
 TUKEY_TAPER = 0.25  # SciPy's default window for a spectrogram
-WAVEFORMS_PER_CHUNK_CPU = 64  # what is computed on the way to their images stays in a CPU's caches
+WAVEFORMS_PER_CHUNK_CPU = 32  # what is computed on the way to their images stays in a CPU's caches
 
 
 class LogSpectrogram(nn.Module):
@@ -69,25 +70,45 @@ class LogSpectrogram(nn.Module):
 
     def native(self, waveforms: Tensor) -> Tensor:
         """Compute the scaled spectrogram (…, rows, columns) before resizing; samples must be finite."""
-        shape = self.native_shape(waveforms.shape[-1])
-        if waveforms.device.type != "cpu" or torch.compiler.is_exporting():  # an exported graph takes any number of waveforms
-            return self._native(waveforms)
-        chunks = waveforms.reshape(-1, waveforms.shape[-1]).split(WAVEFORMS_PER_CHUNK_CPU)
-        images = [self._native(chunk) for chunk in chunks]
-        return (images[0] if len(images) == 1 else torch.cat(images)).reshape(*waveforms.shape[:-1], *shape)
+        n_samples = waveforms.shape[-1]
+        shape = *waveforms.shape[:-1], *self.native_shape(n_samples)
+        return _in_chunks(self._native, WAVEFORMS_PER_CHUNK_CPU, waveforms.reshape(-1, n_samples)).reshape(shape)
 
     def _native(self, waveforms: Tensor) -> Tensor:
-        """Turn (…, T) into (…, rows, columns)."""
+        power = self._power(waveforms)
+        return self._scale(power, *_extremes(power))
+
+    def crops(self, waveforms: Tensor, channels: Tensor, columns: Tensor) -> Tensor:
+        """Compute only some columns of V images: (B, C, T), (V,) which channels, (B, V, W') which columns -> (B, V, H, W').
+
+        ``columns`` are runs of neighbours in rising order. Samples must be finite.
+        """
+        self.native_shape(waveforms.shape[-1])
+
+        def cut(waveforms: Tensor, columns: Tensor) -> Tensor:
+            power = self._power(waveforms)
+            extremes = (extreme.index_select(1, channels) for extreme in _extremes(power))
+            needed, across = self._needed_columns(columns, power.shape[-1])
+            wanted = power.index_select(1, channels).gather(-1, needed.unsqueeze(-2).expand(-1, -1, len(self.basis) // 2, -1))
+            return self._resize_columns(self._scale(wanted, *extremes), across)
+
+        return _in_chunks(cut, max(1, WAVEFORMS_PER_CHUNK_CPU // waveforms.shape[1]), waveforms, columns)
+
+    def _power(self, waveforms: Tensor) -> Tensor:
+        """Compute the power spectral density (…, rows, columns) of (…, T)."""
         with torch.autocast(waveforms.device.type, enabled=False):
             segments = waveforms.float().unfold(-1, self.nperseg, self.hop)
             # the basis takes off each segment's mean; taking off its first sample before keeps float32 exact for large offsets
             segments = segments - segments[..., :1]
             # a matrix product: at this size faster than an FFT, and its rows and columns are the image's
             real, imaginary = (self.basis @ segments.transpose(-1, -2)).chunk(2, dim=-2)
-            image = torch.addcmul(real.square(), imaginary, imaginary)
-            if self.log_scale:
-                image = image.log1p_().div_(math.log(10))
-            return min_max(image) if self.minmax_scale else image
+            return torch.addcmul(real.square(), imaginary, imaginary)
+
+    def _scale(self, power: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Take logarithms, and scale to [0, 1] what has its least and greatest power ``low`` and ``high`` (…, 1, 1)."""
+        if self.log_scale:
+            power, low, high = (x.log1p_().div_(math.log(10)) for x in (power, low, high))
+        return _min_max(power, low, high) if self.minmax_scale else power
 
     def resize(self, native: Tensor) -> Tensor:
         """Resize native images (…, rows, columns) to (…, H, W), bilinear, pixel centres aligned."""
@@ -98,24 +119,25 @@ class LogSpectrogram(nn.Module):
         flat = native.reshape(-1, 1, rows, columns)
         return F.interpolate(flat, size, mode="bilinear", align_corners=False).reshape(*native.shape[:-2], *size)
 
-    def resize_columns(self, native: Tensor, columns: Tensor) -> Tensor:
-        """Compute only the given columns of ``resize(native)``: (B, V, rows, C), (B, V, W') indices -> (B, V, H, W').
-
-        ``columns`` are runs of neighbours in rising order.
-        """
-        n_rows, n_columns = native.shape[-2:]
+    def _needed_columns(self, columns: Tensor, n_native: int) -> tuple[Tensor, Tensor | None]:
+        """Return which native columns (B, V, C) these of the image are made of, and their weights (B, V, C, W')."""
         if self.resize_size is None:
-            return _take_columns(native, columns)
-        width = int(n_columns * self.resize_size / n_rows)
-        position = _source_position(columns, width, n_columns)
-        n_needed = min(n_columns, int(columns.shape[-1] * n_columns / width) + 3)
-        first = position[..., :1].long().clamp(max=n_columns - n_needed)
-        needed = first + torch.arange(n_needed, device=native.device)
-        across = _bilinear(needed, position)
-        every_row, rows = (torch.arange(n, device=native.device) for n in (n_rows, self.resize_size))
-        down = _bilinear(every_row, _source_position(rows, self.resize_size, n_rows)).transpose(-1, -2)
+            return columns, None
+        width = int(n_native * self.resize_size / (len(self.basis) // 2))
+        position = _source_position(columns, width, n_native)
+        n_needed = min(n_native, int(columns.shape[-1] * n_native / width) + 3)
+        first = position[..., :1].long().clamp(max=n_native - n_needed)
+        needed = first + torch.arange(n_needed, device=columns.device)
+        return needed, _bilinear(needed, position)
+
+    def _resize_columns(self, native: Tensor, across: Tensor | None) -> Tensor:
+        """Resize (B, V, rows, C) to (B, V, H, W') with the weights ``across``."""
+        if self.resize_size is None:
+            return native
+        every_row, rows = (torch.arange(n, device=native.device) for n in (native.shape[-2], self.resize_size))
+        down = _bilinear(every_row, _source_position(rows, self.resize_size, native.shape[-2])).transpose(-1, -2)
         with torch.autocast(native.device.type, enabled=False):
-            return down @ _take_columns(native, needed) @ across
+            return down @ native @ across
 
 
 def require_finite(waveforms: Tensor) -> None:
@@ -130,9 +152,25 @@ def require_finite(waveforms: Tensor) -> None:
 
 def min_max(image: Tensor) -> Tensor:
     """Scale each image (…, H, W) to [0, 1]; a constant one becomes zeros."""
-    low, high = image.amin((-2, -1), keepdim=True), image.amax((-2, -1), keepdim=True)
+    return _min_max(image, *_extremes(image))
+
+
+def _min_max(image: Tensor, low: Tensor, high: Tensor) -> Tensor:
     span = high - low
     return (image - low).div_(torch.where(span > 0, span, 1))
+
+
+def _extremes(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the least and the greatest pixel (…, 1, 1) of each image."""
+    return image.amin((-2, -1), keepdim=True), image.amax((-2, -1), keepdim=True)
+
+
+def _in_chunks(function: Callable[..., Tensor], n: int, *tensors: Tensor) -> Tensor:
+    """Apply a function to chunks of n along the first dimension, on a CPU, and join what it returns."""
+    if tensors[0].device.type != "cpu" or torch.compiler.is_exporting():  # an exported graph takes any number
+        return function(*tensors)
+    chunks = [function(*chunk) for chunk in zip(*(tensor.split(n) for tensor in tensors))]
+    return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
 
 def _source_position(target: Tensor, n_target: int, n_source: int) -> Tensor:
@@ -143,8 +181,3 @@ def _source_position(target: Tensor, n_target: int, n_source: int) -> Tensor:
 def _bilinear(source: Tensor, position: Tensor) -> Tensor:
     """Return the weight (…, N, M) of each source pixel (…, N) for what lies at positions (…, M) among them."""
     return (1 - (source.unsqueeze(-1) - position.unsqueeze(-2)).abs()).clamp(min=0)
-
-
-def _take_columns(images: Tensor, columns: Tensor) -> Tensor:
-    """Pick columns (B, V, W') from images (B, V, H, W)."""
-    return images.gather(-1, columns.unsqueeze(-2).expand(*images.shape[:-1], -1))

@@ -19,6 +19,7 @@ import yaml
 from utils.checkpoints import require_resumable
 from utils.errors import Interrupted, UserError
 from utils.locks import Taken, take_lock
+from utils.memory import keep_freed_memory
 from utils.plain_yaml import YamlError, read_yaml
 from utils.schema import RunConfig
 
@@ -194,6 +195,7 @@ def parse_arguments(description: str, config_flag: str, default_config: str, res
 def main(run: Callable[[], Any]) -> None:
     """Run an entry script: a user's mistake becomes one message and exit status 2, Ctrl-C status 130, SIGTERM 143."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    keep_freed_memory()
     try:
         run()
     except UserError as error:

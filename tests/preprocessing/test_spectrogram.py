@@ -63,12 +63,23 @@ def test_switches():
 def test_only_the_wanted_columns_equal_those_of_the_whole_image(seed, n_samples, height):
     generator = torch.Generator().manual_seed(seed)
     transform = LogSpectrogram(resize_size=height)
-    native = transform.native(torch.randn(2, 3, n_samples, generator=generator) * 40)
-    whole = transform.resize(native)
+    waveforms, channels = torch.randn(40, 2, n_samples, generator=generator) * 40, (1, 0, 1)  # three chunks
+    whole = transform(waveforms)
     n = min(11, whole.shape[-1])
-    columns = torch.randint(0, whole.shape[-1] - n + 1, (2, 3, 1), generator=generator) + torch.arange(n)
-    expected = torch.stack([torch.stack([whole[b, v][:, columns[b, v]] for v in range(3)]) for b in range(2)])
-    torch.testing.assert_close(transform.resize_columns(native, columns), expected, atol=4e-6, rtol=0)
+    columns = torch.randint(0, whole.shape[-1] - n + 1, (40, 3, 1), generator=generator) + torch.arange(n)
+    expected = torch.stack([torch.stack([whole[b, c][:, columns[b, v]] for v, c in enumerate(channels)]) for b in range(40)])
+    crops = transform.crops(waveforms, torch.tensor(channels), columns)
+    torch.testing.assert_close(crops, expected, atol=4e-6, rtol=0)
+    assert crops.min() >= 0 and crops.max() <= 1
+
+
+@pytest.mark.parametrize("switches", [{"log_scale": False}, {"minmax_scale": False}, {"log_scale": False, "minmax_scale": False}])
+def test_switches_hold_for_crops(switches):
+    transform = LogSpectrogram(resize_size=None, **switches)
+    waveforms = torch.randn(2, 1, 1600) * 50
+    waveforms[1] = 7.0  # constant
+    columns = torch.arange(3, 9).expand(2, 1, -1)
+    assert torch.equal(transform.crops(waveforms, torch.tensor([0]), columns), transform(waveforms)[..., 3:9])
 
 
 @pytest.mark.parametrize("value", [0.0, 1000.3, -7e6, 3e8])
@@ -78,7 +89,7 @@ def test_constant_channels_give_zeros(value):
 
 
 def test_many_waveforms_are_computed_in_chunks_and_stay_in_order():
-    x = torch.randn(9, 23, 800) * 50  # 207 waveforms: three chunks of 64, and a rest
+    x = torch.randn(9, 23, 800) * 50  # 207 waveforms: six chunks of 32, and a rest
     native = LogSpectrogram().native(x)
     torch.testing.assert_close(native, torch.stack([torch.stack([LogSpectrogram().native(row) for row in event]) for event in x]))
 
@@ -90,11 +101,11 @@ def test_float32_survives_autocast_and_large_offsets():
         mixed = transform(x)
     assert mixed.dtype == torch.float32
     torch.testing.assert_close(mixed, transform(x))
-    native, columns = transform.native(x)[None, None], torch.arange(20, 40).reshape(1, 1, -1)
+    event, columns = (x[None, None], torch.tensor([0])), torch.arange(20, 40).reshape(1, 1, -1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        crops = transform.resize_columns(native, columns)
+        crops = transform.crops(*event, columns)
     assert crops.dtype == torch.float32
-    torch.testing.assert_close(crops, transform.resize_columns(native, columns))
+    torch.testing.assert_close(crops, transform.crops(*event, columns))
     offset = (x.double() + 2e4).float()
     assert np.abs(transform(offset).numpy() - oracle(offset.numpy())).max() < 1e-4
 
