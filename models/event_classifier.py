@@ -22,7 +22,7 @@ from preprocessing.spectrogram import LogSpectrogram, require_finite
 from preprocessing.views import RandomAmplitudeJitter
 
 # bound the memory of evaluation, whatever the number of sensors; on a CPU, activations of more leave its caches
-IMAGES_PER_CHUNK, IMAGES_PER_CHUNK_CPU = 256, 32
+IMAGES_PER_CHUNK, IMAGES_PER_CHUNK_CPU = 256, 64
 JITTER_DRAW = 3
 
 

@@ -9,6 +9,8 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from typing import TypeVar
 
+from utils.memory import keep_freed_memory
+
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 WAITING_PER_WORKER = 8
@@ -26,7 +28,7 @@ def map_in_order(
     if n_workers < 2 or len(items) <= few:
         yield from map(function, items)
         return
-    with ProcessPoolExecutor(n_workers, get_context("spawn"), _die_with, (os.getpid(),)) as pool:
+    with ProcessPoolExecutor(n_workers, get_context("spawn"), _begin, (os.getpid(),)) as pool:
         waiting: deque[Future[Result]] = deque()
         for item in items:
             waiting.append(pool.submit(function, item))
@@ -36,8 +38,9 @@ def map_in_order(
             yield waiting.popleft().result()
 
 
-def _die_with(parent: int) -> None:
-    """Let a working process end soon after its parent, however that ends."""
+def _begin(parent: int) -> None:
+    """Let a working process keep its memory, and end soon after its parent, however that ends."""
+    keep_freed_memory()
 
     def watch() -> None:
         while os.getppid() == parent:
