@@ -1,0 +1,173 @@
+"""predict.py killed, gone on with, and in several processes."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.prediction.conftest import TRIGGER, predict, table
+from utils.locks import take_lock
+
+
+def killed(ckpt, n_writes, *arguments, cwd):
+    """Run the command in an interpreter that dies in the middle of writing for the ``n_writes``-th time."""
+    shim = cwd / f"shim{n_writes}"
+    shim.mkdir(exist_ok=True)
+    (shim / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if sys.argv and sys.argv[0].endswith('predict.py') or any(a.endswith('predict.py') for a in sys.orig_argv):\n"
+        "    sys.path.insert(0, os.path.dirname([a for a in sys.orig_argv if a.endswith('predict.py')][0]))\n"
+        "    from utils import tables\n"
+        f"    left = [{n_writes}]\n"
+        "    def write(self, rows, whole=tables.Table.write):\n"
+        "        left[0] -= 1\n"
+        "        if left[0]: return whole(self, rows)\n"
+        "        text = tables._lines(rows, self.columns, self.form)\n"
+        "        with open(self.path, 'a') as file: file.write(text[: 2 * len(text) // 3])\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "    tables.Table.write = write\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(shim))
+        predict(ckpt, *arguments, cwd=cwd, status=-9)
+
+
+@pytest.mark.parametrize("n_writes", [1, 4])
+def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(place, ckpt, events, n_writes):
+    files = [events, "--per-sensor"]
+    if not (place / "whole.csv").exists():
+        predict(ckpt, *files, "--out", "whole.csv", cwd=place)
+    out = f"killed{n_writes}.csv"
+    killed(ckpt, n_writes, *files, "--out", out, cwd=place)
+    output = predict(ckpt, *files, "--out", out, cwd=place, status=2)
+    assert f"{out}: exists; choose another name, remove it, or go on with it by --resume" in output
+    predict(ckpt, *files, "--out", out, "--resume", cwd=place)
+    for name in ("", "_sensors"):
+        assert (place / f"killed{n_writes}{name}.csv").read_bytes() == (place / f"whole{name}.csv").read_bytes()
+
+
+@pytest.mark.parametrize("n_writes", [5])
+def test_a_killed_watch_goes_on(place, ckpt, day, n_writes):
+    arguments = ["--continuous", day[0], *TRIGGER, "chunk_s=130"]
+    if not (place / "watch.csv").exists():
+        predict(ckpt, *arguments, "--out", "watch.csv", cwd=place)
+    killed(ckpt, n_writes, *arguments, "--out", f"watch{n_writes}.csv", cwd=place)
+    predict(ckpt, *arguments, "--out", f"watch{n_writes}.csv", "--resume", cwd=place)
+    assert (place / f"watch{n_writes}.csv").read_bytes() == (place / "watch.csv").read_bytes()
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_two_processes_write_every_event_once(place, ckpt, events, day, continuous):
+    arguments = ["--continuous", day[0], *TRIGGER, "chunk_s=130"] if continuous else [events, "--per-sensor"]
+    name = f"two{continuous}.csv"
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_port=29731",
+        str(ROOT / "predict.py"),
+    ]
+    config = ["--config_predict", str(ROOT / "configs" / "predict.yaml"), "--ckpt", str(ckpt), "--out", name, "precision=32-true"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launcher, *config, *map(str, arguments)], cwd=place, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    one = "oneTrue.csv" if continuous else "oneFalse.csv"
+    predict(ckpt, *arguments, "--out", one, cwd=place)
+    two, one = table(place / name), table(place / one)
+    assert [(row["file"], row["trigger_time"], row["class"]) for row in two] == [
+        (r["file"], r["trigger_time"], r["class"]) for r in one
+    ]
+    assert [float(row["confidence"]) for row in two] == pytest.approx([float(row["confidence"]) for row in one], abs=1e-3)
+    assert not list(place.glob(f"{name}.part*"))
+
+
+def test_a_run_of_two_processes_can_be_finished_by_one(place, ckpt, events):
+    """Whatever parts a killed torchrun leaves: nothing lost, nothing twice."""
+    files = [events / "low", events / "high", events / "twice"]
+    predict(ckpt, *files, "--out", "alone.csv", "--per-sensor", cwd=place)
+    for name in ("alone.csv", "alone_sensors.csv"):
+        lines = (place / name).read_text().splitlines(keepends=True)
+        per_event = (len(lines) - 1) // 27
+        new = place / name.replace("alone", "parts")
+        new.write_text("".join(lines[: 1 + 9 * per_event]))
+        # the last of the whole table is in a part, too, as after a kill while they were put together
+        (place / f"{new.name}.part1").write_text("".join([lines[0], *lines[1 + 8 * per_event : 1 + 15 * per_event]]))
+    output = predict(ckpt, *files, "--out", "parts.csv", "--per-sensor", cwd=place, status=2)
+    assert "go on" in output and "--resume" in output
+    predict(ckpt, *files, "--out", "parts.csv", "--per-sensor", "--resume", cwd=place)
+    for name in ("", "_sensors"):
+        ours, theirs = table(place / f"parts{name}.csv"), table(place / f"alone{name}.csv")
+        assert [row["file"] for row in ours] == [row["file"] for row in theirs] and len(ours) == len(theirs)
+    assert not list(place.glob("parts*.part*"))
+
+
+def test_a_table_has_one_writer_one_model_and_one_configuration(place, ckpt, events):
+    predict(ckpt, events / "low", "--out", "mine.csv", cwd=place)
+    output = predict(ckpt, events / "low", "--out", "mine.csv", "--resume", "error_rate=0.2", cwd=place, status=2)
+    assert "was begun with another configuration" in output
+    output = predict(ckpt, events / "low", "--out", "mine.csv", "--resume", "--per-sensor", cwd=place, status=2)
+    assert "was begun without --per-sensor" in output
+    lock = take_lock(place / ".mine.csv.lock")
+    output = predict(ckpt, events / "low", "--out", "mine.csv", "--resume", cwd=place, status=2)
+    lock.close()
+    assert "mine.csv: another process is writing it" in output
+    output = predict(ckpt, "--export", "m.onnx", "ensemble=usable", cwd=place, status=2)
+    assert "--export writes the ensemble of all living sensors" in output
+
+
+def test_another_model_does_not_go_on_with_a_table(place, ckpt, events):
+    predict(ckpt, events / "high", "--out", "first.csv", cwd=place)
+    other = place / "other.ckpt"
+    content = torch.load(ckpt, weights_only=True)
+    torch.save(content | {"global_step": 0}, other)
+    output = predict(other, events / "high", "--out", "first.csv", "--resume", cwd=place, status=2)
+    assert "was begun with another model" in output
+    shutil.copy(place / "first.csv", place / "second.csv")
+    predict(ckpt, events / "high", "--out", "second.csv", "--resume", cwd=place)  # nothing left to do
+    assert (place / "second.csv").read_bytes() == (place / "first.csv").read_bytes()
+
+
+def test_sigterm_ends_prediction_and_its_readers(place, ckpt, events):
+    many = place / "many"
+    many.mkdir()
+    content = next((events / "low").iterdir()).read_bytes()
+    for number in range(4000):
+        (many / f"{number}.mseed").write_bytes(content)
+    command = [sys.executable, str(ROOT / "predict.py"), "--config_predict", str(ROOT / "configs" / "predict.yaml"), "--ckpt", str(ckpt), str(many),
+               "--out", "many.csv", "precision=32-true"]  # fmt: skip
+    with subprocess.Popen(
+        command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as running:
+        deadline = time.monotonic() + 200
+        while not ((place / "many.csv").exists() and len((place / "many.csv").read_text().splitlines()) > 20):
+            assert time.monotonic() < deadline and running.poll() is None
+            time.sleep(0.1)
+        running.terminate()
+        _, message = running.communicate(timeout=60)
+    assert (
+        running.returncode == 143
+        and "terminated: go on by the same command with --resume" in message
+        and "Traceback" not in message
+    )
+    session = [p for p in Path("/proc").glob("[0-9]*") if _session(p) == running.pid]
+    deadline = time.monotonic() + 20
+    while session and time.monotonic() < deadline:
+        time.sleep(0.5)
+        session = [p for p in Path("/proc").glob("[0-9]*") if _session(p) == running.pid]
+    assert not session
+
+
+def _session(process: Path) -> int:
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[3])
+    except (OSError, IndexError, ValueError):
+        return -1
