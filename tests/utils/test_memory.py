@@ -1,5 +1,6 @@
-"""Memory that is freed stays with the process."""
+"""Memory that is freed stays with the process: in commands, and in the processes that they start."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -9,25 +10,31 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # how many pages the system hands out while 64 MB are allocated, filled and freed for the second time
-PAGES_ANEW = """
+SCRIPT = """
 import resource, sys
 import numpy as np
-from utils.memory import keep_freed_memory
-if sys.argv[1] == "keep":
-    keep_freed_memory()
-def faults():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-np.ones(2**23)
-before = faults()
-np.ones(2**23)
-print(faults() - before)
+from utils.parallel import map_in_order
+from utils.runs import main
+
+def pages_anew(_=None):
+    np.ones(2**23)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(2**23)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+if __name__ == "__main__":
+    {"plain": lambda: print(pages_anew()), "command": lambda: main(lambda: print(pages_anew())),
+     "workers": lambda: print(*map_in_order(pages_anew, [1, 2], n_workers=2, few=1))}[sys.argv[1]]()
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what mallopt does is glibc's")
-def test_freed_memory_is_kept_for_what_comes_next():
+def test_freed_memory_is_kept_for_what_comes_next(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    environment = os.environ | {"NUMPY_MADVISE_HUGEPAGE": "0", "PYTHONPATH": str(ROOT)}  # pages of 4 to 64 kB
     pages = {}
-    for way in ("keep", "return"):
-        done = subprocess.run([sys.executable, "-c", PAGES_ANEW, way], cwd=ROOT, capture_output=True, text=True, check=True)
-        pages[way] = int(done.stdout)
-    assert pages["keep"] < 100 < pages["return"]
+    for way in ("plain", "command", "workers"):
+        done = subprocess.run([sys.executable, script, way], env=environment, capture_output=True, text=True, check=True)
+        pages[way] = max(map(int, done.stdout.split()))
+    assert pages["command"] < 100 and pages["workers"] < 100 and pages["plain"] > 500
