@@ -21,7 +21,7 @@ from preprocessing.sensors import ENSEMBLES, Ensemble, sensor_weights, signal_to
 from preprocessing.spectrogram import LogSpectrogram, require_finite
 from preprocessing.views import RandomAmplitudeJitter
 
-# bound the memory of evaluation, whatever the number of sensors; on a CPU, activations of more leave its caches
+# bound the memory of evaluation, whatever the number of sensors; on a CPU, more gain nothing
 IMAGES_PER_CHUNK, IMAGES_PER_CHUNK_CPU = 256, 64
 JITTER_DRAW = 3
 

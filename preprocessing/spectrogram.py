@@ -83,14 +83,16 @@ class LogSpectrogram(nn.Module):
 
         ``columns`` are runs of neighbours in rising order. Samples must be finite.
         """
-        self.native_shape(waveforms.shape[-1])
+        n_rows, n_native = self.native_shape(waveforms.shape[-1])
+        height, width = self.image_shape(waveforms.shape[-1])
 
         def cut(waveforms: Tensor, columns: Tensor) -> Tensor:
             power = self._power(waveforms)
             extremes = (extreme.index_select(1, channels) for extreme in _extremes(power))
-            needed, across = self._needed_columns(columns, power.shape[-1])
-            wanted = power.index_select(1, channels).gather(-1, needed.unsqueeze(-2).expand(-1, -1, len(self.basis) // 2, -1))
-            return self._resize_columns(self._scale(wanted, *extremes), across)
+            needed, across = (columns, None) if self.resize_size is None else _needed_columns(columns, n_native, width)
+            wanted = power.index_select(1, channels).gather(-1, needed.unsqueeze(-2).expand(-1, -1, n_rows, -1))
+            wanted = self._scale(wanted, *extremes)
+            return wanted if across is None else _resize_columns(wanted, across, height)
 
         return _in_chunks(cut, max(1, WAVEFORMS_PER_CHUNK_CPU // waveforms.shape[1]), waveforms, columns)
 
@@ -118,26 +120,6 @@ class LogSpectrogram(nn.Module):
         size = (self.resize_size, int(columns * self.resize_size / rows))
         flat = native.reshape(-1, 1, rows, columns)
         return F.interpolate(flat, size, mode="bilinear", align_corners=False).reshape(*native.shape[:-2], *size)
-
-    def _needed_columns(self, columns: Tensor, n_native: int) -> tuple[Tensor, Tensor | None]:
-        """Return which native columns (B, V, C) these of the image are made of, and their weights (B, V, C, W')."""
-        if self.resize_size is None:
-            return columns, None
-        width = int(n_native * self.resize_size / (len(self.basis) // 2))
-        position = _source_position(columns, width, n_native)
-        n_needed = min(n_native, int(columns.shape[-1] * n_native / width) + 3)
-        first = position[..., :1].long().clamp(max=n_native - n_needed)
-        needed = first + torch.arange(n_needed, device=columns.device)
-        return needed, _bilinear(needed, position)
-
-    def _resize_columns(self, native: Tensor, across: Tensor | None) -> Tensor:
-        """Resize (B, V, rows, C) to (B, V, H, W') with the weights ``across``."""
-        if self.resize_size is None:
-            return native
-        every_row, rows = (torch.arange(n, device=native.device) for n in (native.shape[-2], self.resize_size))
-        down = _bilinear(every_row, _source_position(rows, self.resize_size, native.shape[-2])).transpose(-1, -2)
-        with torch.autocast(native.device.type, enabled=False):
-            return down @ native @ across
 
 
 def require_finite(waveforms: Tensor) -> None:
@@ -171,6 +153,24 @@ def _in_chunks(function: Callable[..., Tensor], n: int, *tensors: Tensor) -> Ten
         return function(*tensors)
     chunks = [function(*chunk) for chunk in zip(*(tensor.split(n) for tensor in tensors))]
     return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+
+
+def _needed_columns(columns: Tensor, n_native: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return which native columns (B, V, C) these (B, V, W') of ``width`` are made of, and their weights (B, V, C, W')."""
+    position = _source_position(columns, width, n_native)
+    n_needed = min(n_native, int(columns.shape[-1] * n_native / width) + 3)
+    first = position[..., :1].long().clamp(max=n_native - n_needed)
+    needed = first + torch.arange(n_needed, device=columns.device)
+    return needed, _bilinear(needed, position)
+
+
+def _resize_columns(native: Tensor, across: Tensor, height: int) -> Tensor:
+    """Resize (B, V, rows, C) to (B, V, H, W') with the weights ``across``, bilinear, pixel centres aligned."""
+    n_rows = native.shape[-2]
+    every_row, rows = (torch.arange(n, device=native.device) for n in (n_rows, height))
+    down = _bilinear(every_row, _source_position(rows, height, n_rows)).transpose(-1, -2)
+    with torch.autocast(native.device.type, enabled=False):
+        return down @ native @ across
 
 
 def _source_position(target: Tensor, n_target: int, n_source: int) -> Tensor:
