@@ -160,7 +160,7 @@ class _EpochSeconds(pl.Callback):
 
 
 def linear_row(size: Size, folder: Path) -> Row:
-    """Compare the cost of an epoch per event at 1x, 4x and 16x the events; the fastest of the rounds, others were disturbed."""
+    """Compare the cost of an epoch per event at 1x, 4x and 16x the events, by the fastest of the rounds."""
     archive = write_noise(folder / "noise-16x", 16 * size.n_linear)
     ways, watches = {}, {factor: _EpochSeconds() for factor in (1, 4, 16)}
     for factor, watch in watches.items():

@@ -1,12 +1,16 @@
 """The published way, as benchmarks measure it, does the same work as the repository."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from benchmarks import published, timing
+import models.vnibcreg
+from benchmarks import network_rows, published, timing
 from benchmarks.seg2 import FILE_LIKE_AKNES, seg2_bytes
+from benchmarks.table import SMALL
 from models.event_classifier import EventClassifier
 from models.vibcreg import covariance_loss
 from preprocessing.recordings import read_recording
@@ -65,3 +69,22 @@ def test_ratio_is_of_rounds_that_belong_together():
 def test_operations_of_a_large_convolution_are_counted_right():
     work, flops = timing.large_convolution(torch.device("cpu"), torch.float32, n_images=2)
     assert timing.count_flops(work) == flops
+
+
+def _tell_process(answer: int):
+    return lambda: (answer, os.getpid())
+
+
+def test_a_process_of_its_own_does_what_it_was_made_for():
+    with timing.own_process(_tell_process, 42) as ask:
+        (answer, process), again = ask(), ask()
+    assert answer == 42 and process != os.getpid() and again == (42, process)
+
+
+def test_the_published_pretraining_step_forms_the_whole_matrix_of_correlations(monkeypatch):
+    monkeypatch.setattr(models.vnibcreg, "covariance_loss", covariance_loss)  # put back afterwards
+    calls = []
+    whole = published.covariance_loss
+    monkeypatch.setattr(published, "covariance_loss", lambda z, z_l: calls.append(z.shape) or whole(z, z_l))
+    loss = network_rows.published_ssl_step(SMALL)()
+    assert calls == [(SMALL.ssl_batch, SMALL.projector)] and np.isfinite(loss)

@@ -70,7 +70,7 @@ def test_only_the_wanted_columns_equal_those_of_the_whole_image(seed, n_samples,
     expected = torch.stack([torch.stack([whole[b, c][:, columns[b, v]] for v, c in enumerate(channels)]) for b in range(40)])
     crops = transform.crops(waveforms, torch.tensor(channels), columns)
     torch.testing.assert_close(crops, expected, atol=4e-6, rtol=0)
-    assert crops.min() >= 0 and crops.max() <= 1
+    assert crops.min() > -1e-6 and crops.max() < 1 + 1e-6  # weights are rounded
 
 
 @pytest.mark.parametrize("switches", [{"log_scale": False}, {"minmax_scale": False}, {"log_scale": False, "minmax_scale": False}])
@@ -79,7 +79,7 @@ def test_switches_hold_for_crops(switches):
     waveforms = torch.randn(2, 1, 1600) * 50
     waveforms[1] = 7.0  # constant
     columns = torch.arange(3, 9).expand(2, 1, -1)
-    assert torch.equal(transform.crops(waveforms, torch.tensor([0]), columns), transform(waveforms)[..., 3:9])
+    torch.testing.assert_close(transform.crops(waveforms, torch.tensor([0]), columns), transform(waveforms)[..., 3:9])
 
 
 @pytest.mark.parametrize("value", [0.0, 1000.3, -7e6, 3e8])
