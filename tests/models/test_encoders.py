@@ -19,8 +19,24 @@ def test_encoder_has_torchvisions_body_and_a_one_channel_stem(name):
     assert y.shape == (1, ENCODER_SIZES[name]) == (1, encoder.out_size)
 
 
-def test_encoder_averages_over_the_image():
-    encoder = build_encoder("ResNet18Encoder").eval()
+def test_compact_encoder_has_one_block_a_stage_and_few_parameters():
+    encoder = build_encoder("CompactEncoder").eval()
+    shapes = {k: tuple(v.shape) for k, v in encoder.named_parameters()}
+    assert shapes["model.conv1.weight"] == (16, 1, 7, 7)
+    # 16, 32, 64, 128 channels, each halving the image but for the first
+    assert shapes["model.layer4.0.conv2.weight"] == (128, 128, 3, 3)
+    assert shapes["model.layer2.0.downsample.0.weight"] == (32, 16, 1, 1)
+    assert "model.layer1.0.downsample.0.weight" not in shapes and "model.layer1.1.conv1.weight" not in shapes
+    assert 300_000 < sum(p.numel() for p in encoder.parameters()) < 320_000
+    with torch.no_grad():
+        maps = encoder.model[:-2](torch.rand(3, 1, 41, 228))
+        assert maps.shape == (3, 128, 2, 8)
+        assert encoder(torch.rand(1, 1, 41, 228)).shape == (1, ENCODER_SIZES["CompactEncoder"])
+
+
+@pytest.mark.parametrize("name", ["ResNet18Encoder", "CompactEncoder"])
+def test_encoder_averages_over_the_image(name):
+    encoder = build_encoder(name).eval()
     image = torch.rand(2, 1, 96, 160)
     body = torch.nn.Sequential(*list(encoder.model.children())[:-2])
     with torch.no_grad():
