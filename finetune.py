@@ -3,49 +3,52 @@
 python finetune.py --config_ft configs/finetune.yaml [key.path=value ...]
 """
 
-from utils.runs import Run, main, parse_arguments
+from training.runs import Run
+from utils.cli import main, parse_arguments
+from utils.config import load_config
+from utils.schema import FinetuneConfig
 
 
 def finetune() -> None:
     """Read the command line, build, fit, evaluate, report."""
     arguments = parse_arguments(__doc__, "--config_ft", "configs/finetune.yaml")
-    from utils.config import load_config
-
-    config = load_config(arguments.config, "finetune", arguments.overrides)
+    config = load_config(arguments.config, FinetuneConfig, arguments.overrides)
     run = Run(config, arguments.resume)
 
     from models.encoders import build_encoder, load_encoder_weights
     from models.event_classifier import EventClassifier
     from preprocessing.splits import classifier_split
-    from utils import workflow
+    from training import data as events
+    from training import reports
+    from training.trainer import fit
 
     params, source = config.exp_params, config.load_encoder
     pretrained = None
     if not source.from_scratch:  # before the data: a wrong file should not cost a packing
         pretrained = build_encoder(source.backbone_type, stem_stride=source.stem_stride)
         load_encoder_weights(pretrained, source.ckpt_fname)
-    archive = workflow.open_events(config)
-    split = classifier_split(**workflow.split_arguments(config, archive))
+    archive = events.open_events(config)
+    split = classifier_split(**events.split_arguments(config, archive))
     sensors_train = "one" if config.dataset.return_single_spectrogram_train else "all"
     sensors_test = "one" if config.dataset.return_single_spectrogram_test else "all"
-    data = workflow.serve_events(config, archive, split, sensors_train, sensors_test)
+    data = events.serve_events(config, archive, split, sensors_train, sensors_test)
     module = EventClassifier(
         class_names=data.class_names,
         backbone_type=source.backbone_type,
         stem_stride=source.stem_stride,
-        class_weights=workflow.class_weights(config, data),
+        class_weights=events.class_weights(config, data),
         learning_rate=config.learning_rates,
         weight_decay=params.weight_decay,
         label_smoothing=params.label_smoothing,
         freeze_encoder=params.freeze_encoders,
         freeze_bn_stat_train=params.freeze_bn_stat_train,
         augmentations=config.augmentations,
-        **workflow.event_arguments(config, archive),
+        **events.event_arguments(config, archive),
     )
     if pretrained is not None:
         module.encoder.load_state_dict(pretrained.state_dict())
-    trainer = workflow.fit(run, module, data)
-    workflow.report_classifier(run, trainer, module, data)
+    trainer = fit(run, module, data)
+    reports.report_classifier(run, trainer, module, data)
 
 
 if __name__ == "__main__":

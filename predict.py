@@ -10,8 +10,10 @@ import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
+from prediction.config import PredictConfig
+from utils.cli import main
+from utils.config import load_config
 from utils.errors import Interrupted, UserError
-from utils.runs import main
 
 
 def parse() -> Namespace:
@@ -50,15 +52,13 @@ def _terminate(*_) -> None:
 def predict() -> None:
     """Read the command line, open the model, classify or export."""
     arguments = parse()
-    from utils.config import load_config
+    config = load_config(arguments.config_predict, PredictConfig, arguments.overrides)
 
-    config = load_config(arguments.config_predict, "predict", arguments.overrides)
-
-    from utils.classifiers import load_classifier
+    from prediction.load import load_classifier
 
     model, fingerprint = load_classifier(arguments.ckpt)
     if arguments.export is not None:
-        from models.export import export_onnx
+        from prediction.export import export_onnx
 
         if config.ensemble != "all":
             raise UserError(
@@ -67,8 +67,8 @@ def predict() -> None:
         export_onnx(model, arguments.export)
         return
 
-    from utils import prediction
-    from utils.predictor import Predictor, choose_device
+    from prediction import run as prediction
+    from prediction.predictor import Predictor, choose_device
 
     predictor = Predictor(model, fingerprint, config, choose_device(config))
     outputs = prediction.Outputs(

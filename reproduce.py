@@ -5,7 +5,10 @@ python reproduce.py --config configs/reproduce.yaml [key.path=value ...]
 
 import logging
 
-from utils.runs import RUNS_DIR, main, parse_arguments
+from training.grid import ReproduceConfig, plan_cells, run_cells
+from training.runs import RUNS_DIR
+from utils.cli import main, parse_arguments
+from utils.config import load_config
 
 log = logging.getLogger(__name__)
 
@@ -13,12 +16,9 @@ log = logging.getLogger(__name__)
 def reproduce() -> None:
     """Read the command line, run the cells that are not done, compare."""
     arguments = parse_arguments(__doc__, "--config", "configs/reproduce.yaml", resumable=False)
-    from utils.config import load_config
+    grid = load_config(arguments.config, ReproduceConfig, arguments.overrides)
 
-    grid = load_config(arguments.config, "reproduce", arguments.overrides)
-
-    from utils.comparison import read_result, write_comparison
-    from utils.grid import plan_cells, run_cells
+    from training.comparison import read_result, write_comparison
 
     folder = RUNS_DIR / "reproduce" / grid.name
     pretraining, compared = plan_cells(grid)

@@ -1,25 +1,28 @@
 """Pretrain an encoder without labels: python sslearn.py --config_ssl configs/ssl.yaml [key.path=value ...]"""
 
-from utils.runs import Run, main, parse_arguments
+from training.runs import Run
+from utils.cli import main, parse_arguments
+from utils.config import load_config
+from utils.schema import SSLConfig
 
 
 def pretrain() -> None:
     """Read the command line, build, fit, report."""
     arguments = parse_arguments(__doc__, "--config_ssl", "configs/ssl.yaml")
-    from utils.config import load_config
-
-    config = load_config(arguments.config, "ssl", arguments.overrides)
+    config = load_config(arguments.config, SSLConfig, arguments.overrides)
     run = Run(config, arguments.resume)
 
     from models.vnibcreg import VNIbCReg
     from preprocessing.splits import pretraining_split
-    from utils import workflow
+    from training import data as events
+    from training import reports
+    from training.trainer import fit
 
     model, params = config.model_params, config.exp_params
-    archive = workflow.open_events(config)
+    archive = events.open_events(config)
     exclude = config.dataset.exclude_test_events
-    split = pretraining_split(**workflow.split_arguments(config, archive), exclude_test_events=exclude)
-    data = workflow.serve_events(config, archive, split, sensors_train="pair")
+    split = pretraining_split(**events.split_arguments(config, archive), exclude_test_events=exclude)
+    data = events.serve_events(config, archive, split, sensors_train="pair")
     module = VNIbCReg(
         backbone_type=model.backbone_type,
         stem_stride=model.stem_stride,
@@ -34,11 +37,11 @@ def pretrain() -> None:
         learning_rate=params.LR,
         weight_decay=params.weight_decay,
         augmentations=config.augmentations,
-        spectrogram=workflow.spectrogram_arguments(config, archive),
+        spectrogram=events.spectrogram_arguments(config, archive),
         knn_period=params.knn_acc_record_ep_period,
     )
-    trainer = workflow.fit(run, module, data)
-    workflow.report_pretraining(run, trainer, data)
+    trainer = fit(run, module, data)
+    reports.report_pretraining(run, trainer, data)
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ from benchmarks.table import Row, Size, Work, compare
 from benchmarks.timing import alternate, own_process, seconds_of
 from models.vnibcreg import VNIbCReg
 from preprocessing.dataset import EventDataModule, EventDataset
-from preprocessing.storage import ArchiveWriter, EventArchive
+from preprocessing.event_archive import ArchiveWriter, EventArchive
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKING = """
 import sys, time
-from preprocessing.archive import pack_recordings
+from preprocessing.packing import pack_recordings
 from utils.memory import keep_freed_memory; keep_freed_memory()
 start = time.perf_counter()
 pack_recordings(sys.argv[1], sys.argv[2])
@@ -41,7 +41,7 @@ with open("/proc/self/status") as status, open("peak_kb", "w") as peak:
 # ends the process at the end of the first training step
 FIRST_STEP = """
 import os, runpy, sys
-from utils.callbacks import SeedEveryStep
+from training.callbacks import SeedEveryStep
 SeedEveryStep.on_train_batch_end = lambda *_: os._exit(0)
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")

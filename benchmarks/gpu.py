@@ -22,8 +22,9 @@ from benchmarks.timing import machine, seconds_of
 from models.event_classifier import EventClassifier
 from models.vnibcreg import VNIbCReg
 from preprocessing.dataset import EventDataModule, Sensors, WaveformStore
-from preprocessing.storage import UNLABELED, EventArchive
-from utils.memory import keep_freed_memory
+from preprocessing.event_archive import EventArchive
+from preprocessing.limits import UNLABELED
+from utils.parallel import keep_freed_memory
 
 N_PROFILED_STEPS = 20
 

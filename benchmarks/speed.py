@@ -16,11 +16,11 @@ from benchmarks import data_rows, network_rows
 from benchmarks.seg2 import FILE_LIKE_AKNES, seg2_bytes
 from benchmarks.table import SMALL, Row, Size, Work, to_markdown
 from benchmarks.timing import machine
-from preprocessing.archive import pack_recordings
-from preprocessing.simulate import plan_events, simulate_event
-from preprocessing.storage import EventArchive
-from utils.memory import keep_freed_memory
-from utils.runs import write_atomically
+from preprocessing.event_archive import EventArchive
+from preprocessing.packing import pack_recordings
+from preprocessing.simulate.events import plan_events, simulate_event
+from utils.files import write_atomically
+from utils.parallel import keep_freed_memory
 
 ROWS: dict[str, Callable[[Work, Path], Iterator[Row]]] = {
     "input": lambda work, folder: data_rows.input_rows(work),

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.timing import ratio
 from preprocessing.dataset import EventDataset, Sensors, WaveformStore
-from preprocessing.storage import EventArchive
+from preprocessing.event_archive import EventArchive
 
 
 @dataclass(frozen=True)

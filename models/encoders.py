@@ -13,7 +13,7 @@ from torchvision.models.resnet import BasicBlock
 
 from utils.checkpoints import CheckpointError, load_plain
 from utils.errors import UserError
-from utils.names import BACKBONES_WITH_CLF, ENCODER_SIZES
+from utils.names import ENCODER_SIZES
 
 PUBLISHED_STEM_STRIDE = 2  # [L22]
 
@@ -31,7 +31,7 @@ class ResNetEncoder(nn.Module):
             self.model = compact_resnet(in_channels, stem_stride)
         else:
             self.model = getattr(torchvision.models, backbone_type.removesuffix("Encoder").lower())(weights=None)
-            self.model.conv1 = _resnet_stem(in_channels, stem_stride)
+            self.model.conv1 = resnet_stem(in_channels, stem_stride)
             self.model.fc = nn.Identity()
         self.out_size, self.stem_stride = ENCODER_SIZES[backbone_type], stem_stride
         self.to(memory_format=torch.channels_last)  # the layout that convolution kernels are fastest in
@@ -48,7 +48,7 @@ def compact_resnet(in_channels: int, stem_stride: int) -> nn.Sequential:
     """
     width = ENCODER_SIZES["CompactEncoder"] // 8
     layers = OrderedDict(
-        conv1=_resnet_stem(in_channels, stem_stride, width),
+        conv1=resnet_stem(in_channels, stem_stride, width),
         bn1=nn.BatchNorm2d(width),
         relu=nn.ReLU(inplace=True),
         maxpool=nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
@@ -83,23 +83,7 @@ def build_encoder(backbone_type: str, in_channels: int = 1, stem_stride: int = P
     return ResNetEncoder(backbone_type, in_channels, stem_stride)
 
 
-def build_backbone_with_clf(backbone_type: str, n_classes: int = 8) -> nn.Module:
-    """Build a network (N, 1, H, W) -> (N, K) of the previous study: AlexNet, or a ResNet with global max pooling. [L22, LS23]
-
-    [LS23] Langet & Silverberg, Earth Surf. Dynam. 11, 89, 2023. Raises ``ValueError`` for an unknown name.
-    """
-    if backbone_type not in BACKBONES_WITH_CLF:
-        raise ValueError(f"backbone_with_clf_type: found {backbone_type!r}, allowed are {', '.join(BACKBONES_WITH_CLF)}")
-    model = getattr(torchvision.models, backbone_type.lower())(weights=None, num_classes=n_classes)
-    if backbone_type == "AlexNet":
-        model.features[0] = nn.Conv2d(1, 64, kernel_size=11, stride=4, padding=2)
-    else:
-        model.conv1 = _resnet_stem(1)
-        model.avgpool = nn.AdaptiveMaxPool2d(1)
-    return model
-
-
-def _resnet_stem(in_channels: int, stride: int = PUBLISHED_STEM_STRIDE, n_filters: int = 64) -> nn.Conv2d:
+def resnet_stem(in_channels: int, stride: int = PUBLISHED_STEM_STRIDE, n_filters: int = 64) -> nn.Conv2d:
     return nn.Conv2d(in_channels, n_filters, kernel_size=7, stride=stride, padding=3, bias=False)
 
 

@@ -13,13 +13,12 @@ from torch.nn import functional as F
 
 from models.calibration import Calibration, calibrate, temper
 from models.encoders import build_encoder
-from models.ensemble import ensemble_log_probs
+from models.ensemble import ENSEMBLES, Ensemble, ensemble_log_probs, sensor_weights, signal_to_noise
 from models.evaluation import evaluate
-from models.gathering import gather_by_event, mean_over_processes
 from models.optimisers import adam_with_cosine
-from preprocessing.sensors import ENSEMBLES, Ensemble, sensor_weights, signal_to_noise
 from preprocessing.spectrogram import LogSpectrogram, require_finite
 from preprocessing.views import RandomAmplitudeJitter
+from utils.distributed import gather_by_event, mean_over_processes
 
 # bound the memory of evaluation, whatever the number of sensors; on a CPU, more gain nothing
 IMAGES_PER_CHUNK, IMAGES_PER_CHUNK_CPU = 256, 64

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from models.encoders import build_encoder
-from models.gathering import gather_batch, gather_by_event
+from models.heads import Discriminator, Projector
+from models.losses import covariance_loss, invariance_loss, tnc_loss, variance_loss
 from models.optimisers import adam_with_cosine
-from models.tnc import Discriminator, tnc_loss
-from models.vibcreg import Projector, covariance_loss, invariance_loss, variance_loss
 from preprocessing.spectrogram import LogSpectrogram
 from preprocessing.views import AUGMENTATIONS, NeighboringCrop, RandomAmplitudeJitter, RandomCrop, crop_columns
+from utils.distributed import gather_batch, gather_by_event
 
 N_CROP_DRAWS = 3  # of a batch's draws, the first three place crops and the rest scale them
 N_NEIGHBOURS = 5

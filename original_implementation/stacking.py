@@ -7,8 +7,8 @@
 import torch
 from torch import Tensor, nn
 
-from models.encoders import build_backbone_with_clf
 from models.event_classifier import EventClassifier
+from original_implementation.networks import build_backbone_with_clf
 
 
 def stack_channels(waveforms: Tensor) -> Tensor:

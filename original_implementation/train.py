@@ -9,36 +9,39 @@ from pathlib import Path
 # Python looks for modules beside a script; this one lies a folder below the others.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils.runs import Run, main, parse_arguments
+from training.runs import Run
+from utils.cli import main, parse_arguments
+from utils.config import load_config
+from utils.schema import OriginalConfig
 
 
 def train() -> None:
     """Read the command line, build, fit, evaluate, report."""
     arguments = parse_arguments(__doc__, "--configs", "original_implementation/config.yaml")
-    from utils.config import load_config
-
-    config = load_config(arguments.config, "original", arguments.overrides)
+    config = load_config(arguments.config, OriginalConfig, arguments.overrides)
     run = Run(config, arguments.resume)
 
     from original_implementation.stacking import StackedTraceClassifier
     from preprocessing.splits import classifier_split
-    from utils import workflow
+    from training import data as events
+    from training import reports
+    from training.trainer import fit
 
     params = config.exp_params
-    archive = workflow.open_events(config)
-    split = classifier_split(**workflow.split_arguments(config, archive))
-    data = workflow.serve_events(config, archive, split, sensors_train="all")
+    archive = events.open_events(config)
+    split = classifier_split(**events.split_arguments(config, archive))
+    data = events.serve_events(config, archive, split, sensors_train="all")
     module = StackedTraceClassifier(
         class_names=data.class_names,
         backbone_type=config.backbone_with_clf_type,
-        class_weights=workflow.class_weights(config, data),
+        class_weights=events.class_weights(config, data),
         learning_rate=params.LR,
         weight_decay=params.weight_decay,
         label_smoothing=params.label_smoothing,
-        **workflow.event_arguments(config, archive),
+        **events.event_arguments(config, archive),
     )
-    trainer = workflow.fit(run, module, data)
-    workflow.report_classifier(run, trainer, module, data)
+    trainer = fit(run, module, data)
+    reports.report_classifier(run, trainer, module, data)
 
 
 if __name__ == "__main__":

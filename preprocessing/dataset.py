@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from preprocessing.storage import EventArchive
+from preprocessing.event_archive import EventArchive
 from utils.errors import UserError
 
 N_DRAWS = 8  # uniform numbers per event and epoch: 2 choose sensors, 3 place crops, 3 scale images

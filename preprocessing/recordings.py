@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import resample_poly
 
-from preprocessing.storage import LARGEST_SAMPLE, SAME_RATE
+from preprocessing.limits import LARGEST_SAMPLE, SAME_RATE
 from preprocessing.traces import MAX_SAMPLES, RecordingError, read_traces, read_whole_traces
 
 __all__ = ["Recording", "RecordingError", "join_channels", "read_recording", "read_traces"]

@@ -5,7 +5,8 @@ import json
 import logging
 from pathlib import Path
 
-from preprocessing.storage import METADATA, WAVEFORMS, ArchiveError, EventArchive
+from preprocessing.event_archive import WAVEFORMS, EventArchive
+from preprocessing.metadata import METADATA, ArchiveError
 from utils.schema import DatasetParams
 
 DATA_DIR = Path("data")  # of the folder the command is started in
@@ -25,7 +26,7 @@ def open_source(dataset: DatasetParams) -> EventArchive:
     folder = Path(dataset.root) if dataset.root else AKNES_ROOT
     if (folder / METADATA).is_file() and (folder / WAVEFORMS).is_file():
         return _require_wanted(EventArchive(folder), dataset)
-    from preprocessing.archive import open_or_pack
+    from preprocessing.packing import open_or_pack
 
     if dataset.source == "aknes":
         from preprocessing.download import fetch_aknes
@@ -52,8 +53,9 @@ def _require_wanted(archive: EventArchive, dataset: DatasetParams) -> EventArchi
 
 def _open_or_simulate(dataset: DatasetParams) -> EventArchive:
     """Open the archive of simulated events, simulating it first: the real archive's classes, scaled to ``n_simulated``."""
-    from preprocessing.simulate import CLASS_COUNTS, simulate_archive
-    from preprocessing.storage import one_process_at_a_time
+    from preprocessing.event_archive import one_process_at_a_time
+    from preprocessing.simulate.events import simulate_archive
+    from preprocessing.simulate.ranges import CLASS_COUNTS
 
     n_real, seed = sum(CLASS_COUNTS.values()), dataset.simulation_seed or 0
     n_events = dataset.n_simulated or n_real

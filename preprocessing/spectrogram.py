@@ -13,7 +13,7 @@ from scipy.signal import get_window
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from preprocessing.storage import LARGEST_SAMPLE
+from preprocessing.limits import LARGEST_SAMPLE
 
 OVERLAP_FRACTION = 8  # segments share nperseg // 8 samples, SciPy's default
 TUKEY_TAPER = 0.25  # SciPy's default window for a spectrogram

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from preprocessing.storage import UNLABELED
+from preprocessing.limits import UNLABELED
 from utils.errors import UserError
 
 STRATEGIES = ("nested", "random", "by_day")

@@ -8,9 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from prediction.config import PredictConfig
+from training.grid import ReproduceConfig
+from utils.schema import FinetuneConfig, OriginalConfig, SSLConfig
+
 # where the tests themselves run side by side, one thread each is fastest
 THREADS = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 os.environ.setdefault("OMP_NUM_THREADS", THREADS)
+CONFIGS = {
+    "ssl": SSLConfig,
+    "finetune": FinetuneConfig,
+    "original": OriginalConfig,
+    "reproduce": ReproduceConfig,
+    "predict": PredictConfig,
+}
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 AKNES_EVENT = SHARED / "aknes" / "2007_034_45_117472.dat"

@@ -52,7 +52,7 @@ def main() -> None:
     import sklearn.model_selection  # noqa: F401
     import torchmetrics.functional.classification  # noqa: F401
 
-    import utils.workflow  # noqa: F401
+    import training.data  # noqa: F401
 
     statuses = []
     for after_s in moments:

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from preprocessing.event_archive import ArchiveWriter, EventArchive
 from preprocessing.splits import classifier_split
-from preprocessing.storage import ArchiveWriter, EventArchive
 from tests.conftest import ROOT, run_script
+from training.runs import Run
 from utils.config import load_config
-from utils.runs import Run
+from utils.schema import FinetuneConfig
 
 CONFIG = ROOT / "configs" / "finetune.yaml"
 NO_DATA = ("dataset.source=folder", "dataset.root=/nowhere", "run_name=victim")
@@ -52,7 +53,7 @@ def test_code_in_an_encoder_file_is_refused_before_data_is_touched(tmp_path):
 @pytest.mark.parametrize("evil", [True, False])
 def test_no_run_goes_on_from_a_hostile_or_damaged_checkpoint(tmp_path, monkeypatch, evil):
     monkeypatch.chdir(tmp_path)
-    run = Run(load_config(CONFIG, "finetune", NO_DATA))
+    run = Run(load_config(CONFIG, FinetuneConfig, NO_DATA))
     run.start()
     (run.dir / "checkpoints").mkdir()
     if evil:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from preprocessing.storage import EventArchive
+from preprocessing.event_archive import EventArchive
 from tests.conftest import ROOT
 from tests.test_commands import SCRIPTS, SMALL_ENCODER, SMALL_IMAGES
 
@@ -103,7 +103,7 @@ def test_a_run_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, separ
 def test_packing_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, separable):
     code = tmp_path / "pack.py"
     code.write_text(
-        "import sys\nfrom preprocessing.archive import open_or_pack\n"
+        "import sys\nfrom preprocessing.packing import open_or_pack\n"
         f"if __name__ == '__main__': open_or_pack({str(separable)!r}, sys.argv[1], 100.0, 12.0)\n"
     )
     start([None], tmp_path, [str(code), "whole"])
@@ -119,7 +119,7 @@ def test_packing_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, sep
 
 def test_two_processes_pack_one_archive_once(tmp_path, separable):
     code = (
-        "from preprocessing.archive import open_or_pack\nimport logging\nlogging.basicConfig(level=logging.INFO)\n"
+        "from preprocessing.packing import open_or_pack\nimport logging\nlogging.basicConfig(level=logging.INFO)\n"
         f"if __name__ == '__main__': open_or_pack({str(separable)!r}, {str(tmp_path / 'arc')!r}, 100.0, 12.0).verify()\n"
     )
     both = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
@@ -215,8 +215,8 @@ def test_no_file_is_half_written_when_the_disk_is_full(tmp_path, separable):
 
 
 def test_packing_on_a_full_disk_leaves_nothing_behind(tmp_path, separable):
-    code = ("import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\nfrom utils.runs import main\n"
-            "from preprocessing.archive import pack_recordings\n"
+    code = ("import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\nfrom training.runs import main\n"
+            "from preprocessing.packing import pack_recordings\n"
             f"if __name__ == '__main__': main(lambda: pack_recordings({str(separable)!r}, {str(tmp_path / 'arc')!r}, 100.0, 12.0, n_workers=1))\n")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 2 and "arc: cannot be written: File too large" in done.stderr and "Traceback" not in done.stderr
@@ -225,7 +225,7 @@ def test_packing_on_a_full_disk_leaves_nothing_behind(tmp_path, separable):
 
 def test_the_whole_archive_is_there_or_nothing(tmp_path):
     """HDF5 writes through a file that remembers refusals; what it wrote must be readable by anybody."""
-    from preprocessing.storage import ArchiveWriter
+    from preprocessing.event_archive import ArchiveWriter
 
     waveforms = np.random.default_rng(0).normal(size=(4, 500)).astype(np.float32)
     with ArchiveWriter(tmp_path / "a", 100.0) as writer:

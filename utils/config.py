@@ -1,58 +1,51 @@
 """YAML in, typed models out: every key is known, every value checked, before any data is touched."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from utils.errors import UserError
-from utils.plain_yaml import YamlError, parse_yaml, read_yaml
-from utils.schema import FinetuneConfig, OriginalConfig, RunConfig, SSLConfig
-from utils.schema_grid import ReproduceConfig
-from utils.schema_predict import PredictConfig
-
-__all__ = [
-    "ConfigError",
-    "FinetuneConfig",
-    "OriginalConfig",
-    "PredictConfig",
-    "ReproduceConfig",
-    "RunConfig",
-    "SSLConfig",
-    "load_config",
-]
 
 MAX_SHOWN = 20  # mistakes
+MAX_CHARACTERS = 2**16  # the shipped files have up to 3000
+MAX_VALUES = 10_000  # after aliases have been replaced by what they stand for
+NOT_PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("binary", "omap", "pairs", "set")}
 
 
-KINDS: dict[str, type[RunConfig | ReproduceConfig | PredictConfig]] = {
-    "ssl": SSLConfig,
-    "finetune": FinetuneConfig,
-    "original": OriginalConfig,
-    "reproduce": ReproduceConfig,
-    "predict": PredictConfig,
-}
+class Section(BaseModel):
+    """A section of a configuration: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def contradictions(self) -> list[str]:
+        """List keys that do not go together, one line each."""
+        return []
+
+
+Config = TypeVar("Config", bound=Section)
 
 
 class ConfigError(UserError):
     """List the mistakes of a configuration, one line each, by dotted key."""
 
 
-def load_config(path: str | Path, kind: str, overrides: Sequence[str] = ()) -> RunConfig | ReproduceConfig | PredictConfig:
-    """Read a YAML file as a configuration of ``kind`` (ssl, finetune, original, reproduce, predict), with ``key.path=value`` overrides.
+def load_config(path: str | Path, model: type[Config], overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file as a configuration of the class ``model``, with ``key.path=value`` overrides.
 
-    Raises ``ConfigError`` with one line per mistake.
+    Raises ``ConfigError`` with one line per mistake: the dotted key, what was found, what is allowed.
     """
     tree = _read_tree(Path(path))
     for override in overrides:
         _override(tree, override)
     try:
-        config = KINDS[kind].model_validate(tree)
+        config = model.model_validate(tree)
         mistakes = config.contradictions()
     except ValidationError as error:
-        mistakes = [_describe(KINDS[kind], mistake) for mistake in error.errors() if not _other_branch(mistake)]
+        mistakes = [_describe(model, mistake) for mistake in error.errors() if not _other_branch(mistake)]
     if mistakes:
         lines = [_short(mistake, 600) for mistake in mistakes[:MAX_SHOWN]]
         lines += [f"… and {len(mistakes) - MAX_SHOWN} more"] * (len(mistakes) > MAX_SHOWN)
@@ -146,3 +139,70 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
             if isinstance(part, type) and issubclass(part, BaseModel):
                 keys += _known_keys(part, f"{prefix}{name}.")
     return keys
+
+
+class YamlError(ValueError):
+    """Say why a text is not YAML that can be used here."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuse keys given twice, which YAML would silently overwrite."""
+
+    yaml_constructors = {tag: make for tag, make in yaml.SafeLoader.yaml_constructors.items() if tag not in NOT_PLAIN}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=node.start_mark)
+            if isinstance(key, Hashable):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a file; raises ``YamlError`` for what is not small, plain YAML in UTF-8, ``OSError`` for what cannot be read."""
+    with open(path, "rb") as file:
+        content = file.read(4 * MAX_CHARACTERS + 1)
+    try:
+        return parse_yaml(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise YamlError(f"not text in UTF-8 ({error.reason} at byte {error.start})") from error
+
+
+def parse_yaml(text: str) -> Any:
+    """Turn YAML into dicts, lists and scalars; raises ``YamlError`` for what is not valid, not plain, or too large."""
+    if len(text) > MAX_CHARACTERS:
+        raise YamlError(f"longer than {MAX_CHARACTERS} characters")
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        if _count(root, {}) > MAX_VALUES:
+            raise YamlError(f"more than {MAX_VALUES} values, with its aliases spelled out")
+        return loader.construct_document(root)
+    except RecursionError:
+        raise YamlError("nested too deeply") from None
+    except YamlError:
+        raise
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise YamlError(reason if len(reason) < 300 else reason[:300] + " …") from error
+
+
+def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """Count the values of a node, those behind aliases as often as they are named."""
+    if id(node) in known:
+        if known[id(node)] is None:
+            raise YamlError("an anchor that holds itself")
+        return known[id(node)]
+    known[id(node)] = None
+    children = node.value if isinstance(node, yaml.CollectionNode) else []
+    n = 1
+    for child in children:
+        for part in child if isinstance(child, tuple) else (child,):
+            n += _count(part, known)
+    known[id(node)] = n
+    return n

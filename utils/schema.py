@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from pydantic import BeforeValidator, Field, StrictBool
 
+from utils.config import Section
 from utils.names import BACKBONES_WITH_CLF, ENCODER_SIZES, WHITENING_GROUP_SIZE
 
 
@@ -34,12 +35,6 @@ Seconds = Annotated[Number, Field(le=86400)]  # a day
 FilePath = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 EncoderName = Literal[*ENCODER_SIZES]
 StemStride = Annotated[Integer, Field(ge=1, le=2)]
-
-
-class Section(BaseModel):
-    """Refuse unknown keys in every section."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ModelParams(Section):

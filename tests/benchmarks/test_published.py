@@ -12,7 +12,7 @@ from benchmarks import network_rows, published, timing
 from benchmarks.seg2 import FILE_LIKE_AKNES, seg2_bytes
 from benchmarks.table import SMALL
 from models.event_classifier import EventClassifier
-from models.vibcreg import covariance_loss
+from models.losses import covariance_loss
 from preprocessing.recordings import read_recording
 from preprocessing.spectrogram import LogSpectrogram
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 import torchvision
 
-from models.encoders import EncoderFileError, build_backbone_with_clf, build_encoder, load_encoder_weights
+from models.encoders import EncoderFileError, build_encoder, load_encoder_weights
+from original_implementation.networks import build_backbone_with_clf
 from utils.names import BACKBONES_WITH_CLF, ENCODER_SIZES
 
 

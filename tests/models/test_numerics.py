@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from models.event_classifier import EventClassifier, weighted_cross_entropy
+from models.heads import Discriminator
 from models.iternorm import IterNorm
-from models.tnc import Discriminator, pearson, tnc_loss
-from models.vibcreg import covariance_loss, invariance_loss, variance_loss
+from models.losses import covariance_loss, invariance_loss, pearson, tnc_loss, variance_loss
 from models.vnibcreg import VNIbCReg
 from preprocessing.dataset import EventBatch
 

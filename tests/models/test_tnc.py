@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.tnc import Discriminator, pearson, tnc_loss
+from models.heads import Discriminator
+from models.losses import pearson, tnc_loss
 
 
 @pytest.fixture

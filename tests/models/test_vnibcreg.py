@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from models.tnc import tnc_loss
-from models.vibcreg import covariance_loss, invariance_loss, variance_loss
+from models.losses import covariance_loss, invariance_loss, tnc_loss, variance_loss
 from models.vnibcreg import VNIbCReg
 from preprocessing.views import crop_columns
 

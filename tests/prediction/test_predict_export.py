@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from prediction.load import load_classifier
 from preprocessing.recordings import read_recording
 from tests.prediction.conftest import predict
-from utils.classifiers import load_classifier
 
 
 def test_export_gives_one_graph_from_waveforms_to_probabilities(place, ckpt, events):

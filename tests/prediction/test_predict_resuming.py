@@ -12,7 +12,7 @@ import torch
 
 from tests.conftest import ROOT
 from tests.prediction.conftest import TRIGGER, predict, table
-from utils.locks import take_lock
+from utils.files import take_lock
 
 
 def killed(ckpt, n_writes, *arguments, cwd):
@@ -23,7 +23,7 @@ def killed(ckpt, n_writes, *arguments, cwd):
         "import os, sys\n"
         "if sys.argv and sys.argv[0].endswith('predict.py') or any(a.endswith('predict.py') for a in sys.orig_argv):\n"
         "    sys.path.insert(0, os.path.dirname([a for a in sys.orig_argv if a.endswith('predict.py')][0]))\n"
-        "    from utils import tables\n"
+        "    from prediction import tables\n"
         f"    left = [{n_writes}]\n"
         "    def write(self, rows, whole=tables.Table.write):\n"
         "        left[0] -= 1\n"

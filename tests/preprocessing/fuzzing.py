@@ -22,7 +22,8 @@ import numpy as np
 import obspy
 
 from benchmarks import seg2
-from preprocessing.recordings import RecordingError, read_recording
+from preprocessing.recordings import read_recording
+from preprocessing.traces import RecordingError
 from tests.conftest import AKNES_EVENT, PNW, write_mseed
 
 N_RANDOM = 700

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from preprocessing.dataset import EpochBatches, EventDataModule, EventDataset, event_draws
-from preprocessing.storage import ArchiveWriter, EventArchive
+from preprocessing.event_archive import ArchiveWriter, EventArchive
 from utils.errors import UserError
 
 N_EVENTS, N_SAMPLES = 40, 200

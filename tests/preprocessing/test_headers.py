@@ -1,6 +1,6 @@
 import pytest
 
-from preprocessing.headers import seg2_problem
+from preprocessing.traces import seg2_problem
 from tests.preprocessing.fuzzing import seg2_bytes, with_fields
 
 

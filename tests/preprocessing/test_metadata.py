@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from preprocessing.metadata import COLUMNS
-from preprocessing.storage import ArchiveError, ArchiveWriter, EventArchive
+from preprocessing.event_archive import ArchiveWriter, EventArchive
+from preprocessing.metadata import COLUMNS, ArchiveError
 
 
 @pytest.fixture

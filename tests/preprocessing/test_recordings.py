@@ -5,7 +5,8 @@ import obspy
 import pytest
 from obspy import Stream, Trace, UTCDateTime
 
-from preprocessing.recordings import RecordingError, read_recording
+from preprocessing.recordings import read_recording
+from preprocessing.traces import RecordingError
 from tests.conftest import write_mseed
 
 RNG = np.random.default_rng(0)

@@ -3,8 +3,9 @@ import sys
 import numpy as np
 import pytest
 
+from preprocessing.event_archive import ArchiveWriter
+from preprocessing.metadata import ArchiveError
 from preprocessing.sources import open_source
-from preprocessing.storage import ArchiveError, ArchiveWriter
 from tests.conftest import write_mseed
 from utils.schema import DatasetParams
 
@@ -31,7 +32,7 @@ def test_a_folder_is_packed_under_data_once_per_set_of_options(folder):
 def test_a_packed_archive_opens_without_obspy_and_pooch(tmp_path, monkeypatch):
     with ArchiveWriter(tmp_path / "packed", 100.0) as writer:
         writer.add("e", np.random.default_rng(0).random((2, 100)), "A")
-    for name in ("obspy", "pooch", "wandb", "preprocessing.archive", "preprocessing.recordings"):
+    for name in ("obspy", "pooch", "wandb", "preprocessing.packing", "preprocessing.recordings"):
         monkeypatch.setitem(sys.modules, name, None)
     assert len(open_source(DatasetParams(source="folder", root=str(tmp_path / "packed"), sampling_freq=100))) == 1
     with pytest.raises(ArchiveError, match="dataset.sampling_freq: found 1000, but the packed archive .* has 100"):
@@ -51,5 +52,5 @@ def test_simulated_events_are_made_once_in_the_real_proportions(tmp_path, monkey
         counts["Noise"] == 4 and counts["Slope_HF"] == round(448 * 100 / 3429) and counts["Unlabeled"] == round(1611 * 100 / 3429)
     )
     assert archive.live.shape[1] == 24 and archive.n_samples == 16000 and archive.sampling_rate_hz == 1000
-    monkeypatch.setattr("preprocessing.simulate.simulate_archive", None)  # a second simulation would fail
+    monkeypatch.setattr("preprocessing.simulate.events.simulate_archive", None)  # a second simulation would fail
     assert open_source(DatasetParams(source="simulated", n_simulated=100)).fingerprint == archive.fingerprint

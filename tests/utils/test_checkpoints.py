@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from prediction.load import load_classifier
+from training.runs import Run
 from utils.checkpoints import OF_A_TRAINING, CheckpointError, require_fitting, require_resumable
-from utils.classifiers import load_classifier
 from utils.config import load_config
 from utils.errors import UserError
-from utils.runs import Run
+from utils.schema import FinetuneConfig
 
 
 class Malicious:
@@ -26,7 +27,7 @@ def run(tmp_path, monkeypatch):
     """Return a begun run, its configuration, and where its checkpoint goes."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.yaml").write_text("run_name: one\n")
-    config = load_config(tmp_path / "c.yaml", "finetune")
+    config = load_config(tmp_path / "c.yaml", FinetuneConfig)
     run = Run(config)
     run.start()
     (run.dir / "checkpoints").mkdir()

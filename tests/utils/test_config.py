@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from preprocessing.splits import STRATEGIES
 from preprocessing.views import AUGMENTATIONS
-from tests.conftest import ROOT
-from utils.config import KINDS, ConfigError, load_config
-from utils.schema import DatasetParams, SSLConfig
+from tests.conftest import CONFIGS, ROOT
+from utils.config import ConfigError, load_config
+from utils.schema import DatasetParams, FinetuneConfig, SSLConfig
 
 SHIPPED = {
     "ssl": ROOT / "configs" / "ssl.yaml",
@@ -26,12 +26,12 @@ def empty(tmp_path_factory):
 
 def mistakes(path, kind, *overrides) -> list[str]:
     with pytest.raises(ConfigError) as error:
-        load_config(path, kind, overrides)
+        load_config(path, CONFIGS[kind], overrides)
     return [line.strip() for line in str(error.value).splitlines()[1:]]
 
 
 def test_shipped_configs_are_the_papers():
-    ssl, finetune, original = (load_config(path, kind) for kind, path in SHIPPED.items())
+    ssl, finetune, original = (load_config(path, CONFIGS[kind]) for kind, path in SHIPPED.items())
     assert ssl.model_params.backbone_type == "ResNet34Encoder" and ssl.trainer_params.max_epochs == 300
     assert (ssl.exp_params.lambda_, ssl.exp_params.mu, ssl.exp_params.nu, ssl.exp_params.rho) == (10, 10, 10, 13)
     assert (ssl.dataset.batch_size, ssl.exp_params.LR, ssl.dataset.train_data_ratio) == (128, 1e-3, 0.8)
@@ -46,15 +46,15 @@ def test_shipped_configs_are_the_papers():
 @pytest.mark.parametrize("name", ["demo_ssl", "demo_finetune", "demo", "reproduce", "reproduce_simulated", "reproduce_sizes"])
 def test_the_other_shipped_configs_are_valid(name):
     kind = {"demo_ssl": "ssl", "demo_finetune": "finetune"}.get(name, "reproduce")
-    config = load_config(ROOT / "configs" / f"{name}.yaml", kind)
+    config = load_config(ROOT / "configs" / f"{name}.yaml", CONFIGS[kind])
     if name == "reproduce":
-        assert config == KINDS["reproduce"]()
+        assert config == CONFIGS["reproduce"]()
 
 
 @pytest.mark.parametrize("kind", ["ssl", "finetune"])
 def test_native_presets_differ_in_the_images_only(kind):
     native, published = (
-        load_config(path, kind).model_dump() for path in (ROOT / "configs" / f"{kind}_native.yaml", SHIPPED[kind])
+        load_config(path, CONFIGS[kind]).model_dump() for path in (ROOT / "configs" / f"{kind}_native.yaml", SHIPPED[kind])
     )
     assert native["dataset"].pop("resize") is False and published["dataset"].pop("resize") is True
     assert native == published
@@ -63,7 +63,7 @@ def test_native_presets_differ_in_the_images_only(kind):
 @pytest.mark.parametrize("kind", SHIPPED)
 def test_defaults_equal_the_shipped_values(kind, empty):
     """A key left out means what the shipped file says, but for what only concerns the machine."""
-    ours, shipped = (load_config(path, kind).model_dump() for path in (empty, SHIPPED[kind]))
+    ours, shipped = (load_config(path, CONFIGS[kind]).model_dump() for path in (empty, SHIPPED[kind]))
     for tree in (ours, shipped):
         for key in ("num_workers",):
             tree["dataset"].pop(key)
@@ -83,8 +83,8 @@ def test_overrides_and_yaml_numbers(empty):
         empty, "finetune", ["exp_params.LR={encoder: 1e-4, clf: 2e-3}", "load_encoder.ckpt_fname=e.ckpt", "seed=7"]
     )
     assert config.learning_rates == {"encoder": 1e-4, "clf": 2e-3} and config.seed == 7
-    assert load_config(empty, "finetune", ["exp_params.LR=1e-3"]).learning_rates == {"encoder": 1e-3, "clf": 1e-3}
-    assert load_config(empty, "ssl", ["model_params.name=VIbCRegTNC"]).model_params.name == "VIbCRegTNC"
+    assert load_config(empty, FinetuneConfig, ["exp_params.LR=1e-3"]).learning_rates == {"encoder": 1e-3, "clf": 1e-3}
+    assert load_config(empty, SSLConfig, ["model_params.name=VIbCRegTNC"]).model_params.name == "VIbCRegTNC"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_overrides_and_yaml_numbers(empty):
 )
 def test_mistakes_are_named_with_what_is_allowed(empty, kind, override, expected):
     if expected is None:
-        load_config(empty, kind, [override])
+        load_config(empty, CONFIGS[kind], [override])
     else:
         assert mistakes(empty, kind, override)[0].startswith(expected)
 
@@ -156,7 +156,7 @@ def test_keys_without_meaning_are_refused_but_not_their_defaults(empty):
     assert [line.split(":")[0] for line in mistakes(empty, "finetune", *simulated)] == ["dataset.root", "dataset.max_gap_s"]
     vibcreg = ("model_params.name=VIbCReg", "augmentations=[RandomCrop]")
     assert mistakes(empty, "ssl", *vibcreg, "exp_params.rho=3")[0].startswith("exp_params.rho: found 3.0; it has no meaning")
-    load_config(empty, "ssl", vibcreg)
+    load_config(empty, SSLConfig, vibcreg)
 
 
 @pytest.mark.parametrize(
@@ -174,15 +174,15 @@ def test_files_that_are_no_configuration(tmp_path, monkeypatch, text, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
-        load_config(tmp_path / "c.yaml", "ssl")
+        load_config(tmp_path / "c.yaml", SSLConfig)
     assert not (tmp_path / "pwned").exists()
 
 
 def test_missing_file_and_broken_override(tmp_path, empty):
     with pytest.raises(ConfigError, match="cannot be read"):
-        load_config(tmp_path / "none.yaml", "ssl")
+        load_config(tmp_path / "none.yaml", SSLConfig)
     with pytest.raises(ConfigError, match=r"key\.path=value"):
-        load_config(empty, "ssl", ["dataset.batch_size"])
+        load_config(empty, SSLConfig, ["dataset.batch_size"])
 
 
 @given(
@@ -191,7 +191,7 @@ def test_missing_file_and_broken_override(tmp_path, empty):
     section=st.sampled_from(["", "dataset.", "exp_params.", "trainer_params."]),
 )
 def test_no_unknown_key_is_ever_accepted(empty, kind, key, section):
-    model = KINDS[kind]
+    model = CONFIGS[kind]
     known = model.model_fields if not section else model.model_fields[section[:-1]].annotation.model_fields
     if key not in known:
         assert any(line.startswith(f"{section}{key}: unknown key") for line in mistakes(empty, kind, f"{section}{key}=1"))

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from utils.config import KINDS, ConfigError, load_config
-from utils.plain_yaml import parse_yaml
+from tests.conftest import CONFIGS
+from training.grid import ReproduceConfig
+from utils.config import ConfigError, load_config, parse_yaml
+from utils.schema import SSLConfig
 
 ONE_LETTER = "abcdefghijklmnopqrstuvwxyz_"
 
@@ -58,8 +60,8 @@ def keys_of(kind: str, model: type[BaseModel], prefix: str = "") -> list[Key]:
     return keys
 
 
-KEYS = [key for kind, model in KINDS.items() for key in keys_of(kind, model)]
-NAMES = {kind: [key.name for key in KEYS if key.kind == kind] for kind in KINDS}
+KEYS = [key for kind, model in CONFIGS.items() for key in keys_of(kind, model)]
+NAMES = {kind: [key.name for key in KEYS if key.kind == kind] for kind in CONFIGS}
 some_key = st.sampled_from(KEYS)
 
 
@@ -72,7 +74,7 @@ def empty(tmp_path_factory):
 
 def mistakes(path, kind, *overrides) -> list[str]:
     with pytest.raises(ConfigError) as error:
-        load_config(path, kind, overrides)
+        load_config(path, CONFIGS[kind], overrides)
     return [line.strip() for line in str(error.value).splitlines()[1:]]
 
 
@@ -83,7 +85,7 @@ def whole(key: Key, override: str) -> tuple[str, ...]:
 
 
 def test_the_schema_is_walked():
-    assert len(KEYS) > 150 and {key.kind for key in KEYS} == set(KINDS)
+    assert len(KEYS) > 150 and {key.kind for key in KEYS} == set(CONFIGS)
     by_name = {(key.kind, key.name): key for key in KEYS}
     assert by_name["ssl", "dataset.batch_size"].types == (int,) and by_name["finetune", "exp_params.LR.clf"].types == (float,)
     limits = by_name["original", "dataset.train_data_ratio"].limits
@@ -196,7 +198,7 @@ def value_of(key: Key, text: str) -> float:
     tree = halves | {last: value}
     for section in reversed(sections):
         tree = {section: tree}
-    found = KINDS[key.kind].model_validate(tree)
+    found = CONFIGS[key.kind].model_validate(tree)
     for part in key.name.split("."):
         found = getattr(found, part)
     return found
@@ -218,11 +220,11 @@ def test_numbers_may_be_written_with_an_exponent(key):
 
 
 def test_the_paper_s_rate_may_be_written_as_everywhere(empty):
-    assert load_config(empty, "ssl", ["exp_params.LR=1e-3", "dataset.batch_size=6.4e1"]).exp_params.LR == 0.001
+    assert load_config(empty, SSLConfig, ["exp_params.LR=1e-3", "dataset.batch_size=6.4e1"]).exp_params.LR == 0.001
 
 
 def test_lists_of_numbers_may_hold_exponents(empty):
-    config = load_config(empty, "reproduce", ["seeds=[1e1, 2e0]", "label_fractions=[5e-2, 8e-1]", "gpus=[1e0]"])
+    config = load_config(empty, ReproduceConfig, ["seeds=[1e1, 2e0]", "label_fractions=[5e-2, 8e-1]", "gpus=[1e0]"])
     assert (config.seeds, config.label_fractions, config.gpus) == ((10, 2), (0.05, 0.8), (1,))
 
 

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
-from utils.config import ConfigError, load_config
-from utils.plain_yaml import YamlError, parse_yaml
+from training.grid import ReproduceConfig
+from utils.config import ConfigError, YamlError, load_config, parse_yaml
+from utils.schema import FinetuneConfig, SSLConfig
 
 
 def laughs(n: int, link: str = "[{}]") -> str:
@@ -64,7 +65,7 @@ def test_what_is_no_configuration_is_refused_soon_and_shortly(tmp_path, name):
     path.write_bytes(BOMBS[name])
     started = time.monotonic()
     with pytest.raises(ConfigError, match="c.yaml: ") as error:
-        load_config(path, "finetune")
+        load_config(path, FinetuneConfig)
     assert time.monotonic() - started < 5 and len(str(error.value)) < 15_000
 
 
@@ -88,31 +89,31 @@ def test_no_tag_runs_code(tmp_path, monkeypatch, tag, key):
     (tmp_path / "top.yaml").write_text(f"{tag}\n")
     for file, overrides in (("c.yaml", []), ("top.yaml", []), ("good.yaml", [f"{key}={tag}"]), ("good.yaml", [f"{key}=[{tag}]"])):
         with pytest.raises(ConfigError, match="not valid YAML"):
-            load_config(tmp_path / file, "finetune", overrides)
+            load_config(tmp_path / file, FinetuneConfig, overrides)
     assert not (tmp_path / "pwned").exists()
 
 
 def test_aliases_of_reasonable_size_are_allowed_and_not_shared(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("overrides: {ssl: &small [seed=1], linear: *small}\n")
-    config = load_config(path, "reproduce", ["overrides.ssl=[seed=2]"])
+    config = load_config(path, ReproduceConfig, ["overrides.ssl=[seed=2]"])
     assert config.overrides.linear == ("seed=1",) and config.overrides.ssl == ("seed=2",)
     path.write_text("a: &a {x: 1}\nb: *a\n")
     with pytest.raises(ConfigError, match=r"(?s)a: unknown.*b: unknown"):
-        load_config(path, "reproduce")
+        load_config(path, ReproduceConfig)
 
 
 def test_an_override_does_not_reach_another_section_by_an_alias(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("exp_params: &same {out_size_enc: 512}\nmodel_params: *same\n")
     with pytest.raises(ConfigError, match="exp_params.out_size_enc: found 2048") as error:
-        load_config(path, "ssl", ["exp_params.out_size_enc=2048"])
+        load_config(path, SSLConfig, ["exp_params.out_size_enc=2048"])
     assert "model_params.out_size_enc" not in str(error.value)
 
 
 def test_a_directory_is_no_configuration(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
-        load_config(tmp_path, "ssl")
+        load_config(tmp_path, SSLConfig)
 
 
 def test_shipped_files_are_far_from_the_limits():

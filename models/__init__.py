@@ -1,0 +1,1 @@
+"""Networks, losses, ensemble prediction, and the LightningModules that train them."""

@@ -1,0 +1,45 @@
+"""What stands on the encoder in self-supervised learning: the projector, and the discriminator of neighbours. [V21, TNC]
+
+[V21] Lee & Aune, VIbCReg, arXiv 2109.00783. [TNC] Tonekaboni, Eytan, Goldenberg, arXiv 2106.00750.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from models.iternorm import IterNorm
+from utils.names import WHITENING_GROUP_SIZE
+
+
+class Projector(nn.Module):
+    """Map representations (B, D) to whitened projections (B, P): Linear–BatchNorm–ReLU twice, Linear, IterNorm. [V21]
+
+    IterNorm works in groups of 64 features; fewer than 64 are one group.
+    """
+
+    def __init__(self, out_size_enc: int, proj_hid: int, proj_out: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(out_size_enc, proj_hid), nn.BatchNorm1d(proj_hid), nn.ReLU(),
+            nn.Linear(proj_hid, proj_hid), nn.BatchNorm1d(proj_hid), nn.ReLU(),
+            nn.Linear(proj_hid, proj_out), IterNorm(proj_out, num_groups=max(1, proj_out // WHITENING_GROUP_SIZE)),
+        )  # fmt: skip
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Map representations (B, D) to projections (B, P)."""
+        return self.layers(y)
+
+
+class Discriminator(nn.Module):
+    """Score whether two representations (B, D) come from neighbouring crops: logits (B,). [TNC, section 3]"""
+
+    def __init__(self, input_size: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(2 * input_size, 4 * input_size), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4 * input_size, 1)
+        )
+        for layer in (self.layers[0], self.layers[-1]):
+            nn.init.xavier_uniform_(layer.weight)
+
+    def forward(self, y: Tensor, y_other: Tensor) -> Tensor:
+        """Map two batches of representations (B, D) to logits (B,)."""
+        return self.layers(torch.cat([y, y_other], dim=-1)).squeeze(-1)

@@ -1,0 +1,1 @@
+"""The previous study: one stacked trace per event."""

@@ -1,0 +1,1 @@
+"""Recordings or continuous data to a table of classified events."""

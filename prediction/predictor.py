@@ -1,0 +1,205 @@
+"""Classify recordings with a trained model; say of each what it is, how sure that is, and whether a person should look."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from models.ensemble import USABLE_RATIO, least_samples
+from models.event_classifier import EventClassifier
+from prediction.config import PredictConfig
+from preprocessing.limits import live_channels
+from preprocessing.recordings import Recording
+from utils.errors import UserError
+
+log = logging.getLogger(__name__)
+FEW_OF_IT = 0.5  # of the model's length: less than that, padded with zeros, a person should look at
+
+
+@dataclass(frozen=True)
+class Item:
+    """Hold one event to classify, or the reason why it cannot be."""
+
+    key: str  # which row of the table it is: the file, or the time of the trigger
+    file: str
+    recording: Recording | None
+    reason: str = ""
+    trigger_time: str = ""
+
+
+@dataclass(frozen=True)
+class Classified:
+    """Hold one event's row of the table, the rows of its sensors, and what a picture of it needs."""
+
+    item: Item
+    row: dict
+    sensor_rows: list[dict]
+    waveforms: np.ndarray | None = None  # (S, T), as classified
+    sensor_probabilities: np.ndarray | None = None  # (S, K), NaN for sensors that took no part
+
+
+class Predictor:
+    """Classify items with a trained model on one device."""
+
+    def __init__(self, model: EventClassifier, fingerprint: str, config: PredictConfig, device: torch.device):
+        self.model, self.fingerprint, self.config, self.device = model.to(device), fingerprint, config, device
+        settings = config.model_dump_json(exclude={"gpu"})
+        self.settings = hashlib.sha256(settings.encode()).hexdigest()[:4]
+        self.class_names = model.class_names
+        self.rate_hz = model.spectrogram.sampling_rate_hz
+        self.n_samples, self.pre_trigger_s = model.hparams.n_samples, model.hparams.pre_trigger_s
+        self.duration_s = self.n_samples / self.rate_hz
+        self.threshold = _threshold(model, config)
+        self.bf16 = config.precision == "bf16-mixed" or (config.precision == "auto" and _has_bf16(device))
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the columns of the table."""
+        probabilities = [f"prob_{name}" for name in self.class_names]
+        return ["file", "start_time", "trigger_time", "class", "confidence", *probabilities, "entropy", "agreement", "sensors",
+                "usable_sensors", "review", "review_reason", "error", "model", "settings"]  # fmt: skip
+
+    @property
+    def sensor_columns(self) -> list[str]:
+        """Return the columns of the table of sensors."""
+        probabilities = [f"prob_{name}" for name in self.class_names]
+        return ["file", "start_time", "trigger_time", "channel", "signal_to_noise", "weight", "class", *probabilities]
+
+    def classify(self, items: Sequence[Item]) -> list[Classified]:
+        """Classify a few items at once; those that cannot be used get a row with the reason."""
+        items = [self._require_usable(item) for item in items]
+        usable = [item for item in items if item.recording is not None]
+        results = {}
+        if usable:
+            waveforms, mask = self._batch(usable)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                prediction = self.model.predict_events(waveforms.to(self.device), self.config.ensemble, mask.to(self.device))
+            arrays = [column.cpu().numpy() for column in prediction]
+            for number, item in enumerate(usable):
+                n = len(item.recording.waveforms)
+                log_probs, *of_sensors = (column[number] for column in arrays)
+                results[item.key] = self._classified(item, waveforms[number, :n].numpy(), log_probs, *(c[:n] for c in of_sensors))
+        return [results.get(item.key) or Classified(item, self._row(item) | {"error": item.reason}, []) for item in items]
+
+    def _require_usable(self, item: Item) -> Item:
+        needed = least_samples(self.rate_hz, self.pre_trigger_s)
+        if item.recording is None:
+            return item
+        if not live_channels(item.recording.waveforms[:, : self.n_samples]).any():
+            reason = f"no usable channel (every channel is constant in the first {self.duration_s:g} s)"
+            return Item(item.key, item.file, None, reason, item.trigger_time)
+        if item.recording.waveforms.shape[1] >= needed:
+            return item
+        found_s = item.recording.waveforms.shape[1] / self.rate_hz
+        return Item(
+            item.key,
+            item.file,
+            None,
+            f"{found_s:g} s are too short: at least {needed / self.rate_hz:g} s are needed",
+            item.trigger_time,
+        )
+
+    def _batch(self, items: Sequence[Item]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put recordings into one block (B, S, T), cut at the end or padded with each channel's mean; and which channels live."""
+        n_sensors = max(len(item.recording.waveforms) for item in items)
+        waveforms = torch.zeros(len(items), n_sensors, self.n_samples)
+        mask = torch.zeros(len(items), n_sensors, dtype=torch.bool)
+        for row, item in enumerate(items):
+            block = item.recording.waveforms[:, : self.n_samples]
+            waveforms[row, : len(block), : block.shape[1]] = torch.from_numpy(block)
+            waveforms[row, : len(block), block.shape[1] :] = torch.from_numpy(block.mean(1, dtype=np.float64, keepdims=True))
+            mask[row, : len(block)] = torch.from_numpy(live_channels(block))
+        return waveforms, mask
+
+    def _row(self, item: Item) -> dict:
+        start = "" if item.recording is None else item.recording.start_time
+        places = {
+            "file": item.file,
+            "start_time": start,
+            "trigger_time": item.trigger_time,
+            "model": self.fingerprint,
+            "settings": self.settings,
+        }
+        return dict.fromkeys(self.columns, "") | places
+
+    def _classified(self, item: Item, waveforms: np.ndarray, log_probs: np.ndarray, sensor_log_probs: np.ndarray,
+                    weights: np.ndarray, ratio: np.ndarray) -> Classified:  # fmt: skip
+        """Put one event's prediction into words and numbers."""
+        probabilities, took_part = np.exp(log_probs), weights > 0
+        best = int(log_probs.argmax())
+        n_usable, confidence = int((ratio >= USABLE_RATIO).sum()), float(probabilities[best])
+        reasons = self._why_review(item, confidence, n_usable)
+        row = self._row(item) | {
+            "class": self.class_names[best],
+            "confidence": round(confidence, 4),
+            **self._named(probabilities),
+            "entropy": round(float(-(probabilities * log_probs).sum()), 4),
+            "agreement": round(float((sensor_log_probs[took_part].argmax(-1) == best).mean()), 4),
+            "sensors": int(took_part.sum()),
+            "usable_sensors": n_usable,
+            "review": int(bool(reasons)),
+            "review_reason": "; ".join(reasons),
+        }
+        stacked = self.model.trace_kind == "stacked_trace"
+        names = ("stack of all",) if stacked else item.recording.channels
+        places = {name: row[name] for name in ("file", "start_time", "trigger_time")}
+        sensor_rows = [
+            places | {"channel": name, "signal_to_noise": "" if stacked else round(float(snr), 3), "weight": round(float(weight), 4),
+                      "class": self.class_names[int(own.argmax())] if weight > 0 else "",
+                      **(self._named(np.exp(own)) if weight > 0 else self._named(None))}
+            for name, snr, weight, own in zip(names, ratio, weights, sensor_log_probs)
+        ]  # fmt: skip
+        sensor_probabilities = np.where(took_part[:, None], np.exp(sensor_log_probs), np.nan)
+        return Classified(item, row, sensor_rows, waveforms, sensor_probabilities)
+
+    def _named(self, probabilities: np.ndarray | None) -> dict:
+        values = [""] * len(self.class_names) if probabilities is None else [round(float(p), 4) for p in probabilities]
+        return {f"prob_{name}": value for name, value in zip(self.class_names, values)}
+
+    def _why_review(self, item: Item, confidence: float, n_usable: int) -> list[str]:
+        """List why a person should decide this event; empty if the model may."""
+        reasons = []
+        if confidence < self.threshold:
+            reasons.append(f"confidence {confidence:.3f} below {self.threshold:.3f}" if self.threshold <= 1 else
+                           f"no confidence keeps errors within {100 * self.config.error_rate:g} %")  # fmt: skip
+        if n_usable == 0:
+            reasons.append("no sensor shows an event over its own noise")
+        if item.recording.waveforms.shape[1] < FEW_OF_IT * self.n_samples:
+            reasons.append(f"only {item.recording.waveforms.shape[1] / self.rate_hz:g} s of {self.duration_s:g} s")
+        return reasons
+
+
+def _threshold(model: EventClassifier, config: PredictConfig) -> float:
+    if config.min_confidence is not None:
+        return config.min_confidence
+    if not model.calibrations:
+        log.info("The checkpoint holds no calibration: probabilities are as the network gives them, and no event is flagged for low "
+                 "confidence. Train with dataset.calibration_ratio above 0, or set min_confidence.")  # fmt: skip
+        return 0.0
+    calibration = model.calibrations[config.ensemble]
+    threshold = calibration.threshold(config.error_rate)
+    log.info("Temperature %.3f, from %d events. For %g %% errors, events are reviewed below a confidence of %.3f",
+             calibration.temperature, len(calibration.correct), 100 * config.error_rate, threshold)  # fmt: skip
+    return threshold
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def choose_device(config: PredictConfig) -> torch.device:
+    """Return the configured GPU, under torchrun each process's own; the CPU where there is none."""
+    n_gpus = torch.cuda.device_count()
+    if config.gpu is None or n_gpus == 0:
+        return torch.device("cpu")
+    gpu = int(os.environ.get("LOCAL_RANK", 0)) % n_gpus if int(os.environ.get("WORLD_SIZE", 1)) > 1 else config.gpu
+    if gpu >= n_gpus:
+        raise UserError(f"gpu: found {gpu}, but this machine has GPUs 0 to {n_gpus - 1}")
+    return torch.device("cuda", gpu)

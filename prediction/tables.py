@@ -1,0 +1,74 @@
+"""Tables that grow row by row and survive a kill: CSV, or JSON with one object a line."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.files import write_atomically
+
+FORMATS = ("csv", "json")
+
+
+class Table:
+    """Append rows to a file, each call's at once and for good.
+
+    Raises ``UserError`` for a file that exists, unless it is resumed; then it must have the same columns. A row that a kill cut
+    short is dropped.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], form: str = "csv"):
+        self.path, self.columns, self.form = path, list(columns), form
+
+    def begin(self, resume: bool = False, keep=lambda row: True) -> list[dict]:
+        """Start the file, or with ``resume`` go on with it; return the rows that are there, those that ``keep`` wants."""
+        if self.path.exists() and not resume:
+            raise UserError(f"{self.path}: exists; choose another name, remove it, or go on with it by --resume")
+        rows = [row for row in self.rows() if keep(row)] if self.path.exists() else []
+        head = _lines([dict(zip(self.columns, self.columns))], self.columns, "csv") if self.form == "csv" else ""
+        content = head + _lines(rows, self.columns, self.form)
+        write_atomically(self.path, lambda partial: partial.write_text(content, encoding="utf-8", errors="surrogateescape"))
+        return rows
+
+    def rows(self) -> list[dict]:
+        """Read the complete rows of the file; numbers of a CSV are strings."""
+        text = self.path.read_text(encoding="utf-8", errors="surrogateescape")  # file names need not be text
+        text = text[: text.rfind("\n") + 1]  # what comes after was cut short
+        if self.form == "json":
+            rows = [_object(line) for line in text.split("\n")[:-1]]
+            rows = [row for row in rows if row is not None]
+            found = list(rows[0]) if rows else self.columns
+        else:
+            lines = list(csv.reader(io.StringIO(text)))
+            found = lines[0] if lines else self.columns
+            rows = [dict(zip(found, line)) for line in lines[1:] if len(line) == len(found)]
+        if found != self.columns:
+            raise UserError(
+                f"{self.path}: has other columns than this run would write ({', '.join(found[:6])} …); choose another name"
+            )
+        return rows
+
+    def write(self, rows: Iterable[dict]) -> None:
+        """Append rows; raises ``UserError`` naming the file where the system refuses."""
+        try:
+            with open(self.path, "a", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                file.write(_lines(rows, self.columns, self.form))
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written: {error.strerror}; make room and go on by --resume") from error
+
+
+def _lines(rows: Iterable[dict], columns: list[str], form: str) -> str:
+    if form == "json":
+        return "".join(json.dumps({name: row[name] for name in columns}, ensure_ascii=False) + "\n" for row in rows)
+    text = io.StringIO()
+    csv.DictWriter(text, columns, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _object(line: str) -> dict | None:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

@@ -1,0 +1,138 @@
+"""Find events in continuous recordings: where STA/LTA rises on enough channels of the network at once.
+
+The trigger is ObsPy's coincidence trigger, with the rule of the recorder at Åknes: STA/LTA above 4 on ten channels within one
+second. [LS23]
+
+[LS23] Langet & Silverberg, Earth Surf. Dynam. 11, 89, 2023.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from obspy import UTCDateTime
+from tqdm import tqdm
+
+from prediction.config import TriggerParams
+from prediction.continuous import NS, ContinuousData
+from preprocessing.recordings import Recording, join_channels
+from preprocessing.traces import RecordingError
+
+log = logging.getLogger(__name__)
+LEAST_SHARE = 0.5  # of a window at the end of the recordings
+SETTLE_S = 20.0  # what the filter, and what began before, may need ahead of a chunk
+
+
+@dataclass(frozen=True)
+class Window:
+    """Say when the network triggered, in ns since 1970, and hold what was recorded around it; or why nothing usable was."""
+
+    trigger_ns: int
+    recording: Recording | None
+    reason: str = ""
+
+
+def find_events(data: ContinuousData, trigger: TriggerParams, chunk_s: float, pre_trigger_s: float, duration_s: float,
+                sampling_rate_hz: float, max_gap_s: float = 0.0, known_ns: Sequence[int] = ()) -> Iterator[list[Window]]:  # fmt: skip
+    """Go through recordings chunk by chunk; yield the windows of the events in each, every event once.
+
+    A window begins ``pre_trigger_s`` before its trigger and lasts ``duration_s``; triggers within it belong to it. ``known_ns``
+    are the triggers of an interrupted run's events: chunks before that of the last one are passed over, the rest is found as
+    without the interruption.
+    """
+    before_s = trigger.lta_s + trigger.sta_s + max(pre_trigger_s, SETTLE_S)
+    last_ns, told = None, set()
+    edges = list(pairwise([*range(data.start_ns, data.end_ns, int(chunk_s * NS)), data.end_ns + 1]))
+    for start_ns, end_ns in tqdm(edges, desc="Watching", unit="chunk"):
+        if known_ns and end_ns <= known_ns[-1]:
+            last_ns = max((ns for ns in known_ns if ns < end_ns), default=None)
+            continue
+        stream = data.read(start_ns - int(before_s * NS), end_ns + int(duration_s * NS))
+        slow = _leave_out_slow(stream, trigger)
+        n_channels = len({trace.id for trace in stream})
+        _tell(
+            told,
+            f"Channels too slow for a highpass at {trigger.highpass_hz:g} Hz are left out: {', '.join(slow)}" if slow else "",
+        )
+        _tell(told, f"Only {n_channels} channels in some of the recordings: with trigger.channels = {trigger.channels} nothing can "
+                    "trigger there" if n_channels < trigger.channels else "")  # fmt: skip
+        windows = []
+        for time_ns in _triggers(stream, trigger):
+            within_last = last_ns is not None and time_ns < last_ns + int((duration_s - pre_trigger_s) * NS)
+            if start_ns <= time_ns < end_ns and not within_last:
+                windows.append(_cut(stream, time_ns, pre_trigger_s, duration_s, sampling_rate_hz, max_gap_s))
+                last_ns = time_ns
+        yield windows
+
+
+def _tell(told: set[str], message: str) -> None:
+    """Warn once."""
+    if message and message not in told:
+        told.add(message)
+        log.warning("%s", message)
+
+
+def _leave_out_slow(stream, trigger: TriggerParams) -> list[str]:
+    """Take channels out of a stream that are too slow for the trigger's filter (a recorder's state of health); return their names."""
+    slow = {trace.id for trace in stream if trace.stats.sampling_rate <= 2 * trigger.highpass_hz}
+    for trace in [trace for trace in stream if trace.id in slow]:
+        stream.remove(trace)
+    return sorted(slow)
+
+
+def _triggers(stream, trigger: TriggerParams) -> list[int]:
+    """Return when the network triggers, in ns since 1970, in order.
+
+    Each channel's trigger counts for ``within_s`` from where its STA/LTA rises above ``thr_on``; the network triggers where those
+    of enough channels overlap, by ObsPy's coincidence trigger.
+    """
+    from obspy import Stream
+    from obspy.signal.trigger import coincidence_trigger, trigger_onset
+
+    # a segment shorter than both windows cannot tell
+    pulses = Stream([t.copy() for t in stream if t.stats.npts >= (trigger.sta_s + trigger.lta_s) * t.stats.sampling_rate])
+    pulses.detrend("demean").filter("highpass", freq=trigger.highpass_hz)
+    pulses.trigger("classicstalta", sta=trigger.sta_s, lta=trigger.lta_s)
+    for trace in pulses:
+        onsets = trigger_onset(trace.data, trigger.thr_on, trigger.thr_off)
+        trace.data = np.zeros(trace.stats.npts)
+        for first, _ in onsets:
+            trace.data[first : first + round(trigger.within_s * trace.stats.sampling_rate)] = 1
+    events = coincidence_trigger(None, 0.5, 0.5, pulses, trigger.channels)
+    # to the microsecond, as it is written
+    return sorted(round(event["time"].ns / 1000) * 1000 for event in events)
+
+
+def _cut(stream, trigger_ns: int, pre_trigger_s: float, duration_s: float, sampling_rate_hz: float, max_gap_s: float) -> Window:
+    """Cut the window of an event out of all channels that cover it; at the end of the recordings, at least half of it."""
+    start = UTCDateTime(ns=trigger_ns - int(pre_trigger_s * NS))
+    cut = stream.slice(start, start + duration_s, nearest_sample=True)
+    for share in (1.0, LEAST_SHARE):
+        covering = _covering(cut, start, share * duration_s, max_gap_s)
+        if covering:
+            break
+    else:
+        return Window(trigger_ns, None, "no channel covers enough of the window (gap, or end of the recordings)")
+    for trace in covering:
+        trace.trim(start, start + duration_s - trace.stats.delta)
+    try:
+        return Window(trigger_ns, join_channels("the window", covering, sampling_rate_hz, max_gap_s))
+    except RecordingError as error:
+        return Window(trigger_ns, None, str(error))
+
+
+def _covering(cut, start, length_s: float, max_gap_s: float) -> list:
+    """Return the segments of the channels that reach from ``start`` over ``length_s``, but for gaps that can be bridged."""
+    traces = []
+    for name in sorted({trace.id for trace in cut}):
+        kept, end = [], start
+        for trace in sorted((trace for trace in cut if trace.id == name), key=lambda trace: trace.stats.starttime):
+            if trace.stats.starttime - end > 1.5 * trace.stats.delta + max_gap_s:
+                break
+            kept.append(trace)
+            end = trace.stats.endtime
+        if kept and end - start >= length_s - 2 * kept[0].stats.delta - max_gap_s:
+            traces += kept
+    return traces

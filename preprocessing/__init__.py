@@ -1,0 +1,1 @@
+"""Recordings to event archives, splits, batches, spectrogram images and views."""

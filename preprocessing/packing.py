@@ -1,0 +1,227 @@
+"""Pack a folder of recordings, ``root/<Class>/*``, into an event archive once; notice when the folder has changed.
+
+``packing.json`` in the archive remembers the options and every file with its size, time and checksum.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from tqdm import tqdm
+
+from preprocessing.event_archive import WAVEFORMS, ArchiveWriter, EventArchive, one_process_at_a_time
+from preprocessing.limits import UNLABELED
+from preprocessing.metadata import ArchiveError
+from preprocessing.recordings import Recording, read_recording
+from preprocessing.traces import RecordingError
+from utils.parallel import map_in_order
+
+__all__ = ["UNLABELED", "ArchiveError", "ArchiveWriter", "EventArchive", "PackReport", "open_or_pack", "pack_recordings"]
+
+log = logging.getLogger(__name__)
+PACKING = "packing.json"
+FEW_FILES = 100  # starting processes costs more than reading these
+
+
+@dataclass
+class PackReport:
+    """Count what happened to the recordings on their way into an archive."""
+
+    n_events: int = 0
+    n_channels: int = 0
+    n_channels_resampled: int = 0
+    n_channels_left_out: int = 0
+    n_channels_bridged: int = 0
+    n_events_cut: int = 0
+    n_events_padded: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        parts = [f"{self.n_events} events, {self.n_channels} channels"]
+        for n, what in (
+            (self.n_channels_resampled, "channels resampled"),
+            (self.n_channels_left_out, "channels left out (gaps, or not finite)"),
+            (self.n_channels_bridged, "channels with bridged gaps"),
+            (self.n_events_cut, "events cut at the end to the archive's length"),
+            (self.n_events_padded, "events padded with zeros to the archive's length"),
+            (len(self.unreadable), "unreadable files skipped"),
+        ):
+            if n:
+                parts.append(f"{n} {what}")
+        return "; ".join(parts)
+
+    def count(self, recording: Recording) -> None:
+        """Add one recording to the counts."""
+        self.n_events += 1
+        self.n_channels += len(recording.waveforms)
+        self.n_channels_resampled += recording.n_resampled
+        self.n_channels_left_out += len(recording.left_out)
+        self.n_channels_bridged += recording.n_bridged
+
+
+def list_recordings(source_dir: str | Path) -> list[Path]:
+    """List the files of ``source_dir/<Class>/*`` as a sorted directory walk gives them, without hidden ones."""
+    source_dir = Path(source_dir)
+    if not source_dir.is_dir():
+        raise ArchiveError(f"{source_dir}: no such folder; dataset.root must hold one folder of recordings per class")
+    classes = sorted(path for path in source_dir.iterdir() if path.is_dir() and not path.name.startswith("."))
+    files = [file for path in classes for file in sorted(path.iterdir()) if file.is_file() and file.name[0] != "."]
+    if not files:
+        raise ArchiveError(f"{source_dir}: no recordings found; expected {source_dir}/<Class>/<recording>")
+    return files
+
+
+def pack_recordings(
+    source_dir: str | Path,
+    archive_dir: str | Path,
+    sampling_rate_hz: float | None = None,
+    duration_s: float | None = None,
+    max_gap_s: float = 0.0,
+    skip_unreadable: bool = False,
+    n_workers: int | None = None,
+) -> PackReport:
+    """Pack ``source_dir/<Class>/*`` into ``archive_dir``; nothing is left there if it fails or is interrupted.
+
+    ``sampling_rate_hz=None`` takes the recordings' own rate, ``duration_s=None`` their median length. Raises
+    ``ArchiveError`` listing the unreadable files, unless ``skip_unreadable`` allows to go on without them.
+    """
+    source_dir, archive_dir = Path(source_dir), Path(archive_dir)
+    files = list_recordings(source_dir)
+    report, known = PackReport(), {}
+    with ArchiveWriter(archive_dir, sampling_rate_hz, duration_s) as writer:
+        read = partial(_read, scratch=writer.partial, sampling_rate_hz=sampling_rate_hz, max_gap_s=max_gap_s)
+        results = tqdm(map_in_order(read, files, n_workers, FEW_FILES), total=len(files), desc="Packing", unit="event")
+        for file, (recording, reason, identity) in zip(files, results):
+            name = file.relative_to(source_dir).as_posix()
+            known[name] = identity
+            if recording is not None:
+                recording = recording.fetch()
+                reason = _add(writer, name, recording, identity)
+            if reason:
+                report.unreadable[name] = reason
+            else:
+                report.count(recording)
+        if report.unreadable and not (skip_unreadable and report.n_events):
+            raise ArchiveError(_unreadable_message(archive_dir, report))
+        writer.fit_lengths()
+        report.n_events_cut, report.n_events_padded = writer.n_cut, writer.n_padded
+        content = {"options": _options(sampling_rate_hz, duration_s, max_gap_s), "report": asdict(report), "files": known}
+        (writer.partial / PACKING).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return report
+
+
+def open_or_pack(source_dir: str | Path, archive_dir: str | Path, sampling_rate_hz: float | None = None,
+                 duration_s: float | None = None, max_gap_s: float = 0.0, skip_unreadable: bool = False) -> EventArchive:  # fmt: skip
+    """Open the archive of ``source_dir``; pack it first if there is none, or files or options have changed since."""
+    archive_dir = Path(archive_dir)
+    with one_process_at_a_time(archive_dir):
+        reason = _why_pack(Path(source_dir), archive_dir, _options(sampling_rate_hz, duration_s, max_gap_s), skip_unreadable)
+        if reason:
+            log.info("%s: %s; packing into %s", source_dir, reason, archive_dir)
+            report = pack_recordings(source_dir, archive_dir, sampling_rate_hz, duration_s, max_gap_s, skip_unreadable)
+            log.info("Packed %s", report)
+    return EventArchive(archive_dir)
+
+
+def _options(sampling_rate_hz: float | None, duration_s: float | None, max_gap_s: float) -> dict:
+    return {"sampling_rate_hz": sampling_rate_hz, "duration_s": duration_s, "max_gap_s": max_gap_s}
+
+
+@dataclass(frozen=True)
+class _Aside:
+    """Hold a recording whose waveforms wait in a file: between processes, a pipe costs a third of what reading them does."""
+
+    recording: Recording
+    path: Path
+
+    @classmethod
+    def put(cls, recording: Recording, scratch: Path) -> "_Aside":
+        """Write the waveforms into the folder ``scratch``."""
+        path = scratch / f"{uuid4().hex}.npy"
+        try:
+            np.save(path, recording.waveforms)
+        except OSError as error:
+            raise ArchiveError(f"{path}: cannot be written: {error.strerror or error}") from error
+        return cls(replace(recording, waveforms=np.empty((0, 0), np.float32)), path)
+
+    def fetch(self) -> Recording:
+        """Return the whole recording and remove the file."""
+        recording = replace(self.recording, waveforms=np.load(self.path))
+        self.path.unlink()
+        return recording
+
+
+def _read(path: Path, scratch: Path, sampling_rate_hz: float | None, max_gap_s: float) -> tuple[_Aside | None, str, dict]:
+    """Read one file: the recording, or None with the reason; and what identifies the file."""
+    name = os.fsencode(path).decode("utf-8", "backslashreplace")
+    if name != str(path):  # an event is named after its file
+        return None, f"{name}: its name is not UTF-8; rename it", {}
+    try:
+        identity = _identity(path)
+        recording = read_recording(path, sampling_rate_hz, max_gap_s)
+    except RecordingError as error:
+        return None, str(error), identity
+    except OSError as error:
+        return None, f"{path}: {error.strerror}", {}
+    return _Aside.put(recording, scratch), "", identity
+
+
+def _identity(path: Path) -> dict:
+    stat = path.stat()
+    return {"size_bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": _sha256(path)}
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _add(writer: ArchiveWriter, name: str, recording: Recording, identity: dict) -> str:
+    """Write one recording; return the reason if the archive cannot take it."""
+    try:
+        writer.add(name.replace("/", "__"), recording.waveforms, name.split("/")[0], recording.start_time,
+                   recording.sampling_rate_hz, source_file=name, source_sha256=identity["sha256"])  # fmt: skip
+    except ArchiveError as error:
+        return str(error)
+    return ""
+
+
+def _unreadable_message(archive_dir: Path, report: PackReport) -> str:
+    reasons = list(report.unreadable.values())
+    listing = archive_dir.with_name(archive_dir.name + ".unreadable.txt")
+    listing.write_text("\n".join(reasons) + "\n", encoding="utf-8")
+    shown = "\n  ".join(reasons[:5])
+    return (f"{len(reasons)} of {report.n_events + len(reasons)} recordings cannot be used (all listed in {listing}):\n  {shown}\n"
+            "Repair or remove them, or set dataset.skip_unreadable to true to go on without them.")  # fmt: skip
+
+
+def _why_pack(source_dir: Path, archive_dir: Path, options: dict, skip_unreadable: bool) -> str:
+    """Say why the archive must be packed (again); an empty string if it need not."""
+    files = {path.relative_to(source_dir).as_posix(): path for path in list_recordings(source_dir)}
+    try:
+        packed = json.loads((archive_dir / PACKING).read_text(encoding="utf-8"))
+        known, unreadable = dict(packed["files"]), packed["report"]["unreadable"]
+        changed = sum(_changed(path, known[name]) for name, path in files.items() if name in known)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # missing, or damaged
+        return "not packed yet"
+    if not (archive_dir / WAVEFORMS).is_file():
+        return "waveforms are missing"
+    if packed.get("options") != options:
+        return "packed with other options"
+    if unreadable and not skip_unreadable:
+        return "packed without its unreadable files"
+    counts = {"added": len(files.keys() - known.keys()), "changed": changed, "removed": len(known.keys() - files.keys())}
+    return ", ".join(f"{n} files {what}" for what, n in counts.items() if n)
+
+
+def _changed(path: Path, identity: dict) -> bool:
+    stat = path.stat()
+    if stat.st_size != identity.get("size_bytes"):
+        return True
+    return stat.st_mtime_ns != identity.get("mtime_ns") and _sha256(path) != identity.get("sha256")

@@ -1,0 +1,67 @@
+"""A picture of the simulation: one event per class, and the recorded one above them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from preprocessing.recordings import read_recording
+from preprocessing.simulate.events import SimulatedEvent, simulate_event
+from preprocessing.simulate.ranges import SAMPLING_RATE_HZ
+from preprocessing.simulate.sources import SOURCES
+from preprocessing.spectrogram import LogSpectrogram
+from utils.errors import UserError
+
+
+def draw_gallery(path: Path, seed: int, real: Path | None = None) -> None:
+    """Draw one event of middling size per class, below the recorded event ``real`` if given, into an image file."""
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: the gallery is a PNG image; give it a name that ends in .png")
+    rows = [] if real is None else [(f"recorded: {real.stem}", *_recorded(real))]
+    for category in sorted(SOURCES):
+        event = _typical(seed, category)
+        rows.append((f"simulated: {category}", event.waveforms, SAMPLING_RATE_HZ))
+    figure = Figure(figsize=(15, 2.1 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), 3, sharex=True, width_ratios=(1.3, 1, 1), squeeze=False)
+    for row, (title, waveforms, rate_hz) in zip(axes, rows):
+        image = _draw_row(row, title, waveforms, rate_hz)
+    for axis in axes[-1]:
+        axis.set_xlabel("time in the record (s)")
+    figure.colorbar(image, ax=axes[:, 1:], label="log10(PSD + 1), scaled to [0, 1] per channel", shrink=0.3, aspect=40)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=90)
+
+
+def _recorded(path: Path) -> tuple[np.ndarray, float]:
+    recording = read_recording(path)
+    return recording.waveforms, recording.sampling_rate_hz
+
+
+def _typical(seed: int, category: str, n_candidates: int = 9) -> SimulatedEvent:
+    """Return the event of median size among a few."""
+    events = [simulate_event(seed, category, number) for number in range(n_candidates)]
+    return sorted(events, key=lambda event: event.truth["magnitude"])[n_candidates // 2]
+
+
+def _draw_row(row: np.ndarray, title: str, waveforms: np.ndarray, rate_hz: float) -> AxesImage:
+    """Draw four channels from the clearest to the one that shows least, and the images of the first two; return an image."""
+    centred = waveforms - waveforms.mean(axis=1, keepdims=True)
+    # clear is what rises above the first two seconds
+    clarity = np.abs(centred).max(axis=1) / (centred[:, : int(2 * rate_hz)].std(axis=1) + 1e-9)
+    ranked = np.argsort(-clarity)[[0, len(waveforms) // 3, 2 * len(waveforms) // 3, -1]]
+    time_s = np.arange(waveforms.shape[1]) / rate_hz
+    for line, channel in enumerate(ranked):
+        size = np.abs(centred[channel]).max()
+        row[0].plot(time_s, centred[channel] / max(size, 1e-9) / 2 - line, linewidth=0.4, color="black")
+        row[0].text(1.01, -line, f"{size:.0f}", transform=row[0].get_yaxis_transform(), va="center", fontsize=7)
+    row[0].set(yticks=-np.arange(4), yticklabels=[f"ch {c}" for c in ranked], ylim=(-3.7, 0.7))
+    row[0].set_title(f"{title}   (right: peak, recorder units)", loc="left", fontsize=9)
+    images = LogSpectrogram(rate_hz, resize_size=None)(torch.from_numpy(waveforms[ranked])).numpy()
+    for axis, channel, pixels in zip(row[1:], ranked, images):
+        extent = (0, time_s[-1], 0, rate_hz / 2)
+        image = axis.imshow(pixels, origin="lower", aspect="auto", extent=extent, vmin=0, vmax=1, cmap="magma")
+        axis.set_title(f"ch {channel}", loc="left", fontsize=8)
+        axis.set_ylabel("frequency (Hz)", fontsize=8)
+    return image

@@ -1,0 +1,24 @@
+"""Simulated events that several test files look at, and the recorded one."""
+
+import numpy as np
+import pytest
+
+from preprocessing.recordings import read_recording
+from preprocessing.simulate.events import simulate_event
+from preprocessing.simulate.ranges import CLASS_COUNTS
+
+
+@pytest.fixture(scope="session")
+def pooled():
+    """Regional events of twelve networks: what is tested of stations and noise varies from network to network."""
+    return [simulate_event(seed, "Regional", number) for seed in range(12) for number in range(4)]
+
+
+@pytest.fixture(scope="session")
+def of_each_class():
+    return [simulate_event(3, name, number) for name in CLASS_COUNTS for number in range(8)]
+
+
+@pytest.fixture(scope="session")
+def real(aknes_event) -> np.ndarray:
+    return read_recording(aknes_event).waveforms

@@ -1,0 +1,259 @@
+import csv
+import random
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import h5py
+import numpy as np
+import pytest
+
+from preprocessing.event_archive import ArchiveWriter, EventArchive
+from preprocessing.metadata import ArchiveError, component_order
+
+
+def write(path, waveforms=None, **options):
+    waveforms = np.random.default_rng(0).normal(size=(2, 3, 100)).astype(np.float32) if waveforms is None else waveforms
+    with ArchiveWriter(path, 100.0, **options) as writer:
+        for number, block in enumerate(waveforms):
+            writer.add(
+                f"event_{number}", block, category="AB"[number % 2], start_time="2020-01-01T00:00:00.000000Z", magnitude=number
+            )
+    return path
+
+
+def test_an_exception_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), ArchiveWriter(tmp_path / "a", 100.0) as writer:
+        writer.add("x", np.ones((1, 50)).cumsum(1), "A")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e25])
+def test_bad_samples_are_refused_on_writing(tmp_path, value):
+    block = np.random.default_rng(0).random((2, 50))
+    block[1, 3] = value
+    with pytest.raises(ArchiveError, match="event bad: samples that are NaN"), ArchiveWriter(tmp_path / "a", 100.0) as writer:
+        writer.add("bad", block, "A")
+
+
+@pytest.mark.parametrize("duration_s", [None, 2.0])
+def test_dead_channels_stay_dead_when_padded(tmp_path, duration_s):
+    rng = np.random.default_rng(0)
+    short, long = rng.normal(size=(2, 50)), rng.normal(size=(2, 200))
+    short[1] = 7.0
+    with ArchiveWriter(tmp_path / "a", 100.0, duration_s) as writer:
+        for number, block in enumerate((short, long, long)):
+            writer.add(f"e{number}", block, "A")
+    archive = EventArchive(tmp_path / "a")
+    assert archive.n_samples == 200 and archive.live.tolist() == [[True, False], [True, True], [True, True]]
+
+
+def test_only_an_archive_is_written_over(tmp_path):
+    write(tmp_path / "a")
+    write(tmp_path / "a")
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ArchiveError, match="precious: holds something else than an archive"):
+        write(tmp_path / "precious")
+    assert (tmp_path / "precious" / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("options", "second", "message"),
+    [({"duration_s": 0.001}, "event_1", "no sample fits"), ({}, "event_0", "event_0: the name is taken")],
+)
+def test_what_cannot_be_stored_is_said(tmp_path, options, second, message):
+    with pytest.raises(ArchiveError, match=message), ArchiveWriter(tmp_path / "a", 100.0, **options) as writer:
+        for name in ("event_0", second):
+            writer.add(name, np.random.default_rng(0).normal(size=(1, 50)), "A")
+
+
+def test_rates_that_differ_by_rounding_are_one(tmp_path):
+    block = np.random.default_rng(0).normal(size=(1, 50))
+    with ArchiveWriter(tmp_path / "a") as writer:
+        writer.add("a", block, "A", sampling_rate_hz=100.0)
+        writer.add("b", block, "A", sampling_rate_hz=float(1 / np.float32(0.01)))
+    assert EventArchive(tmp_path / "a").sampling_rate_hz == 100
+
+
+def test_extra_columns_and_component_names(tmp_path):
+    archive = EventArchive(write(tmp_path / "a"))
+    assert archive.metadata["magnitude"].tolist() == ["0", "1"]
+    assert component_order(26)[-1] == "Z" and len(set(component_order(300))) == 300
+
+
+def test_a_file_damaged_after_packing_is_named(tmp_path):
+    path = write(tmp_path / "a")
+    archive = EventArchive(path)
+    content = bytearray((path / "waveforms.hdf5").read_bytes())
+    place = content.find(archive.waveforms(1, [2]).tobytes())
+    assert place > 0
+    content[place + 40] ^= 1
+    archive._file[1].close()
+    (path / "waveforms.hdf5").write_bytes(content)
+    damaged = EventArchive(path)
+    damaged.waveforms(1, [0])
+    with pytest.raises(ArchiveError, match="event event_1, channel 2: damaged"):
+        damaged.waveforms(1, [0, 2])
+    with pytest.raises(ArchiveError, match="event event_1"):
+        damaged.verify()
+
+
+def test_a_changed_event_fails_verification(tmp_path):
+    path = write(tmp_path / "a")
+    with h5py.File(path / "waveforms.hdf5", "r+") as file:
+        file["data/event_0"][1, 5] += 1
+    with pytest.raises(ArchiveError, match="event_0 differs.*restore it from a copy, or delete"):
+        EventArchive(path).verify()
+
+
+def test_nan_in_the_file_is_named_when_read(tmp_path):
+    path = write(tmp_path / "a")
+    with h5py.File(path / "waveforms.hdf5", "r+") as file:
+        file["data/event_0"][1, 5] = np.nan
+    with pytest.raises(ArchiveError, match="event event_0, channel 1: NaN"):
+        EventArchive(path).waveforms(0)
+
+
+def test_what_is_no_archive_is_refused(tmp_path):
+    with pytest.raises(ArchiveError, match="not an event archive"):
+        EventArchive(tmp_path)
+    path = write(tmp_path / "a")
+    lines = (path / "metadata.csv").read_text().splitlines(keepends=True)
+    (path / "metadata.csv").write_text("".join(lines[:-1]))
+    with pytest.raises(ArchiveError, match="list different events"):
+        EventArchive(path)
+    (path / "metadata.csv").write_text("trace_name,x\na,1\n")
+    with pytest.raises(ArchiveError, match="without the columns trace_category"):
+        EventArchive(path)
+    other = write(tmp_path / "b")
+    (other / "waveforms.hdf5").write_bytes(b"nonsense")
+    with pytest.raises(ArchiveError, match="waveforms.hdf5: cannot be opened"):
+        EventArchive(other)
+
+
+def rewrite(path, change) -> None:
+    """Let ``change`` edit the rows of the metadata."""
+    with open(path / "metadata.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    change(rows)
+    with open(path / "metadata.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+
+
+def swap(column):
+    def change(rows):
+        rows[0][column], rows[1][column] = rows[1][column], rows[0][column]
+
+    return change
+
+
+@pytest.mark.parametrize("column", ["trace_live_channels", "trace_crc32", "trace_name"])
+def test_columns_that_have_changed_rows_fail_verification(tmp_path, column):
+    waveforms = np.random.default_rng(0).normal(size=(2, 3, 100)).astype(np.float32)
+    waveforms[0, 1] = 7
+    path = write(tmp_path / "a", waveforms)
+    EventArchive(path).verify()
+    rewrite(path, swap(column))
+    with pytest.raises(ArchiveError, match="event event_[01]"):
+        EventArchive(path).verify()
+
+
+def test_a_dead_channel_that_was_padded_is_no_contradiction(tmp_path):
+    block = np.random.default_rng(0).normal(size=(2, 60)).astype(np.float32)
+    block[1] = 7
+    with ArchiveWriter(tmp_path / "a", 100.0, 1.0) as writer:
+        writer.add("x", block, "A")
+    archive = EventArchive(tmp_path / "a")
+    archive.verify()
+    assert archive.live.tolist() == [[True, False]] and archive.waveforms(0)[1, 59:61].tolist() == [7, 0]
+
+
+@pytest.mark.parametrize("other", ["shape", "rows", "dtype", "group"])
+def test_datasets_that_disagree_with_the_metadata_are_named(tmp_path, other):
+    path = write(tmp_path / "a")
+    block = {"shape": np.ones((3, 99), "f4"), "rows": np.ones((2, 100), "f4"), "dtype": np.ones((3, 100), "i4")}
+    with h5py.File(path / "waveforms.hdf5", "r+") as file:
+        del file["data/event_1"]
+        if other == "group":
+            file.create_group("data/event_1")
+        else:
+            file["data/event_1"] = block[other]
+    archive = EventArchive(path)
+    archive.waveforms(0)
+    for sensors in (None, [0]):
+        with pytest.raises(ArchiveError, match="event event_1, .*restore it from a copy"):
+            archive.waveforms(1, sensors)
+
+
+def test_a_live_channel_that_has_been_lost_is_named_when_read(tmp_path):
+    path = write(tmp_path / "a")
+    with h5py.File(path / "waveforms.hdf5", "r+") as file:
+        file["data/event_0"][1] = 0
+    assert EventArchive(path).waveforms(0, [0]).any()
+    with pytest.raises(ArchiveError, match="event event_0, channel 1: no signal"):
+        EventArchive(path).waveforms(0, [2, 1])
+
+
+def damage(content: bytearray, number: int) -> None:
+    """Cut a file, or overwrite some places of it."""
+    rng = random.Random(number)
+    if rng.random() < 0.2:
+        del content[rng.randrange(len(content)) :]
+        return
+    for _ in range(rng.choice((1, 1, 1, 20))):
+        place, size = rng.randrange(len(content)), rng.choice((1, 2, 4, 8))
+        old = int.from_bytes(content[place : place + size], "little")
+        new = rng.choice((0, 2 ** (8 * size) - 1, old ^ 1 << rng.randrange(8 * size), rng.randrange(256**size)))
+        content[place : place + size] = new.to_bytes(size, "little")
+
+
+def outcomes_of_damage(path, n: int) -> list[str]:
+    """Damage the waveforms in ``n`` ways, open and verify; runs in a process of its own, which HDF5 may bring down."""
+    whole = (path / "waveforms.hdf5").read_bytes()
+    archive, outcomes = EventArchive(path), []
+    expected = [archive.waveforms(index) for index in range(len(archive))]
+    archive._file[1].close()
+    for number in range(n):
+        content = bytearray(whole)
+        damage(content, number)
+        (path / "waveforms.hdf5").write_bytes(content)
+        try:
+            archive = EventArchive(path)
+            archive.verify()
+            same = all(np.array_equal(archive.waveforms(index), block) for index, block in enumerate(expected))
+            outcomes.append("harmless" if same else f"damage {number}: wrong data pass")
+        except ArchiveError as error:
+            named = str(path) in str(error) and "copy" in str(error)
+            outcomes.append("refused" if named else f"damage {number}: {error}")
+        except Exception as error:
+            outcomes.append(f"damage {number}: {error!r}")
+        if archive._file:
+            archive._file[1].close()
+    return outcomes
+
+
+def test_waveforms_damaged_anywhere_are_refused_in_words(tmp_path):
+    path = write(tmp_path / "a", np.random.default_rng(0).normal(size=(4, 3, 100)))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        outcomes = pool.submit(outcomes_of_damage, path, 800).result(timeout=120)
+    assert set(outcomes) == {"harmless", "refused"} and outcomes.count("refused") > 400
+
+
+def test_the_tables_of_hdf5_have_checksums(tmp_path):
+    content = (write(tmp_path / "a") / "waveforms.hdf5").read_bytes()
+    assert content[:4] == b"\x89HDF" and content[8] >= 2  # superblocks 0 and 1 know none
+
+
+def test_tables_in_memory_stay_small_however_many_events_are_met(tmp_path):
+    """Strewn over the heap, they would hold it apart: a training's memory grew by a quarter over an epoch of 3000 events."""
+    with ArchiveWriter(tmp_path / "a", 100.0, 1.0) as writer:
+        for number in range(1500):
+            writer.add(f"{number}", np.random.default_rng(number).normal(size=(1, 100)).astype(np.float32), "x")
+    archive = EventArchive(tmp_path / "a")
+    for index in range(1500):
+        archive.waveforms(index)
+    _, _, used_bytes, _ = archive._open().file.id.get_mdc_size()
+    assert used_bytes < 2 * 2**16

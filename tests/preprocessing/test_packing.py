@@ -1,0 +1,201 @@
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from preprocessing import packing
+from preprocessing.event_archive import EventArchive
+from preprocessing.metadata import ArchiveError
+from preprocessing.packing import open_or_pack, pack_recordings
+from preprocessing.recordings import read_recording
+from tests.conftest import write_mseed
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes, events of 2 to 4 channels and 9 to 11 s."""
+    for label, n in (("Rock", 3), ("Quake", 4)):
+        for number in range(n):
+            samples = RNG.normal(size=(2 + number % 3, 900 + 100 * (number % 3))).astype(np.float32)
+            write_mseed(tmp_path / "events" / label / f"2020_00{number}_x.mseed", samples, start=f"2020-01-0{number + 1}")
+    (tmp_path / "events" / "README.md").write_text("not a class")
+    (tmp_path / "events" / "Rock" / ".hidden").write_text("not a recording")
+    return tmp_path / "events"
+
+
+def test_pack_and_read_back(folder, tmp_path):
+    report = pack_recordings(folder, tmp_path / "archive")
+    archive = EventArchive(tmp_path / "archive")
+    assert report.n_events == len(archive) == 7 and report.n_channels == archive.n_sensors.sum()
+    assert archive.names[0] == "Quake__2020_000_x.mseed" and archive.class_names == ("Quake", "Rock")
+    assert archive.labels.tolist() == ["Quake"] * 4 + ["Rock"] * 3
+    assert archive.n_samples == 1000 and report.n_events_cut == 2 and report.n_events_padded == 3
+    for index, name in enumerate(archive.names):
+        original = read_recording(folder / name.replace("__", "/")).waveforms
+        stored = archive.waveforms(index)
+        n = min(1000, original.shape[1])
+        np.testing.assert_array_equal(stored[:, :n], original[:, :n])
+        assert not stored[:, n:].any()
+        np.testing.assert_array_equal(archive.waveforms(index, [1, 0]), stored[[1, 0]])
+    assert archive.days[0] == "2020-01-01" and archive.metadata["trace_start_time"][0] == "2020-01-01T00:00:00.000000Z"
+    archive.verify()
+
+
+def test_layout_is_seisbenchs(folder, tmp_path):
+    pack_recordings(folder, tmp_path / "archive", sampling_rate_hz=100.0, duration_s=9.0)
+    with h5py.File(tmp_path / "archive" / "waveforms.hdf5") as file:
+        assert file["data_format/dimension_order"][()] == b"CW" and file["data_format/sampling_rate"][()] == 100
+        data = file["data/Quake__2020_002_x.mseed"]
+        assert data.shape == (4, 900) and data.dtype == np.float32 and data.chunks == (1, 900)
+    metadata = EventArchive(tmp_path / "archive").metadata
+    assert metadata["trace_component_order"][2] == "ABCD" and metadata["trace_sampling_rate_hz"][0] == "100.0"
+    assert {"trace_name", "trace_category", "trace_start_time", "source_file", "source_sha256"} <= metadata.keys()
+
+
+def test_processes_and_order_do_not_matter(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "FEW_FILES", 2)
+    pack_recordings(folder, tmp_path / "one", n_workers=1)
+    pack_recordings(folder, tmp_path / "two", n_workers=2)
+    assert EventArchive(tmp_path / "one").fingerprint == EventArchive(tmp_path / "two").fingerprint
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {"waveforms.hdf5", "metadata.csv", "packing.json"}
+
+
+def test_unreadable_files_stop_or_are_skipped_and_counted(folder, tmp_path):
+    (folder / "Rock" / "bad.dat").write_text("no waveform")
+    write_mseed(folder / "Rock" / "dead.mseed", np.zeros((2, 1000), dtype=np.float32))
+    with pytest.raises(ArchiveError, match=r"(?s)2 of 9 recordings.*bad.dat: cannot be read.*skip_unreadable"):
+        pack_recordings(folder, tmp_path / "archive")
+    assert not (tmp_path / "archive").exists() and not (tmp_path / "archive.partial").exists()
+    assert len((tmp_path / "archive.unreadable.txt").read_text().splitlines()) == 2
+    report = pack_recordings(folder, tmp_path / "archive", skip_unreadable=True)
+    assert report.n_events == 7 and set(report.unreadable) == {"Rock/bad.dat", "Rock/dead.mseed"}
+    assert "2 unreadable files skipped" in str(report)
+    with pytest.raises(ArchiveError, match="bad.dat"):  # a later start without permission does not reuse it
+        open_or_pack(folder, tmp_path / "archive")
+
+
+def test_changes_are_noticed(folder, tmp_path, caplog):
+    caplog.set_level("INFO")
+    target = tmp_path / "archive"
+
+    def reasons() -> list[str]:
+        caplog.clear()
+        open_or_pack(folder, target)
+        return [
+            record.getMessage().split(";")[0].split(": ", 1)[1] for record in caplog.records if "packing into" in record.message
+        ]
+
+    assert reasons() == ["not packed yet"]
+    assert reasons() == []
+    os.utime(folder / "Rock" / "2020_000_x.mseed")
+    assert reasons() == []
+    write_mseed(folder / "Rock" / "2020_000_x.mseed", RNG.normal(size=(2, 900)).astype(np.float32))
+    assert reasons() == ["1 files changed"]
+    shutil.copy(folder / "Rock" / "2020_000_x.mseed", folder / "Rock" / "new.mseed")
+    assert reasons() == ["1 files added"]
+    (folder / "Rock" / "new.mseed").unlink()
+    assert reasons() == ["1 files removed"]
+
+
+def test_one_rate_per_archive(folder, tmp_path):
+    write_mseed(folder / "Rock" / "other.mseed", RNG.normal(size=(2, 900)).astype(np.float32), rate_hz=50.0)
+    with pytest.raises(ArchiveError, match=r"50 Hz where the others have 100 Hz; set dataset.sampling_freq"):
+        pack_recordings(folder, tmp_path / "archive")
+    report = pack_recordings(folder, tmp_path / "archive", sampling_rate_hz=100.0)
+    assert report.n_channels_resampled == 2
+
+
+def test_nothing_but_unreadable_files_is_never_skipped(tmp_path):
+    (tmp_path / "events" / "A").mkdir(parents=True)
+    (tmp_path / "events" / "A" / "x.dat").write_text("no waveform")
+    with pytest.raises(ArchiveError, match="1 of 1 recordings cannot be used"):
+        pack_recordings(tmp_path / "events", tmp_path / "archive", skip_unreadable=True)
+
+
+def test_lost_waveforms_are_packed_again(folder, tmp_path):
+    open_or_pack(folder, tmp_path / "archive")
+    (tmp_path / "archive" / "waveforms.hdf5").unlink()
+    assert len(open_or_pack(folder, tmp_path / "archive")) == 7
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"files": []}', '{"files": {}}', '{"files": 3, "report": {}}', "[" * 100_000,
+                                     '{"files": {"Rock/2020_000_x.mseed": 1}, "report": {"unreadable": {}}, "options": 2}'])  # fmt: skip
+def test_a_damaged_memory_of_the_packing_is_packed_again(folder, tmp_path, content, caplog):
+    caplog.set_level("INFO")
+    open_or_pack(folder, tmp_path / "archive")
+    (tmp_path / "archive" / "packing.json").write_text(content)
+    caplog.clear()
+    assert len(open_or_pack(folder, tmp_path / "archive")) == 7
+    assert "not packed yet" in caplog.text
+
+
+def test_one_damaged_file_among_good_ones_is_named_in_report_and_refusal(folder, tmp_path):
+    file = folder / "Rock" / "2020_001_x.mseed"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ArchiveError, match=r"(?s)1 of 7 recordings.*2020_001_x.mseed: truncated.*Repair or remove"):
+        pack_recordings(folder, tmp_path / "archive")
+    report = pack_recordings(folder, tmp_path / "archive", skip_unreadable=True)
+    assert "truncated" in report.unreadable["Rock/2020_001_x.mseed"] and "1 unreadable files skipped" in str(report)
+    assert json.loads((tmp_path / "archive" / "packing.json").read_text())["report"]["unreadable"] == report.unreadable
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_a_name_that_is_no_text_is_a_reason_not_a_crash(folder, tmp_path):
+    shutil.copy(os.fsencode(folder / "Rock" / "2020_000_x.mseed"), os.fsencode(folder / "Rock") + b"/\xff.mseed")
+    with pytest.raises(ArchiveError, match=r"(?s)1 of 8 recordings.*name.*UTF-8"):
+        pack_recordings(folder, tmp_path / "archive")
+    assert "xff.mseed" in (tmp_path / "archive.unreadable.txt").read_text()
+
+
+def test_dead_channels_are_kept_but_marked(folder, tmp_path):
+    samples = RNG.normal(size=(3, 1000)).astype(np.float32)
+    samples[1] = 42.0
+    write_mseed(folder / "Quake" / "0.mseed", samples)
+    pack_recordings(folder, tmp_path / "archive")
+    archive = EventArchive(tmp_path / "archive")
+    assert archive.live.shape == (8, 4) and archive.live[0].tolist() == [True, False, True, False]
+
+
+def test_empty_and_missing_folders(tmp_path):
+    with pytest.raises(ArchiveError, match="no such folder"):
+        pack_recordings(tmp_path / "nowhere", tmp_path / "archive")
+    (tmp_path / "empty" / "Class").mkdir(parents=True)
+    with pytest.raises(ArchiveError, match="no recordings found"):
+        pack_recordings(tmp_path / "empty", tmp_path / "archive")
+
+
+def _pack_slowly(source, target) -> None:
+    real = packing.read_recording
+    packing.read_recording = lambda *args, **kwargs: (time.sleep(0.3), real(*args, **kwargs))[1]
+    pack_recordings(source, target)
+
+
+def test_a_killed_packing_leaves_nothing_that_looks_finished(folder, tmp_path):
+    process = multiprocessing.get_context("fork").Process(target=_pack_slowly, args=(folder, tmp_path / "archive"))
+    process.start()
+    while not (tmp_path / "archive.partial" / "waveforms.hdf5").exists():
+        time.sleep(0.01)
+    time.sleep(0.5)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not (tmp_path / "archive").exists()
+    assert len(open_or_pack(folder, tmp_path / "archive")) == 7
+    assert not (tmp_path / "archive.partial").exists()
+
+
+def test_the_real_event_round_trips(aknes_event, tmp_path):
+    (tmp_path / "events" / "Regional").mkdir(parents=True)
+    shutil.copy(aknes_event, tmp_path / "events" / "Regional")
+    pack_recordings(tmp_path / "events", tmp_path / "archive")
+    archive = EventArchive(tmp_path / "archive")
+    np.testing.assert_array_equal(archive.waveforms(0), read_recording(aknes_event).waveforms)
+    assert archive.days[0] == "2007-02-03" and archive.live.all()
+    assert json.loads((tmp_path / "archive" / "packing.json").read_text())["report"]["n_events"] == 1

@@ -1,0 +1,75 @@
+"""The floors of the house: each package imports only those below it, and no two files import each other."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+FLOORS = ("utils", "preprocessing", "models", "training", "original_implementation", "prediction")
+TOP = len(FLOORS)  # the entry scripts
+# the only door to the previous study's networks for what is above them
+MAY_IMPORT_ORIGINAL = {"prediction/load.py", "original_implementation/train.py"}
+# the ground knows no configuration but what it is handed
+GROUND_WITHOUT_IMPORTS = {"utils/errors.py", "utils/names.py"}
+
+
+def program_files() -> list[Path]:
+    packages = [file for floor in FLOORS for file in (ROOT / floor).rglob("*.py")]
+    return sorted(ROOT.glob("*.py")) + sorted(packages)
+
+
+def floor_of(module: str) -> int:
+    return FLOORS.index(module) if module in FLOORS else TOP
+
+
+def imported_modules(file: Path) -> set[str]:
+    """Return the dotted names of the project's modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if (ROOT / f"{name.replace('.', '/')}.py").is_file() else node.module for name in names}
+    return {name for name in found if name.split(".")[0] in FLOORS}
+
+
+IMPORTS = {file.relative_to(ROOT).as_posix(): imported_modules(file) for file in program_files()}
+
+
+def test_the_program_is_found():
+    assert len(IMPORTS) > 50 and all((ROOT / floor / "__init__.py").is_file() for floor in FLOORS)
+
+
+@pytest.mark.parametrize("file", IMPORTS)
+def test_no_import_points_up(file):
+    own = TOP if file.endswith("train.py") and "original" in file else floor_of(file.split("/")[0])
+    up = {name for name in IMPORTS[file] if floor_of(name.split(".")[0]) > own}
+    assert not up, f"{file} imports {', '.join(sorted(up))} from a floor above"
+
+
+def test_only_one_door_leads_to_the_previous_study():
+    users = {
+        file
+        for file, names in IMPORTS.items()
+        if any(name.startswith("original_implementation") for name in names) and not file.startswith("original_implementation/")
+    }
+    assert users <= MAY_IMPORT_ORIGINAL
+
+
+def test_no_two_files_import_each_other():
+    graph = {file.removesuffix(".py").replace("/", "."): names for file, names in IMPORTS.items()}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path[path.index(module) :], module))
+        if module in done:
+            return
+        for name in graph.get(module, ()):
+            visit(name, (*path, module))
+        done.add(module)
+
+    for module in graph:
+        visit(module, ())

@@ -1,0 +1,127 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from training.comparison import Result, accuracy_over_sensors, bootstrap_interval, read_result, write_comparison
+from training.grid import Cell
+from utils.errors import UserError
+
+
+def result(method="scratch", fraction=0.1, seed=0, n=60, strength=1.0) -> Result:
+    rng = np.random.default_rng([seed, len(method)])
+    labels = rng.integers(3, size=n)
+    logits = rng.normal(size=(n, 5, 3)) + strength * np.eye(3)[labels][:, None]
+    log_probs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    right = {
+        "ensemble": log_probs.mean(1).argmax(-1) == labels,
+        "single_channel": (log_probs.argmax(-1) == labels[:, None]).mean(1),
+    }
+    right["stacked_trace"] = right["ensemble"]
+    names = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "expected_calibration_error")
+    kinds = ("stacked_trace",) if method == "original" else ("ensemble", "single_channel")
+    extra = {"recall": [0.5, 0.8, None], "confusion": [[10, 10, 0], [0, 32, 8], [0, 0, 0]], "n_events": n}
+    metrics = {kind: dict.fromkeys(names, float(right[kind].mean())) | extra for kind in kinds}
+    for values in metrics.values():
+        values["accuracy_standard_error"] = float(np.sqrt(values["accuracy"] * (1 - values["accuracy"]) / n))
+    return Result(Cell(method, seed, fraction, "finetune", "c", (), f"{method}-{seed}"), n, metrics, right, log_probs, labels)
+
+
+def test_bootstrap_interval_covers_the_truth_and_is_paired():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for trial in range(60):
+        gains = [rng.normal(0.1, 0.5, 100)]
+        mean, low, high = bootstrap_interval(gains, seed=trial)
+        assert mean == pytest.approx(gains[0].mean()) and low < mean < high
+        covered += low < 0.1 < high
+    assert covered >= 50
+    assert bootstrap_interval([np.full(50, 0.2), np.full(50, 0.4)])[1:] == pytest.approx((0.2, 0.4))
+
+
+def test_accuracy_over_sensors_starts_at_single_channels_and_ends_at_the_ensemble():
+    r = result(n=400)
+    curve = accuracy_over_sensors(r)
+    assert len(curve) == 5 and curve[-1] == pytest.approx(r.right["ensemble"].mean())
+    assert curve[0] == pytest.approx(r.right["single_channel"].mean(), abs=0.02)
+    assert curve[0] < curve[2] < curve[4]
+
+
+def test_missing_sensors_are_not_counted():
+    r = result(n=200)
+    log_probs = np.concatenate([r.log_probs, np.full((200, 3, 3), np.nan)], axis=1)
+    curve = accuracy_over_sensors(r._replace(log_probs=log_probs))
+    assert curve[4:] == pytest.approx(np.full(4, r.right["ensemble"].mean()))
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
+@pytest.mark.parametrize("fractions", [[0.1], [0.05, 0.8]])
+def test_report(tmp_path, seeds, fractions):
+    results = [
+        result(method, fraction, seed)
+        for seed in seeds
+        for fraction in fractions
+        for method in ("original", "scratch", "finetuned")
+    ]
+    text = write_comparison(results, tmp_path, "python reproduce.py")
+    assert {p.name for p in tmp_path.iterdir()} == {"results.csv", "results.md", "comparison.png"}
+    accuracies = [
+        100 * r.metrics["ensemble"]["accuracy"] for r in results if r.cell.method == "scratch" and r.cell.fraction == fractions[0]
+    ]
+    spread = np.std(accuracies, ddof=1) if len(seeds) > 1 else np.sqrt(accuracies[0] * (100 - accuracies[0]) / 60)
+    assert f"| scratch | {100 * fractions[0]:g} % | ensemble | {np.mean(accuracies):.1f} ± {spread:.1f} |" in text
+    if len(seeds) == 1:  # mean of two recalls, of 20 and 40 events
+        assert f"± {100 * np.sqrt(0.25 / 20 + 0.16 / 40) / 2:.1f} |\n" in text
+    assert "finetuned ensemble − scratch ensemble" in text
+    assert ("standard deviation over 3 seeds" in text) == (len(seeds) > 1)
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 5 * len(seeds) * len(fractions)
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """Return a cell and the arrays of its predictions, which a test may write in another way."""
+    monkeypatch.chdir(tmp_path)
+    cell = Cell("scratch", 0, 0.1, "finetune", "c", (), "cell")
+    cell.folder.mkdir(parents=True)
+    (cell.folder / "summary.json").write_text(json.dumps({"metrics": {"ensemble": {}}}))
+    arrays = {"logits": np.zeros((4, 2, 3), "f4"), "mask": np.ones((4, 2), bool), "labels": np.zeros(4, int)}
+    np.savez_compressed(cell.folder / "predictions.npz", **arrays)
+    return cell, arrays
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.system, ("touch pwned",)
+
+
+def test_predictions_never_run_code(finished, tmp_path):
+    cell, arrays = finished
+    assert read_result(cell).n_test == 4
+    for name in arrays:
+        np.savez_compressed(cell.folder / "predictions.npz", **arrays | {name: np.array([Malicious()], dtype=object)})
+        with pytest.raises(
+            UserError, match="runs/finetune/cell: .*predictions.npz is damaged .*allow_pickle=False.*delete the folder"
+        ):
+            read_result(cell)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_damaged_results_are_one_message(finished):
+    cell, arrays = finished
+    path = cell.folder / "predictions.npz"
+    whole = path.read_bytes()
+    for content in (b"", b"garbage", whole[:-30], whole[:200], whole[:60] + bytes(40) + whole[100:]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="is damaged"):
+            read_result(cell)
+    for name, array in (("mask", np.ones((4, 3), bool)), ("mask", np.zeros((4, 2), bool)), ("labels", np.zeros(5, int)),
+                        ("logits", np.zeros((4, 2), "f4")), ("labels", np.array(["a"] * 4))):  # fmt: skip
+        np.savez_compressed(path, **arrays | {name: array})
+        with pytest.raises(UserError, match="is damaged"):
+            read_result(cell)
+    path.write_bytes(whole)
+    for content in (b"", b"{", b"[]", b"\xff", b"[" * 100_000):
+        (cell.folder / "summary.json").write_bytes(content)
+        with pytest.raises(UserError, match="is damaged"):
+            read_result(cell)

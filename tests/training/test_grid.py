@@ -1,0 +1,108 @@
+import json
+import subprocess
+
+import pytest
+
+from tests.conftest import CONFIGS, ROOT
+from training import grid as grid_module
+from training.grid import ReproduceConfig, plan_cells, run_cells
+from utils.config import ConfigError, load_config
+from utils.errors import UserError
+from utils.schema import FinetuneConfig
+
+PATHS = [
+    f"config_ssl={ROOT}/configs/demo_ssl.yaml",
+    f"config_ft={ROOT}/configs/demo_finetune.yaml",
+    f"config_original={ROOT}/original_implementation/config.yaml",
+]
+
+
+@pytest.fixture
+def grid(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "g.yaml").write_text(
+        "name: g\nlabel_fractions: [0.05, 0.8]\nseeds: [3, 4]\noverrides: {linear: [exp_params.LR=0.01]}\n"
+    )
+    return lambda *overrides: load_config(tmp_path / "g.yaml", ReproduceConfig, [*PATHS, *overrides])
+
+
+def test_the_grid_is_complete_and_every_cell_is_a_valid_command(grid):
+    pretraining, compared = plan_cells(grid())
+    assert [cell.run_name for cell in pretraining] == ["g-pretrain-seed3", "g-pretrain-seed4"]
+    assert len({cell.folder for cell in compared}) == len(compared) == 2 * 2 * 4
+    for cell in compared:
+        config = load_config(cell.config, CONFIGS[cell.kind], cell.overrides)
+        assert (config.seed, config.dataset.train_test_split_rand_seed) == (cell.seed, cell.seed)
+        assert config.dataset.train_data_ratio == cell.fraction
+        if cell.kind == "finetune":
+            scratch = cell.method == "scratch"
+            expected = "none" if scratch else f"runs/ssl/g-pretrain-seed{cell.seed}/checkpoints/encoder-ep_30.ckpt"
+            assert config.load_encoder.ckpt_fname == expected
+            assert config.exp_params.freeze_encoders == (cell.method == "linear")
+            assert (config.exp_params.LR == 0.01) == (cell.method == "linear")
+
+
+def test_no_pretraining_where_nobody_needs_it(grid):
+    assert plan_cells(grid("methods=[original, scratch]"))[0] == []
+
+
+def test_a_label_fraction_may_have_its_own_overrides(grid):
+    _, compared = plan_cells(grid("overrides={label_fractions: {0.8: [trainer_params.max_epochs=7]}}"))
+    epochs = {(c.fraction, load_config(c.config, CONFIGS[c.kind], c.overrides).trainer_params.max_epochs == 7) for c in compared}
+    assert epochs == {(0.05, False), (0.8, True)}
+    with pytest.raises(ConfigError, match=r"overrides\.label_fractions: found 0\.08; not among label_fractions"):
+        grid("overrides={label_fractions: {0.08: [trainer_params.max_epochs=7]}}")
+
+
+def test_mistakes_in_cells_are_found_before_anything_runs(grid):
+    with pytest.raises(ConfigError, match=r"exp_params\.rho"):
+        plan_cells(grid("overrides={finetuned: [exp_params.rho=1]}"))
+    with pytest.raises(ConfigError, match="seeds: names something twice"):
+        grid("seeds=[1, 1]")
+
+
+def test_finished_cells_are_not_trained_again_and_begun_ones_resume(grid, tmp_path, monkeypatch):
+    pretraining, _ = plan_cells(grid("methods=[finetuned]"))
+    commands = []
+
+    def train(command, **options):
+        commands.append(command)
+        folder = tmp_path / "runs" / "ssl" / next(a for a in command if a.startswith("run_name=")).split("=")[1]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "summary.json").write_text(json.dumps({}))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(grid_module.subprocess, "run", train)
+    pretraining[0].folder.mkdir(parents=True)
+    (pretraining[0].folder / "config.yaml").write_text("{}")  # begun, not finished
+    pretraining[1].folder.mkdir(parents=True)  # killed before it began
+    run_cells(pretraining, [0, 1], tmp_path / "logs")
+    assert len(commands) == 2
+    by_name = {cell.run_name: next(c for c in commands if f"run_name={cell.run_name}" in c) for cell in pretraining}
+    assert "--resume" in by_name["g-pretrain-seed3"] and "--resume" not in by_name["g-pretrain-seed4"]
+    assert {command[-1] for command in commands} == {"trainer_params.gpus=[0]", "trainer_params.gpus=[1]"}
+    run_cells(pretraining, [], tmp_path / "logs")
+    assert len(commands) == 2
+
+
+def test_a_failed_cell_shows_the_end_of_its_log(grid, tmp_path):
+    _, compared = plan_cells(
+        grid(
+            "methods=[scratch]",
+            "seeds=[3]",
+            "label_fractions=[0.8]",
+            "overrides={all: [dataset.n_simulated=null, dataset.source=folder, dataset.root=/nowhere]}",
+        )
+    )
+    with pytest.raises(UserError, match=r"(?s)g-scratch-80pct-seed3 ended with status 2.*/nowhere: no such folder"):
+        run_cells(compared, [], tmp_path / "logs")
+
+
+def test_a_changed_configuration_is_refused(grid):
+    _, compared = plan_cells(grid("methods=[scratch]"))
+    compared[0].folder.mkdir(parents=True)
+    config = load_config(compared[0].config, FinetuneConfig, compared[0].overrides).model_dump(mode="json")
+    (compared[0].folder / "config.yaml").write_text(json.dumps(config))
+    plan_cells(grid("methods=[scratch]"))
+    with pytest.raises(UserError, match=r"exp_params.weight_decay: was 0.0, now 0.1"):
+        plan_cells(grid("methods=[scratch]", "overrides={scratch: [exp_params.weight_decay=0.1]}"))

@@ -1,0 +1,118 @@
+"""Two processes compute what one computes on the same global batch: loss and every gradient."""
+
+import socket
+
+import pytest
+import torch
+from torch import distributed, multiprocessing, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from models.event_classifier import EventClassifier, weighted_cross_entropy
+from models.vnibcreg import VNIbCReg
+from utils.distributed import gather_by_event
+
+WEIGHTS = torch.tensor([0.0, 1.0, 3.0])
+
+
+class Pretraining(nn.Module):
+    """The whole SSL loss, on an encoder without BatchNorm (PyTorch synchronises it on GPUs only)."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.module = VNIbCReg("ResNet18Encoder", proj_hid=32, proj_out=32)
+        self.module.encoder = nn.Sequential(nn.Flatten(), nn.Linear(48, 512), nn.Tanh())
+
+    def forward(self, batch):
+        torch.manual_seed(1)  # as SeedEveryStep: dropout is the same in every process
+        return self.module.losses(batch)["loss"]
+
+
+class RealPretraining(nn.Module):
+    """The whole SSL step of a whole encoder; its BatchNorm keeps to its statistics, which PyTorch synchronises on GPUs only."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        # in float64: the whole gradient in float32 is no better than 2e-4 (a change of 1e-7 in the images does as much)
+        self.module = VNIbCReg("ResNet18Encoder", proj_hid=32, proj_out=32).double()
+        self.module.encoder.eval()
+
+    def forward(self, batch):
+        torch.manual_seed(1)
+        return self.module.losses(batch)["loss"]
+
+
+class RealClassification(nn.Module):
+    """The whole supervised network, BatchNorm on its statistics as with ``freeze_bn_stat_train``."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.module = EventClassifier(["a", "b", "c"], "ResNet18Encoder", freeze_bn_stat_train=True).double()
+
+    def forward(self, batch):
+        images, labels = batch
+        return weighted_cross_entropy(self.module(images.unsqueeze(1)), labels, WEIGHTS, 0.1)
+
+
+class Classification(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.module = nn.Linear(48, 3)
+
+    def forward(self, batch):
+        images, labels = batch
+        return weighted_cross_entropy(self.module(images.flatten(1)), labels, WEIGHTS, 0.1)
+
+
+def batch_of(kind):
+    generator = torch.Generator().manual_seed(2)
+    size, dtype = ((40, 40), torch.float64) if kind.__name__.startswith("Real") else ((6, 8), torch.float32)
+    if kind.__name__.endswith("Pretraining"):
+        return torch.rand(8, 3, *size, generator=generator, dtype=dtype)
+    return torch.rand(8, *size, generator=generator, dtype=dtype), torch.tensor([0, 1, 2, 1, 1, 2, 2, 0])
+
+
+def share(batch, rank, world):
+    return batch[rank::world] if isinstance(batch, torch.Tensor) else tuple(part[rank::world] for part in batch)
+
+
+def loss_and_gradients(model, batch):
+    loss = model(batch)
+    loss.backward()
+    return loss.detach(), {
+        name.removeprefix("module."): p.grad.clone() for name, p in model.named_parameters() if p.grad is not None
+    }
+
+
+def _one_of_two(rank, port, kind, path):
+    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    loss, gradients = loss_and_gradients(DistributedDataParallel(kind()), share(batch_of(kind), rank, 2))
+    distributed.all_reduce(loss)
+    events = [torch.tensor([4, 1]), torch.tensor([3])] if rank else [torch.tensor([0, 2]), torch.tensor([4])]
+    gathered = gather_by_event(events, [10 * e for e in events])
+    if rank == 0:
+        torch.save({"loss": loss / 2, "gradients": gradients, "gathered": [torch.from_numpy(g) for g in gathered]}, path)
+    distributed.destroy_process_group()
+
+
+WHOLE = [pytest.param(kind, marks=pytest.mark.slow) for kind in (RealPretraining, RealClassification)]
+
+
+@pytest.mark.parametrize("kind", [Pretraining, Classification, *WHOLE])
+def test_two_processes_equal_one(kind, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(_one_of_two, args=(port, kind, tmp_path / "two.pt"), nprocs=2)
+    two = torch.load(tmp_path / "two.pt", weights_only=True)
+    loss, gradients = loss_and_gradients(kind(), batch_of(kind))
+    torch.testing.assert_close(two["loss"], loss, rtol=1e-5, atol=1e-6)
+    two_gradients = {name.removeprefix("module."): g for name, g in two["gradients"].items()}
+    assert two_gradients.keys() == {name.removeprefix("module.") for name in gradients}
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(two_gradients[name.removeprefix("module.")], gradient, rtol=1e-5, atol=1e-5, msg=name)
+    assert two["gathered"][0].tolist() == [0, 1, 2, 3, 4] and two["gathered"][1].tolist() == [0, 10, 20, 30, 40]

@@ -1,0 +1,122 @@
+"""The steps that entry scripts are made of: open events, serve them, fit, evaluate, report."""
+
+import logging
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from models.ensemble import least_samples
+from models.event_classifier import balanced_class_weights
+from preprocessing.dataset import EventDataModule, Sensors
+from preprocessing.event_archive import EventArchive
+from preprocessing.sources import open_source
+from preprocessing.spectrogram import LogSpectrogram
+from preprocessing.splits import hold_out
+from preprocessing.views import MIN_COLUMNS_TO_CROP, crop_columns
+from utils.config import ConfigError
+from utils.names import ALEXNET_MIN_PIXELS
+from utils.schema import FinetuneConfig, OriginalConfig, RunConfig
+
+log = logging.getLogger(__name__)
+RARE_AT_AKNES = ("Noise",)  # 8 of 1818 events; the paper gives them weight 0 [L22]
+LEAST_PIXELS_IN_BF16 = 17  # a ResNet halves five times
+
+
+def open_events(config: RunConfig) -> EventArchive:
+    """Open the archive that ``config.dataset`` describes, and seed what follows."""
+    archive = open_source(config.dataset)
+    n_seconds, rate_hz = archive.n_samples / archive.sampling_rate_hz, archive.sampling_rate_hz
+    log.info("%d events of up to %d channels, %g s at %g Hz; classes: %s", len(archive), archive.live.shape[1], n_seconds,
+             rate_hz, ", ".join(archive.class_names))  # fmt: skip
+    _require_large_images(config, archive)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    return archive
+
+
+def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
+    """Refuse images that are too small for the crops or the network."""
+    if archive.n_samples < config.dataset.nperseg:
+        raise ConfigError(f"dataset.nperseg: found {config.dataset.nperseg}; events have only {archive.n_samples} samples")
+    if config.kind != "ssl" and archive.n_samples < (
+        needed := least_samples(archive.sampling_rate_hz, config.dataset.pre_trigger_s)
+    ):
+        raise ConfigError(f"dataset.pre_trigger_s: found {config.dataset.pre_trigger_s:g}; events have {archive.n_samples} samples, "
+                          f"of which noise and event need {needed}")  # fmt: skip
+    rows, columns = LogSpectrogram(**spectrogram_arguments(config, archive)).image_shape(archive.n_samples)
+    least_rows = least_columns = 1
+    if config.kind == "ssl":
+        least_columns = MIN_COLUMNS_TO_CROP
+    elif config.kind == "original" and config.backbone_with_clf_type == "AlexNet":
+        least_rows = least_columns = ALEXNET_MIN_PIXELS
+    if rows < least_rows or columns < least_columns:
+        raise ConfigError(
+            f"dataset.resize_size: images have {rows} x {columns} pixels; {least_rows} x {least_columns} are needed here. "
+            "Raise resize_size, lower nperseg, or take longer events"
+        )
+    _require_exact_gradients(config, rows, columns)
+
+
+def _require_exact_gradients(config: RunConfig, rows: int, columns: int) -> None:
+    """Refuse bf16 on the CPU for images that become one pixel wide inside a ResNet.
+
+    There, oneDNN's gradient of a strided 3 x 3 convolution holds uninitialised numbers (found with torch 2.15).
+    """
+    seen = crop_columns(torch.full((1, 1), 0.5), columns).shape[-1] if config.kind == "ssl" else columns
+    on_cpu = not config.trainer_params.gpus or torch.cuda.device_count() == 0
+    if on_cpu and config.trainer_params.precision != "32-true" and min(rows, seen) < LEAST_PIXELS_IN_BF16:
+        raise ConfigError(
+            f"trainer_params.precision: {config.trainer_params.precision} on a CPU gives wrong gradients for images of {rows} x {seen} "
+            f"pixels, fewer than {LEAST_PIXELS_IN_BF16}; use 32-true, or larger images"
+        )
+
+
+def split_arguments(config: RunConfig, archive: EventArchive) -> dict:
+    """Return what the split functions take from archive and configuration."""
+    data = config.dataset
+    return {"labels": archive.labels, "train_ratio": data.train_data_ratio, "test_ratio": data.test_data_ratio,
+            "seed": data.train_test_split_rand_seed, "strategy": data.split, "days": archive.days}  # fmt: skip
+
+
+def spectrogram_arguments(config: RunConfig, archive: EventArchive) -> dict:
+    """Return the arguments of ``LogSpectrogram`` for this archive."""
+    data = config.dataset
+    return {"sampling_rate_hz": archive.sampling_rate_hz, "nperseg": data.nperseg, "log_scale": data.log_scale,
+            "minmax_scale": data.minmax_scale, "resize_size": data.resize_size if data.resize else None}  # fmt: skip
+
+
+def event_arguments(config: RunConfig, archive: EventArchive) -> dict:
+    """Return what a classifier has to know of the events: their image, their length, where they begin."""
+    return {"spectrogram": spectrogram_arguments(config, archive), "n_samples": archive.n_samples,
+            "pre_trigger_s": config.dataset.pre_trigger_s}  # fmt: skip
+
+
+def serve_events(config: RunConfig, archive: EventArchive, split: tuple[np.ndarray, np.ndarray], sensors_train: Sensors,
+                 sensors_test: Sensors = "all") -> EventDataModule:  # fmt: skip
+    """Build the data module of a run; a classifier's holds out training events to calibrate on, if the configuration says so."""
+    data, calibration_events = config.dataset, None
+    if config.kind != "ssl":
+        train, calibration_events = hold_out(
+            split[0], archive.labels, data.calibration_ratio, data.train_test_split_rand_seed, data.split, archive.days
+        )
+        split = train, split[1]
+    return EventDataModule(archive, *split, class_names=archive.class_names, batch_size=data.batch_size, seed=config.seed,
+                           sensors_train=sensors_train, sensors_test=sensors_test, num_workers=data.num_workers,
+                           preload=data.preload, calibration_events=calibration_events)  # fmt: skip
+
+
+def class_weights(config: FinetuneConfig | OriginalConfig, data: EventDataModule) -> list[float] | None:
+    """Return the class weights counted on the training events, or None without ``use_class_weight``."""
+    params, names = config.exp_params, data.class_names
+    if params.n_classes not in (None, len(names)):
+        raise ConfigError(f"exp_params.n_classes: found {params.n_classes}; the data has {len(names)}: {', '.join(names)}")
+    unknown = set(params.zero_weight_classes or ()) - set(names)
+    if unknown:
+        raise ConfigError(f"exp_params.zero_weight_classes: {', '.join(sorted(unknown))} not among {', '.join(names)}")
+    if not params.use_class_weight:
+        return None
+    rare = params.zero_weight_classes
+    if rare is None:
+        rare = RARE_AT_AKNES if config.dataset.source != "folder" else ()
+    without = [number for number, name in enumerate(names) if name in rare]
+    return balanced_class_weights(data.labels[data.train_events], len(names), without)

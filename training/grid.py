@@ -1,0 +1,197 @@
+"""The paper's grid of trainings: which cells there are, and running those that are not done yet.
+
+A cell is one run of an entry script, as a user would type it; it is done when its summary.json is there.
+"""
+
+import itertools
+import logging
+import queue
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from tqdm import tqdm
+
+from training.runs import CONFIG, LOCK, RUNS_DIR, SUMMARY, require_same_config
+from utils.config import ConfigError, Section, load_config
+from utils.errors import UserError
+from utils.files import locked
+from utils.schema import FilePath, FinetuneConfig, Integer, OriginalConfig, RunConfig, Seed, Share, SSLConfig
+
+log = logging.getLogger(__name__)
+ROOT = Path(__file__).resolve().parent.parent
+FEW_LABELS = 0.1  # up to here, fine-tuning keeps BatchNorm's statistics [L22]
+CONFIGS: dict[str, type[RunConfig]] = {"ssl": SSLConfig, "finetune": FinetuneConfig, "original": OriginalConfig}
+SCRIPTS = {
+    "ssl": ("sslearn.py", "--config_ssl"),
+    "finetune": ("finetune.py", "--config_ft"),
+    "original": ("original_implementation/train.py", "--configs"),
+}
+
+Method = Literal["original", "scratch", "linear", "finetuned"]
+
+
+class CellOverrides(Section):
+    """Hold ``key.path=value`` overrides: for all runs, for one kind of run, for one label fraction, for one method."""
+
+    all: tuple[str, ...] = ()
+    label_fractions: dict[Share, tuple[str, ...]] = {}
+    ssl: tuple[str, ...] = ()
+    original: tuple[str, ...] = ()
+    scratch: tuple[str, ...] = ()
+    linear: tuple[str, ...] = ()
+    finetuned: tuple[str, ...] = ()
+
+
+class ReproduceConfig(Section):
+    name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=100)] = "paper"
+    config_ssl: FilePath = "configs/ssl.yaml"
+    config_ft: FilePath = "configs/finetune.yaml"
+    config_original: FilePath = "original_implementation/config.yaml"
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("original", "scratch", "linear", "finetuned")
+    label_fractions: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.05, 0.1, 0.8)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
+    gpus: tuple[Annotated[Integer, Field(ge=0)], ...] = (0,)
+    overrides: CellOverrides = CellOverrides()
+
+    def contradictions(self) -> list[str]:
+        """List keys that do not go together, one line each."""
+        lists = {"methods": self.methods, "label_fractions": self.label_fractions, "seeds": self.seeds, "gpus": self.gpus}
+        found = [f"{key}: names something twice" for key, values in lists.items() if len(set(values)) < len(values)]
+        strangers = self.overrides.label_fractions.keys() - set(self.label_fractions)
+        found += [f"overrides.label_fractions: found {fraction}; not among label_fractions" for fraction in sorted(strangers)]
+        return found
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Describe one run of the grid."""
+
+    method: str  # pretrain, original, scratch, linear, finetuned
+    seed: int
+    fraction: float | None  # of the labels; None for pretraining
+    kind: str  # of run: ssl, finetune, original
+    config: str
+    overrides: tuple[str, ...]
+    run_name: str
+
+    @property
+    def folder(self) -> Path:
+        """Return the run folder."""
+        return RUNS_DIR / self.kind / self.run_name
+
+    @property
+    def begun(self) -> bool:
+        """Tell whether the run has started."""
+        return (self.folder / CONFIG).is_file()
+
+    @property
+    def done(self) -> bool:
+        """Tell whether the run has finished."""
+        return (self.folder / SUMMARY).is_file()
+
+
+def plan_cells(grid: ReproduceConfig) -> tuple[list[Cell], list[Cell]]:
+    """List the pretraining cells and those that are compared; raises ``ConfigError`` for a cell that cannot run."""
+    pretraining = {}
+    if {"linear", "finetuned"} & set(grid.methods):
+        pretraining = {seed: _pretraining_cell(grid, seed) for seed in grid.seeds}
+    places = itertools.product(grid.seeds, grid.label_fractions, grid.methods)
+    compared = [_cell(grid, method, fraction, seed, pretraining.get(seed)) for seed, fraction, method in places]
+    for cell in (*pretraining.values(), *compared):
+        config = load_config(cell.config, CONFIGS[cell.kind], cell.overrides)
+        if cell.kind == "ssl" and config.exp_params.model_save_ep_period < 1:
+            raise ConfigError(f"{grid.config_ssl}: exp_params.model_save_ep_period must not be -1: the grid needs the encoder")
+        if cell.begun:
+            require_same_config(cell.folder, config, "choose another name, or delete the folder")
+    return list(pretraining.values()), compared
+
+
+def _common(grid: ReproduceConfig, seed: int, run_name: str) -> tuple[str, ...]:
+    return (*grid.overrides.all, f"seed={seed}", f"dataset.train_test_split_rand_seed={seed}", f"run_name={run_name}")
+
+
+def _pretraining_cell(grid: ReproduceConfig, seed: int) -> Cell:
+    name = f"{grid.name}-pretrain-seed{seed}"
+    overrides = (*_common(grid, seed, name), *grid.overrides.ssl)
+    return Cell("pretrain", seed, None, "ssl", grid.config_ssl, overrides, name)
+
+
+def _cell(grid: ReproduceConfig, method: str, fraction: float, seed: int, pretraining: Cell | None) -> Cell:
+    name = f"{grid.name}-{method}-{100 * fraction:g}pct-seed{seed}"
+    of_fraction = grid.overrides.label_fractions.get(fraction, ())
+    own = (f"dataset.train_data_ratio={fraction}", *of_fraction, *getattr(grid.overrides, method))
+    if method == "original":
+        return Cell(method, seed, fraction, "original", grid.config_original, (*_common(grid, seed, name), *own), name)
+    own = ("load_encoder.ckpt_fname=none", *own) if method == "scratch" else (*_from_pretrained(pretraining), *own)
+    if method == "finetuned" and fraction <= FEW_LABELS:
+        own = ("exp_params.freeze_bn_stat_train=true", *own)
+    if method == "linear":
+        own = ("exp_params.freeze_encoders=true", *own)
+    return Cell(method, seed, fraction, "finetune", grid.config_ft, (*_common(grid, seed, name), *own), name)
+
+
+def _from_pretrained(cell: Cell) -> tuple[str, ...]:
+    config: SSLConfig = load_config(cell.config, CONFIGS[cell.kind], cell.overrides)
+    encoder = cell.folder / "checkpoints" / f"encoder-ep_{config.trainer_params.max_epochs}.ckpt"
+    network = (f"load_encoder.{key}={getattr(config.model_params, key)}" for key in ("backbone_type", "stem_stride"))
+    return f"load_encoder.ckpt_fname={encoder}", *network
+
+
+def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
+    """Run the cells that are not done, one after the other on each GPU; with no GPU one after the other.
+
+    Raises ``UserError`` naming the log of the first cell that failed.
+    """
+    waiting = [cell for cell in cells if not cell.done]
+    logs.mkdir(parents=True, exist_ok=True)
+    free: queue.Queue[int | None] = queue.Queue()
+    for gpu in gpus or (None,):
+        free.put(gpu)
+    with (
+        ThreadPoolExecutor(max(1, len(gpus))) as pool,
+        tqdm(total=len(cells), initial=len(cells) - len(waiting), desc="Cells", unit="cell") as bar,
+    ):
+        try:
+            for cell in pool.map(partial(_run_cell, free=free, logs=logs), waiting):
+                bar.set_postfix_str(cell.run_name)
+                bar.update()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _wait_for_another_grid(cell: Cell) -> None:
+    """Wait until nobody works on the cell: a killed grid leaves its last run behind."""
+    if cell.begun:
+        with locked(cell.folder / LOCK):
+            pass
+
+
+def _run_cell(cell: Cell, free: queue.Queue, logs: Path) -> Cell:
+    _wait_for_another_grid(cell)
+    if cell.done:
+        return cell
+    script, flag = SCRIPTS[cell.kind]
+    gpu = free.get()
+    resume = ["--resume", str(cell.folder)] if cell.begun else []
+    command = [sys.executable, str(ROOT / script), flag, cell.config, *resume, *cell.overrides]
+    command.append(f"trainer_params.gpus=[{'' if gpu is None else gpu}]")
+    path = logs / f"{cell.run_name}.log"
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            status = subprocess.run(
+                command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False
+            ).returncode
+    finally:
+        free.put(gpu)
+    if status or not cell.done:
+        lines = path.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").strip().splitlines()
+        raise UserError(f"{cell.run_name} ended with status {status}; its log {path} ends with:\n  " + "\n  ".join(lines[-5:]))
+    return cell

@@ -1,0 +1,116 @@
+"""Where metrics go: a table of a run's epochs, TensorBoard, Weights & Biases."""
+
+import csv
+import logging
+import netrc
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from training.runs import Run
+from utils.errors import UserError
+from utils.files import write_atomically
+
+log = logging.getLogger(__name__)
+WANDB_TIMEOUT_S = 30
+
+
+class MetricsTable(Logger):
+    """Keep ``metrics.csv``: one row per epoch, rewritten whole, so that a kill never leaves half a row."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = path
+        self.rows: dict[int, dict[str, float]] = {}
+        if path.is_file():
+            try:
+                with open(path, newline="", encoding="utf-8") as file:
+                    self.rows = {int(row["epoch"]): {k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)}
+            except (ValueError, KeyError, TypeError, csv.Error) as error:
+                raise UserError(f"{path}: damaged ({error}); restore it from a copy, or delete it to go on without it") from error
+
+    name = version = None
+
+    @rank_zero_only
+    def log_hyperparams(self, params, *args, **kwargs) -> None:
+        """Leave hyper-parameters to config.yaml."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add an epoch's metrics to its row; the final test belongs to summary.json."""
+        row = {name: value for name, value in metrics.items() if not name.startswith("test/")}
+        epoch = int(row.pop("epoch", -1))
+        if row and epoch >= 0:
+            self.rows.setdefault(epoch, {"epoch": epoch}).update(row)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the table."""
+        columns = dict.fromkeys(["epoch", *(name for row in self.rows.values() for name in row)])
+
+        def write(path: Path) -> None:
+            with open(path, "w", newline="", encoding="utf-8") as file:
+                table = csv.DictWriter(file, list(columns))
+                table.writeheader()
+                table.writerows(self.rows[epoch] for epoch in sorted(self.rows))
+
+        write_atomically(self.path, write)
+
+    def forget_after(self, epoch: int) -> None:
+        """Drop the rows of epochs that a resumed run computes again."""
+        self.rows = {number: row for number, row in self.rows.items() if number < epoch}
+
+
+def build_loggers(run: Run) -> list[Logger]:
+    """Build the loggers of a run: its table, and what else is configured."""
+    loggers: list[Logger] = [MetricsTable(run.dir / "metrics.csv")]
+    if "tensorboard" in run.config.logger:
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        loggers.append(TensorBoardLogger(run.dir, name="", version="tensorboard"))
+    if "wandb" in run.config.logger:
+        loggers.append(_wandb_logger(run))
+    return loggers
+
+
+def _wandb_logger(run: Run) -> Logger:
+    """Log to wandb online if the user is logged in and it answers, else offline; never ask."""
+    import wandb
+    from pytorch_lightning.loggers import WandbLogger
+
+    common = {"project": "aknes-ssl", "name": run.dir.name, "save_dir": run.dir, "group": run.config.kind}
+    logger, why = None, "not logged in"
+    if os.environ.get("WANDB_MODE") != "offline" and _logged_in_to_wandb():
+        logger = WandbLogger(**common, settings=wandb.Settings(init_timeout=WANDB_TIMEOUT_S))
+        try:
+            _ = logger.experiment  # connects
+        except wandb.errors.Error as error:
+            logger, why = None, str(error).splitlines()[0]
+    if logger is None:
+        log.info("wandb: %s, so it runs offline; `wandb sync %s` uploads later", why, run.dir / "wandb" / "offline-run-*")
+        logger = WandbLogger(**common, offline=True, settings=wandb.Settings(mode="offline"))
+    logger.log_hyperparams(run.plain_config)
+    return logger
+
+
+def _logged_in_to_wandb() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def log_pictures(trainer: pl.Trainer, paths: list[Path]) -> None:
+    """Give the run's pictures to the loggers that show pictures."""
+    for logger in trainer.loggers:
+        if type(logger).__name__ == "WandbLogger":
+            for path in paths:
+                logger.log_image(path.stem, [str(path)])

@@ -1,0 +1,128 @@
+"""Reports of a run: sample events, summary, plots, predictions, the table in the log."""
+
+import csv
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from models.calibration import temper
+from models.evaluation import evaluate
+from models.event_classifier import EventClassifier
+from preprocessing.dataset import EventDataModule
+from preprocessing.limits import UNLABELED
+from training.callbacks import save_atomically, stoppable
+from training.loggers import log_pictures
+from training.plots import plot_calibration, plot_confusion, plot_event_sheet, plot_loss_curves, plot_recall
+from training.runs import LAST_CHECKPOINT, PREDICTIONS, Run
+from utils.files import write_atomically
+
+log = logging.getLogger(__name__)
+
+N_SAMPLE_SHEETS = 4
+
+
+def draw_samples(run: Run, module: pl.LightningModule, data: EventDataModule) -> None:
+    """Draw all channels of one training event of each of a few classes, as the network sees them."""
+    archive = data.archive
+    labels = archive.labels[data.train_events]
+    for name in [*data.class_names, UNLABELED]:
+        members = data.train_events[labels == name]
+        if not len(members) or len(list(run.plots.glob("event_*.png"))) >= N_SAMPLE_SHEETS:
+            continue
+        event = int(members[0])
+        images = module.spectrogram(torch.from_numpy(archive.waveforms(event))).numpy()
+        plot_event_sheet(images, archive.live[event], archive.n_samples / archive.sampling_rate_hz, archive.sampling_rate_hz / 2,
+                         f"{archive.names[event]} (class {name})", run.plots / f"event_{name}.png")  # fmt: skip
+
+
+def report_pretraining(run: Run, trainer: pl.Trainer, data: EventDataModule) -> None:
+    """Write summary and plots of a self-supervised run."""
+    if not trainer.is_global_zero:
+        return
+    with open(run.dir / "metrics.csv", newline="", encoding="utf-8") as file:
+        last = list(csv.DictReader(file))[-1]
+    metrics = {name: float(value) for name, value in last.items() if value}
+    _finish(run, trainer, data, metrics, [])
+    shown = ("train/loss", "val/loss", "val/z_std", "val/knn_accuracy")
+    log.info("%s", "  ".join(f"{name} {metrics[name]:.4f}" for name in shown if name in metrics))
+
+
+def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, data: EventDataModule) -> None:
+    """Evaluate on the test events; write summary and plots, and log a short table."""
+    with stoppable(run):
+        trainer.test(module, datamodule=data, verbose=False)
+    if not trainer.is_global_zero:
+        return
+    metrics, names = module.test_metrics(), module.class_names
+    save_predictions(run, module, data)
+    shown = {kind: values for kind, values in metrics.items() if kind in ("ensemble", module.trace_kind)}
+    plots = [plot_recall(shown, names, run.plots / "recall.png")]
+    for kind, values in shown.items():
+        title = (
+            f"{kind.replace('_', ' ')}: accuracy {100 * values['accuracy']:.1f} ± {100 * values['accuracy_standard_error']:.1f} %"
+        )
+        plots.append(plot_confusion(values["confusion"], names, title, run.plots / f"confusion_{kind}.png"))
+    calibration = {}
+    if module.calibrations:
+        calibration = report_calibration(run, module)
+        plots.append(run.plots / "calibration.png")
+    _finish(run, trainer, data, metrics, plots, calibration)
+    log.info("%s", results_table(metrics))
+
+
+def report_calibration(run: Run, module: EventClassifier) -> dict:
+    """Put the calibration into the last checkpoint; draw and return what it does to the test events."""
+    calibration, labels = module.calibrations["all"], module.evaluation.labels
+    path = run.dir / LAST_CHECKPOINT
+    if path.is_file():
+        states = {kind: of_ensemble.state() for kind, of_ensemble in module.calibrations.items()}
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True) | {"calibrations": states}
+        save_atomically(checkpoint, path)
+    before = module.evaluation.log_probs()
+    scores = {name: evaluate(log_probs, labels) for name, log_probs in
+              (("before", before), ("after", temper(before, calibration.temperature)))}  # fmt: skip
+    kept = {name: {key: values[key] for key in ("nll", "expected_calibration_error")} for name, values in scores.items()}
+    plot_calibration(before, temper(before, calibration.temperature), labels, run.plots / "calibration.png")
+    log.info("Temperature %.3f, from %d held-out training events; on the test events ECE %.3f -> %.3f, NLL %.3f -> %.3f",
+             calibration.temperature, len(calibration.correct), *(kept[side][key] for key in
+             ("expected_calibration_error", "nll") for side in ("before", "after")))  # fmt: skip
+    return {"temperature": calibration.temperature, "n_events": len(calibration.correct), "test_events": kept}
+
+
+def save_predictions(run: Run, module: EventClassifier, data: EventDataModule) -> None:
+    """Write what every test event's every trace was taken for: predictions.npz, readable without pickle."""
+    events, labels, logits, mask, ratio = (column.numpy() for column in module.evaluation)
+    content = {"events": data.archive.names[events], "labels": labels, "logits": logits, "mask": mask,
+               "signal_to_noise": ratio}  # fmt: skip
+
+    def write(path: Path) -> None:
+        with open(path, "wb") as file:
+            np.savez_compressed(file, class_names=np.array(module.class_names), **content)
+
+    write_atomically(run.dir / PREDICTIONS, write)
+
+
+def _finish(run: Run, trainer: pl.Trainer, data: EventDataModule, metrics: dict, plots: list[Path],
+            calibration: dict | None = None) -> None:  # fmt: skip
+    curves = plot_loss_curves(run.dir / "metrics.csv", run.plots / "curves.png")
+    log_pictures(trainer, [path for path in (curves, *plots, *sorted(run.plots.glob("event_*.png"))) if path])
+    summary = run.write_summary(data, metrics, calibration)
+    for logger in trainer.loggers:
+        logger.finalize("success")
+    log.info("Summary: %s", summary)
+
+
+def results_table(metrics: dict[str, dict]) -> str:
+    """Put the metrics of each kind of prediction into a table of a few lines."""
+    lines = [f"{'':<18}{'accuracy':>16}{'balanced':>10}{'macro F1':>10}{'NLL':>8}{'ECE':>8}"]
+    for kind, values in metrics.items():
+        accuracy = f"{100 * values['accuracy']:.1f} ± {100 * values['accuracy_standard_error']:.1f} %"
+        lines.append(
+            f"{kind.replace('_', ' '):<18}{accuracy:>16}{100 * values['balanced_accuracy']:>8.1f} %{100 * values['macro_f1']:>8.1f} %"
+            f"{values['nll']:>8.3f}{values['expected_calibration_error']:>8.3f}"
+        )
+    events = next(iter(metrics.values()))["n_events"]
+    return "\n".join([*lines, f"{events} test events; ± is the binomial standard error over events"])
