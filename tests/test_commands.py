@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from models.event_classifier import EventClassifier
-from tests.conftest import ROOT, run_script
+from tests.conftest import ROOT, run_script, write_separable_events
 
 N_TEST, CHANCE = 18, 1 / 3
 # three standard errors above chance for 18 events
@@ -168,6 +168,17 @@ def test_vibcreg_and_no_saving(workplace, separable):
     assert not (folder / "checkpoints").exists()
     header = (folder / "metrics.csv").read_text().splitlines()[0]
     assert "train/covariance" in header and "tnc" not in header and "knn" not in header
+
+
+def test_pretraining_needs_no_labels(workplace):
+    """A folder of nothing but Unlabeled is learned from; only the accuracy of neighbours is left out, which is said once."""
+    folder = write_separable_events(workplace / "unlabelled", n_per_class=0, n_unlabeled=24)
+    compact, always = "model_params.backbone_type=CompactEncoder", "exp_params.knn_acc_record_ep_period=1"
+    output = run("ssl", folder, "unlabelled", compact, always, cwd=workplace, epochs=2)
+    assert output.count("val/knn_accuracy is left out") == 1 and "classes: none" in output
+    metrics = summary(workplace, "ssl", "unlabelled")["metrics"]
+    assert metrics["train/loss"] > 0 and "val/knn_accuracy" not in metrics
+    assert (workplace / "runs" / "ssl" / "unlabelled" / "checkpoints" / "encoder-ep_2.ckpt").is_file()
 
 
 @pytest.mark.parametrize("kind", ["ssl", "finetune"])

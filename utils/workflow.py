@@ -38,7 +38,7 @@ def open_events(config: RunConfig) -> EventArchive:
     archive = open_source(config.dataset)
     n_seconds, rate_hz = archive.n_samples / archive.sampling_rate_hz, archive.sampling_rate_hz
     log.info("%d events of up to %d channels, %g s at %g Hz; classes: %s", len(archive), archive.live.shape[1], n_seconds,
-             rate_hz, ", ".join(archive.class_names))  # fmt: skip
+             rate_hz, ", ".join(archive.class_names) or "none")  # fmt: skip
     _require_large_images(config, archive)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     return archive
