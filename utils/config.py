@@ -84,7 +84,7 @@ def _override(tree: dict, override: str) -> None:
         tree[parent] = dict(tree[parent]) if isinstance(tree.get(parent), dict) else {}
         tree = tree[parent]
     try:
-        tree[last] = parse_yaml(value)
+        tree[last] = parse_yaml(value, last)
     except YamlError as error:
         raise ConfigError(f"{_short(override)}: the value is not valid YAML: {error}") from error
 

@@ -87,6 +87,22 @@ def test_overrides_and_yaml_numbers(empty):
     assert load_config(empty, "ssl", ["model_params.name=VIbCRegTNC"]).model_params.name == "VIbCRegTNC"
 
 
+@pytest.mark.parametrize("typed", ["2024", "1e3", "1.50", "on", "2024-01-01", "007", "1_000"])
+@pytest.mark.parametrize(("kind", "key"), [("finetune", "run_name"), ("reproduce", "name")])
+def test_a_name_is_the_text_that_was_typed(tmp_path, empty, kind, key, typed):
+    """Whatever YAML would take it for: a number, a switch, a date."""
+    (tmp_path / "named.yaml").write_text(f"{key}: {typed}\n")
+    assert getattr(load_config(tmp_path / "named.yaml", kind), key) == typed
+    assert getattr(load_config(empty, kind, [f"{key}={typed}"]), key) == typed
+
+
+def test_other_keys_and_null_are_what_yaml_says(tmp_path, empty):
+    (tmp_path / "named.yaml").write_text("seed: &a 5\nrun_name: *a\ndataset: {source: folder, root: 2007}\n")
+    config = load_config(tmp_path / "named.yaml", "finetune")
+    assert (config.seed, config.run_name, config.dataset.root) == (5, "5", "2007")
+    assert load_config(empty, "finetune", ["run_name=null"]).run_name is None
+
+
 @pytest.mark.parametrize(
     ("kind", "override", "expected"),
     [
