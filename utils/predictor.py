@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from models.event_classifier import EventClassifier
+from preprocessing.lengths import fit_length
 from preprocessing.recordings import Recording
 from preprocessing.sensors import USABLE_RATIO, least_samples
 from preprocessing.storage import live_channels
@@ -17,7 +18,7 @@ from utils.errors import UserError
 from utils.schema_predict import PredictConfig
 
 log = logging.getLogger(__name__)
-FEW_OF_IT = 0.5  # of the model's length: less than that, padded with zeros, a person should look at
+FEW_OF_IT = 0.5  # of the model's length: less than that, padded to it, a person should look at
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,8 @@ class Predictor:
         waveforms = torch.zeros(len(items), n_sensors, self.n_samples)
         mask = torch.zeros(len(items), n_sensors, dtype=torch.bool)
         for row, item in enumerate(items):
-            block = item.recording.waveforms[:, : self.n_samples]
-            waveforms[row, : len(block), : block.shape[1]] = torch.from_numpy(block)
-            waveforms[row, : len(block), block.shape[1] :] = torch.from_numpy(block.mean(1, dtype=np.float64, keepdims=True))
+            block = fit_length(item.recording.waveforms, self.n_samples)
+            waveforms[row, : len(block)] = torch.from_numpy(block)
             mask[row, : len(block)] = torch.from_numpy(live_channels(block))
         return waveforms, mask
 
