@@ -15,6 +15,7 @@ from preprocessing.recordings import Recording
 from preprocessing.sensors import USABLE_RATIO, least_samples
 from preprocessing.storage import live_channels
 from utils.errors import UserError
+from utils.precision import choose_precision
 from utils.schema_predict import PredictConfig
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Predictor:
         self.n_samples, self.pre_trigger_s = model.hparams.n_samples, model.hparams.pre_trigger_s
         self.duration_s = self.n_samples / self.rate_hz
         self.threshold = _threshold(model, config)
-        self.bf16 = config.precision == "bf16-mixed" or (config.precision == "auto" and _has_bf16(device))
+        self.bf16 = choose_precision(config.precision, device) == "bf16-mixed"
 
     @property
     def columns(self) -> list[str]:
@@ -185,13 +186,6 @@ def _threshold(model: EventClassifier, config: PredictConfig) -> float:
     log.info("Temperature %.3f, from %d events. For %g %% errors, events are reviewed below a confidence of %.3f",
              calibration.temperature, len(calibration.correct), 100 * config.error_rate, threshold)  # fmt: skip
     return threshold
-
-
-def _has_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def choose_device(config: PredictConfig) -> torch.device:

@@ -9,13 +9,17 @@ import torch
 from utils.callbacks import EpochMemory, SaveCheckpoints, SeedEveryStep, StopAtNonFiniteLoss
 from utils.errors import UserError
 from utils.loggers import build_loggers
+from utils.precision import choose_precision
 from utils.runs import Run
 
 log = logging.getLogger(__name__)
 
 
-def build_trainer(run: Run) -> pl.Trainer:
-    """Build the Trainer of a run; says so once when it falls back to the CPU."""
+def build_trainer(run: Run, against_bf16: str = "") -> pl.Trainer:
+    """Build the Trainer of a run; says so once when it falls back to the CPU.
+
+    With a reason ``against_bf16``, precision ``auto`` is float32.
+    """
     config, params = run.config, run.config.trainer_params
     _quiet()
     accelerator, devices = _devices(params.gpus)
@@ -24,13 +28,14 @@ def build_trainer(run: Run) -> pl.Trainer:
         raise UserError(
             f"dataset.batch_size: {config.dataset.batch_size} events cannot be shared evenly by {n_processes} processes"
         )
+    device = torch.device("cuda", devices[0]) if accelerator == "gpu" else torch.device("cpu")
     memory, period = EpochMemory(), config.exp_params.model_save_ep_period
     return pl.Trainer(
         accelerator=accelerator,
         devices=devices,
         num_nodes=params.num_nodes,
         strategy=params.strategy,
-        precision=params.precision,
+        precision=choose_precision(params.precision, device, against_bf16),
         max_epochs=params.max_epochs,
         gradient_clip_val=config.exp_params.gradient_clip_val or None,
         use_distributed_sampler=False,  # EpochBatches shares out every batch itself

@@ -53,7 +53,7 @@ def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
     ):
         raise ConfigError(f"dataset.pre_trigger_s: found {config.dataset.pre_trigger_s:g}; events have {archive.n_samples} samples, "
                           f"of which noise and event need {needed}")  # fmt: skip
-    rows, columns = LogSpectrogram(**spectrogram_arguments(config, archive)).image_shape(archive.n_samples)
+    rows, columns = _image_shape(config, archive)
     least_rows = least_columns = 1
     if config.kind == "ssl":
         least_columns = MIN_COLUMNS_TO_CROP
@@ -64,21 +64,26 @@ def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
             f"dataset.resize_size: images have {rows} x {columns} pixels; {least_rows} x {least_columns} are needed here. "
             "Raise resize_size, lower nperseg, or take longer events"
         )
-    _require_exact_gradients(config, rows, columns)
+    precision, against_bf16 = config.trainer_params.precision, _against_bf16(config, archive)
+    if against_bf16 and precision not in ("32-true", "auto"):
+        raise ConfigError(f"trainer_params.precision: found {precision}; {against_bf16}; use auto, 32-true, or larger images")
 
 
-def _require_exact_gradients(config: RunConfig, rows: int, columns: int) -> None:
-    """Refuse bf16 on the CPU for images that become one pixel wide inside a ResNet.
+def _image_shape(config: RunConfig, archive: EventArchive) -> tuple[int, int]:
+    return LogSpectrogram(**spectrogram_arguments(config, archive)).image_shape(archive.n_samples)
+
+
+def _against_bf16(config: RunConfig, archive: EventArchive) -> str:
+    """Say why not to train in bf16, on the CPU and with images that become one pixel wide inside a ResNet.
 
     There, oneDNN's gradient of a strided 3 x 3 convolution holds uninitialised numbers (found with torch 2.15).
     """
+    rows, columns = _image_shape(config, archive)
     seen = crop_columns(torch.full((1, 1), 0.5), columns).shape[-1] if config.kind == "ssl" else columns
     on_cpu = not config.trainer_params.gpus or torch.cuda.device_count() == 0
-    if on_cpu and config.trainer_params.precision != "32-true" and min(rows, seen) < LEAST_PIXELS_IN_BF16:
-        raise ConfigError(
-            f"trainer_params.precision: {config.trainer_params.precision} on a CPU gives wrong gradients for images of {rows} x {seen} "
-            f"pixels, fewer than {LEAST_PIXELS_IN_BF16}; use 32-true, or larger images"
-        )
+    if not on_cpu or min(rows, seen) >= LEAST_PIXELS_IN_BF16:
+        return ""
+    return f"bf16 on a CPU gives wrong gradients for images of {rows} x {seen} pixels, fewer than {LEAST_PIXELS_IN_BF16}"
 
 
 def split_arguments(config: RunConfig, archive: EventArchive) -> dict:
@@ -137,7 +142,7 @@ def fit(run: Run, module: pl.LightningModule, data: EventDataModule) -> pl.Train
     if run.resume_from:
         require_fitting(run.resume_from, module)
     run.start()
-    trainer = build_trainer(run)
+    trainer = build_trainer(run, _against_bf16(run.config, data.archive))
     if trainer.is_global_zero:
         draw_samples(run, module, data)
     if trainer.world_size > 1:
@@ -191,9 +196,9 @@ def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, da
         plots.append(plot_confusion(values["confusion"], names, title, run.plots / f"confusion_{kind}.png"))
     calibration = {}
     if module.calibrations:
-        calibration = report_calibration(run, module)
+        calibration = {"calibration": report_calibration(run, module)}
         plots.append(run.plots / "calibration.png")
-    _finish(run, trainer, data, metrics, plots, calibration)
+    _finish(run, trainer, data, metrics, plots, **calibration)
     log.info("%s", results_table(metrics))
 
 
@@ -229,11 +234,10 @@ def save_predictions(run: Run, module: EventClassifier, data: EventDataModule) -
     write_atomically(run.dir / PREDICTIONS, write)
 
 
-def _finish(run: Run, trainer: pl.Trainer, data: EventDataModule, metrics: dict, plots: list[Path],
-            calibration: dict | None = None) -> None:  # fmt: skip
+def _finish(run: Run, trainer: pl.Trainer, data: EventDataModule, metrics: dict, plots: list[Path], **facts) -> None:
     curves = plot_loss_curves(run.dir / "metrics.csv", run.plots / "curves.png")
     log_pictures(trainer, [path for path in (curves, *plots, *sorted(run.plots.glob("event_*.png"))) if path])
-    summary = run.write_summary(data, metrics, calibration)
+    summary = run.write_summary(data, metrics, precision=trainer.precision, **facts)
     for logger in trainer.loggers:
         logger.finalize("success")
     log.info("Summary: %s", summary)

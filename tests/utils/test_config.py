@@ -41,6 +41,7 @@ def test_shipped_configs_are_the_papers():
     assert (original.backbone_with_clf_type, original.trainer_params.max_epochs) == ("ResNet34", 50)
     assert (original.exp_params.weight_decay, original.exp_params.LR) == (1e-4, 1e-3)
     assert {config.dataset.source for config in (ssl, finetune, original)} == {"aknes"}
+    assert {config.trainer_params.precision for config in (ssl, finetune, original)} == {"32-true"}
 
 
 @pytest.mark.parametrize("name", ["demo_ssl", "demo_finetune", "demo", "reproduce", "reproduce_simulated", "reproduce_sizes"])
@@ -49,6 +50,9 @@ def test_the_other_shipped_configs_are_valid(name):
     config = load_config(ROOT / "configs" / f"{name}.yaml", kind)
     if name == "reproduce":
         assert config == KINDS["reproduce"]()
+    if name in ("reproduce_simulated", "reproduce_sizes"):  # fast where bf16 is, and nowhere slow
+        overrides = config.overrides.model_dump_json()
+        assert "trainer_params.precision=auto" in overrides and "bf16" not in overrides
 
 
 @pytest.mark.parametrize("kind", ["ssl", "finetune"])
