@@ -191,6 +191,13 @@ def test_images_too_small_for_bf16_get_float32_by_themselves(workplace, separabl
     assert summary(workplace, "finetune", "auto-small")["precision"] == "32-true"
 
 
+def test_a_handful_of_events_to_calibrate_on_is_said(workplace, separable):
+    few = ("load_encoder.backbone_type=CompactEncoder", "dataset.calibration_ratio=0.1")
+    output = run("finetune", separable, "few", *few, "dataset.batch_size=8", cwd=workplace, epochs=4)
+    assert output.count("6 held-out events are few to calibrate on") == 1
+    assert 0.2 < summary(workplace, "finetune", "few")["calibration"]["temperature"] < 5
+
+
 def test_vibcreg_and_no_saving(workplace, separable):
     overrides = [
         "model_params.name=VIbCReg",

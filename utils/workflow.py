@@ -8,7 +8,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from models.calibration import temper
+from models.calibration import FEW_EVENTS, temper
 from models.evaluation import evaluate
 from models.event_classifier import EventClassifier, balanced_class_weights
 from preprocessing.dataset import EventDataModule, Sensors
@@ -218,6 +218,10 @@ def report_calibration(run: Run, module: EventClassifier) -> dict:
     log.info("Temperature %.3f, from %d held-out training events; on the test events ECE %.3f -> %.3f, NLL %.3f -> %.3f",
              calibration.temperature, len(calibration.correct), *(kept[side][key] for key in
              ("expected_calibration_error", "nll") for side in ("before", "after")))  # fmt: skip
+    if len(calibration.correct) < FEW_EVENTS:
+        log.warning("%d held-out events are few to calibrate on (fewer than %d): the temperature stays near 1, and "
+                    "thresholds are rough. Raise dataset.calibration_ratio, or label more events",
+                    len(calibration.correct), FEW_EVENTS)  # fmt: skip
     return {"temperature": calibration.temperature, "n_events": len(calibration.correct), "test_events": kept}
 
 
