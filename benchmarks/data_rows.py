@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKING = """
 import sys, time
 from preprocessing.packing import pack_recordings
-from utils.memory import keep_freed_memory; keep_freed_memory()
+from utils.parallel import keep_freed_memory; keep_freed_memory()
 start = time.perf_counter()
 pack_recordings(sys.argv[1], sys.argv[2])
 with open("packing_s", "w") as file:

@@ -25,6 +25,7 @@ from preprocessing.dataset import EventDataModule, Sensors, WaveformStore
 from preprocessing.event_archive import EventArchive
 from preprocessing.limits import UNLABELED
 from utils.parallel import keep_freed_memory
+from utils.precision import choose_precision
 
 N_PROFILED_STEPS = 20
 
@@ -81,6 +82,7 @@ class Experiment:
         self.archive, self.size, self.device = archive, size, device
         self.spectrogram = {"sampling_rate_hz": archive.sampling_rate_hz, "resize_size": size.resize_size}
         self.on_gpu = device.type == "cuda"
+        self.precision = choose_precision("auto", device)
         everything = np.arange(len(archive))
         self.loading_s = seconds_of(lambda: setattr(self, "store", WaveformStore(archive, everything, device)))
 
@@ -96,7 +98,7 @@ class Experiment:
     def trainer(self, n_epochs: int) -> pl.Trainer:
         """Build a Trainer like that of the entry scripts, without their files."""
         return pl.Trainer(accelerator="gpu" if self.on_gpu else "cpu", devices=1, max_epochs=n_epochs, logger=False,
-                          precision="bf16-mixed" if self.on_gpu else "32-true", enable_checkpointing=False,
+                          precision=self.precision, enable_checkpointing=False,
                           enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False)  # fmt: skip
 
     def pretraining_model(self) -> VNIbCReg:
@@ -128,7 +130,7 @@ class Experiment:
         def work() -> None:
             for start in range(0, self.size.n_predicted, batch):
                 events = torch.arange(start, start + batch, device=self.device) % n
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.on_gpu):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed"):
                     model.predict_events(self.store.take(events, sensors))
 
         return seconds_of(work)

@@ -4,6 +4,7 @@
 [V21] Lee & Aune, arXiv 2109.00783.
 """
 
+import logging
 from collections.abc import Sequence
 
 import pytorch_lightning as pl
@@ -18,6 +19,7 @@ from preprocessing.spectrogram import LogSpectrogram
 from preprocessing.views import AUGMENTATIONS, NeighboringCrop, RandomAmplitudeJitter, RandomCrop, crop_columns
 from utils.distributed import gather_batch, gather_by_event
 
+log = logging.getLogger(__name__)
 N_CROP_DRAWS = 3  # of a batch's draws, the first three place crops and the rest scale them
 N_NEIGHBOURS = 5
 
@@ -97,10 +99,21 @@ class VNIbCReg(pl.LightningModule):
                      prog_bar=name in ("loss", "z_std"))  # fmt: skip
         return terms["loss"]
 
+    def on_fit_start(self) -> None:
+        """Say if there are too few labels for the accuracy of neighbours."""
+        if self.hparams.knn_period > 0 and not self._has_labels() and self.trainer.is_global_zero:
+            log.info("Too few labelled events to tell classes by neighbours: val/knn_accuracy is left out")
+
+    def _has_labels(self) -> bool:
+        """Tell whether training events can be neighbours, and held-out ones have a class to be told."""
+        data = self.trainer.datamodule
+        n_train, n_test = ((data.labels[side] >= 0).sum() for side in (data.train_events, data.test_events))
+        return n_train >= N_NEIGHBOURS and n_test > 0
+
     def on_validation_epoch_end(self) -> None:
         """Monitor how well neighbours among training events tell the class of held-out ones."""
         period, epoch = self.hparams.knn_period, self.current_epoch + 1
-        if period > 0 and (epoch % period == 0 or epoch == self.trainer.max_epochs):
+        if period > 0 and self._has_labels() and (epoch % period == 0 or epoch == self.trainer.max_epochs):
             self._log_knn_accuracy()
 
     def _log_knn_accuracy(self) -> None:
@@ -108,9 +121,8 @@ class VNIbCReg(pl.LightningModule):
 
         y, labels = self._represent_labelled(training=True)
         y_test, labels_test = self._represent_labelled(training=False)
-        if len(labels) >= N_NEIGHBOURS and len(labels_test):
-            accuracy = KNeighborsClassifier(N_NEIGHBOURS).fit(y, labels).score(y_test, labels_test)
-            self.log("val/knn_accuracy", float(accuracy), prog_bar=True, rank_zero_only=True)
+        accuracy = KNeighborsClassifier(N_NEIGHBOURS).fit(y, labels).score(y_test, labels_test)
+        self.log("val/knn_accuracy", float(accuracy), prog_bar=True, rank_zero_only=True)
 
     def _represent_labelled(self, training: bool):
         """Represent one fixed channel of each labelled event of one side: (N, D) and labels (N,)."""
@@ -119,8 +131,6 @@ class VNIbCReg(pl.LightningModule):
             batch = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, self.device, 0), 0)
             y = self.encoder(self.spectrogram.resize(self.spectrogram.native(batch.waveforms)))
             events.append(batch.events), representations.append(y.float()), labels.append(batch.labels)
-        if not events:
-            return torch.zeros(0, 1).numpy(), torch.zeros(0).numpy()
         _, y, labels = gather_by_event(events, representations, labels)
         return y, labels
 

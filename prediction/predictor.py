@@ -12,12 +12,14 @@ import torch
 from models.ensemble import USABLE_RATIO, least_samples
 from models.event_classifier import EventClassifier
 from prediction.config import PredictConfig
+from preprocessing.lengths import fit_length
 from preprocessing.limits import live_channels
 from preprocessing.recordings import Recording
 from utils.errors import UserError
+from utils.precision import choose_precision
 
 log = logging.getLogger(__name__)
-FEW_OF_IT = 0.5  # of the model's length: less than that, padded with zeros, a person should look at
+FEW_OF_IT = 0.5  # of the model's length: less than that, padded to it, a person should look at
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Predictor:
         self.n_samples, self.pre_trigger_s = model.hparams.n_samples, model.hparams.pre_trigger_s
         self.duration_s = self.n_samples / self.rate_hz
         self.threshold = _threshold(model, config)
-        self.bf16 = config.precision == "bf16-mixed" or (config.precision == "auto" and _has_bf16(device))
+        self.bf16 = choose_precision(config.precision, device) == "bf16-mixed"
 
     @property
     def columns(self) -> list[str]:
@@ -109,9 +111,8 @@ class Predictor:
         waveforms = torch.zeros(len(items), n_sensors, self.n_samples)
         mask = torch.zeros(len(items), n_sensors, dtype=torch.bool)
         for row, item in enumerate(items):
-            block = item.recording.waveforms[:, : self.n_samples]
-            waveforms[row, : len(block), : block.shape[1]] = torch.from_numpy(block)
-            waveforms[row, : len(block), block.shape[1] :] = torch.from_numpy(block.mean(1, dtype=np.float64, keepdims=True))
+            block = fit_length(item.recording.waveforms, self.n_samples)
+            waveforms[row, : len(block)] = torch.from_numpy(block)
             mask[row, : len(block)] = torch.from_numpy(live_channels(block))
         return waveforms, mask
 
@@ -185,13 +186,6 @@ def _threshold(model: EventClassifier, config: PredictConfig) -> float:
     log.info("Temperature %.3f, from %d events. For %g %% errors, events are reviewed below a confidence of %.3f",
              calibration.temperature, len(calibration.correct), 100 * config.error_rate, threshold)  # fmt: skip
     return threshold
-
-
-def _has_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def choose_device(config: PredictConfig) -> torch.device:

@@ -17,6 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from preprocessing.lengths import fit_length
 from preprocessing.limits import LARGEST_SAMPLE, SAME_RATE, UNLABELED, live_channels
 from preprocessing.metadata import COLUMNS, METADATA, WAY_ON, ArchiveError, component_order, read_metadata
 from utils.files import PatientFile, locked
@@ -44,8 +45,8 @@ class ArchiveWriter:
 
     Everything goes to ``<archive_dir>.partial``, which takes the final name on a clean exit and is removed on an exception.
     An archive has one rate and one length. ``sampling_rate_hz=None`` takes the first event's rate. Events longer than
-    ``duration_s`` keep their beginning (so the pre-trigger stays where it is), shorter ones are zero-padded at the end;
-    ``None`` takes the median length of the events.
+    ``duration_s`` keep their beginning (so the pre-trigger stays where it is), shorter ones are padded at the end
+    with each channel's mean; ``None`` takes the median length of the events.
     """
 
     def __init__(self, archive_dir: str | Path, sampling_rate_hz: float | None = None, duration_s: float | None = None):
@@ -104,11 +105,10 @@ class ArchiveWriter:
         low, high = block.min(axis=1), block.max(axis=1)
         if not (low >= -LARGEST_SAMPLE).all() or not (high <= LARGEST_SAMPLE).all():  # NaN compares false
             raise ArchiveError(f"event {name}: samples that are NaN, infinite or above {LARGEST_SAMPLE:g}")
-        live = high > low  # without the padding, which would give a dead channel a step
-        if n_found < n_samples:
-            block = np.pad(block, ((0, 0), (0, n_samples - n_found)))
+        live = high > low
         if not live.any():
             raise ArchiveError(f"event {name}: no channel carries a signal in its first {n_samples} samples")
+        block = fit_length(block, n_samples)
         with self._naming_the_folder():
             self._data.create_dataset(name, data=block, chunks=(1, n_samples), fletcher32=True)
         self.n_cut += n_found > n_samples
@@ -258,6 +258,6 @@ class EventArchive:
 
 
 def _contradicts(channel: np.ndarray, alive: bool) -> bool:
-    """Tell whether a stored channel cannot be alive, or dead: constant, then perhaps padded with zeros."""
+    """Tell whether a stored channel cannot be alive, or dead: constant, in older archives then padded with zeros."""
     as_it_was = channel if alive else np.trim_zeros(channel, "b")
     return bool(as_it_was.size and live_channels(as_it_was)) != alive

@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from preprocessing.event_archive import WAVEFORMS, ArchiveWriter, EventArchive, one_process_at_a_time
+from preprocessing.lengths import PADDING
 from preprocessing.limits import UNLABELED
 from preprocessing.metadata import ArchiveError
 from preprocessing.recordings import Recording, read_recording
@@ -49,7 +50,7 @@ class PackReport:
             (self.n_channels_left_out, "channels left out (gaps, or not finite)"),
             (self.n_channels_bridged, "channels with bridged gaps"),
             (self.n_events_cut, "events cut at the end to the archive's length"),
-            (self.n_events_padded, "events padded with zeros to the archive's length"),
+            (self.n_events_padded, "events padded with their channels' means to the archive's length"),
             (len(self.unreadable), "unreadable files skipped"),
         ):
             if n:
@@ -111,7 +112,8 @@ def pack_recordings(
             raise ArchiveError(_unreadable_message(archive_dir, report))
         writer.fit_lengths()
         report.n_events_cut, report.n_events_padded = writer.n_cut, writer.n_padded
-        content = {"options": _options(sampling_rate_hz, duration_s, max_gap_s), "report": asdict(report), "files": known}
+        options = _options(sampling_rate_hz, duration_s, max_gap_s)
+        content = {"options": options, "padding": PADDING, "report": asdict(report), "files": known}
         (writer.partial / PACKING).write_text(json.dumps(content, indent=1), encoding="utf-8")
     return report
 
@@ -207,6 +209,7 @@ def _why_pack(source_dir: Path, archive_dir: Path, options: dict, skip_unreadabl
     try:
         packed = json.loads((archive_dir / PACKING).read_text(encoding="utf-8"))
         known, unreadable = dict(packed["files"]), packed["report"]["unreadable"]
+        n_padded = packed["report"].get("n_events_padded", 0)
         changed = sum(_changed(path, known[name]) for name, path in files.items() if name in known)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # missing, or damaged
         return "not packed yet"
@@ -214,6 +217,8 @@ def _why_pack(source_dir: Path, archive_dir: Path, options: dict, skip_unreadabl
         return "waveforms are missing"
     if packed.get("options") != options:
         return "packed with other options"
+    if n_padded and packed.get("padding") != PADDING:
+        return f"{n_padded} events were padded with zeros"
     if unreadable and not skip_unreadable:
         return "packed without its unreadable files"
     counts = {"added": len(files.keys() - known.keys()), "changed": changed, "removed": len(known.keys() - files.keys())}

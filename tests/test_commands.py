@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from models.event_classifier import EventClassifier
-from tests.conftest import ROOT, run_script
+from tests.conftest import ROOT, run_script, write_separable_events
 
 N_TEST, CHANCE = 18, 1 / 3
 # three standard errors above chance for 18 events
@@ -156,6 +156,48 @@ def test_single_spectrogram_options(workplace, separable):
     assert list((folder / "tensorboard").glob("events*")) and list((folder / "wandb").glob("offline-run-*"))
 
 
+@pytest.fixture
+def on_a_cpu_with(tmp_path, monkeypatch):
+    """Let the commands believe that the CPU has certain units, and no others."""
+
+    def make(unit: str) -> None:
+        patch = f"import torch.cpu\ntorch.cpu.get_capabilities = lambda: {{{unit!r}: True}}\n"
+        (tmp_path / "sitecustomize.py").write_text(patch)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return make
+
+
+AUTO = ("load_encoder.backbone_type=CompactEncoder", "trainer_params.gpus=[]", "trainer_params.precision=auto")
+
+
+@pytest.mark.parametrize(("unit", "chosen"), [("avx512_bf16", "bf16-mixed"), ("avx2", "32-true")])
+def test_training_and_prediction_choose_the_same_precision(workplace, separable, on_a_cpu_with, unit, chosen):
+    on_a_cpu_with(unit)
+    output = run("finetune", separable, f"auto-{unit}", *AUTO, cwd=workplace, epochs=1)
+    assert summary(workplace, "finetune", f"auto-{unit}")["precision"] == chosen
+    checkpoint = workplace / "runs" / "finetune" / f"auto-{unit}" / "checkpoints" / "last.ckpt"
+    config = ["--config_predict", str(ROOT / "configs" / "predict.yaml"), "--ckpt", str(checkpoint), "gpu=null"]
+    file = next((separable / "low").iterdir())
+    predicted = run_script("predict.py", *config, str(file), "--out", f"auto-{unit}.csv", cwd=workplace)
+    for text in (output, predicted):
+        assert text.count("precision auto: ") == 1 and f"precision auto: {chosen} (this CPU has" in text
+
+
+def test_images_too_small_for_bf16_get_float32_by_themselves(workplace, separable, on_a_cpu_with):
+    on_a_cpu_with("avx512_bf16")
+    output = run("finetune", separable, "auto-small", *AUTO, "dataset.resize_size=16", cwd=workplace, epochs=1)
+    assert "precision auto: 32-true (bf16 on a CPU gives wrong gradients for images of 16 x" in output
+    assert summary(workplace, "finetune", "auto-small")["precision"] == "32-true"
+
+
+def test_a_handful_of_events_to_calibrate_on_is_said(workplace, separable):
+    few = ("load_encoder.backbone_type=CompactEncoder", "dataset.calibration_ratio=0.1")
+    output = run("finetune", separable, "few", *few, "dataset.batch_size=8", cwd=workplace, epochs=4)
+    assert output.count("6 held-out events are few to calibrate on") == 1
+    assert 0.2 < summary(workplace, "finetune", "few")["calibration"]["temperature"] < 5
+
+
 def test_vibcreg_and_no_saving(workplace, separable):
     overrides = [
         "model_params.name=VIbCReg",
@@ -168,6 +210,17 @@ def test_vibcreg_and_no_saving(workplace, separable):
     assert not (folder / "checkpoints").exists()
     header = (folder / "metrics.csv").read_text().splitlines()[0]
     assert "train/covariance" in header and "tnc" not in header and "knn" not in header
+
+
+def test_pretraining_needs_no_labels(workplace):
+    """A folder of nothing but Unlabeled is learned from; only the accuracy of neighbours is left out, which is said once."""
+    folder = write_separable_events(workplace / "unlabelled", n_per_class=0, n_unlabeled=24)
+    compact, always = "model_params.backbone_type=CompactEncoder", "exp_params.knn_acc_record_ep_period=1"
+    output = run("ssl", folder, "unlabelled", compact, always, cwd=workplace, epochs=2)
+    assert output.count("val/knn_accuracy is left out") == 1 and "classes: none" in output
+    metrics = summary(workplace, "ssl", "unlabelled")["metrics"]
+    assert metrics["train/loss"] > 0 and "val/knn_accuracy" not in metrics
+    assert (workplace / "runs" / "ssl" / "unlabelled" / "checkpoints" / "encoder-ep_2.ckpt").is_file()
 
 
 @pytest.mark.parametrize("kind", ["ssl", "finetune"])

@@ -28,7 +28,7 @@ def open_events(config: RunConfig) -> EventArchive:
     archive = open_source(config.dataset)
     n_seconds, rate_hz = archive.n_samples / archive.sampling_rate_hz, archive.sampling_rate_hz
     log.info("%d events of up to %d channels, %g s at %g Hz; classes: %s", len(archive), archive.live.shape[1], n_seconds,
-             rate_hz, ", ".join(archive.class_names))  # fmt: skip
+             rate_hz, ", ".join(archive.class_names) or "none")  # fmt: skip
     _require_large_images(config, archive)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     return archive
@@ -43,7 +43,7 @@ def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
     ):
         raise ConfigError(f"dataset.pre_trigger_s: found {config.dataset.pre_trigger_s:g}; events have {archive.n_samples} samples, "
                           f"of which noise and event need {needed}")  # fmt: skip
-    rows, columns = LogSpectrogram(**spectrogram_arguments(config, archive)).image_shape(archive.n_samples)
+    rows, columns = _image_shape(config, archive)
     least_rows = least_columns = 1
     if config.kind == "ssl":
         least_columns = MIN_COLUMNS_TO_CROP
@@ -54,21 +54,26 @@ def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
             f"dataset.resize_size: images have {rows} x {columns} pixels; {least_rows} x {least_columns} are needed here. "
             "Raise resize_size, lower nperseg, or take longer events"
         )
-    _require_exact_gradients(config, rows, columns)
+    precision, reason = config.trainer_params.precision, against_bf16(config, archive)
+    if reason and precision not in ("32-true", "auto"):
+        raise ConfigError(f"trainer_params.precision: found {precision}; {reason}; use auto, 32-true, or larger images")
 
 
-def _require_exact_gradients(config: RunConfig, rows: int, columns: int) -> None:
-    """Refuse bf16 on the CPU for images that become one pixel wide inside a ResNet.
+def _image_shape(config: RunConfig, archive: EventArchive) -> tuple[int, int]:
+    return LogSpectrogram(**spectrogram_arguments(config, archive)).image_shape(archive.n_samples)
+
+
+def against_bf16(config: RunConfig, archive: EventArchive) -> str:
+    """Say why not to train in bf16, on the CPU and with images that become one pixel wide inside a ResNet.
 
     There, oneDNN's gradient of a strided 3 x 3 convolution holds uninitialised numbers (found with torch 2.15).
     """
+    rows, columns = _image_shape(config, archive)
     seen = crop_columns(torch.full((1, 1), 0.5), columns).shape[-1] if config.kind == "ssl" else columns
     on_cpu = not config.trainer_params.gpus or torch.cuda.device_count() == 0
-    if on_cpu and config.trainer_params.precision != "32-true" and min(rows, seen) < LEAST_PIXELS_IN_BF16:
-        raise ConfigError(
-            f"trainer_params.precision: {config.trainer_params.precision} on a CPU gives wrong gradients for images of {rows} x {seen} "
-            f"pixels, fewer than {LEAST_PIXELS_IN_BF16}; use 32-true, or larger images"
-        )
+    if not on_cpu or min(rows, seen) >= LEAST_PIXELS_IN_BF16:
+        return ""
+    return f"bf16 on a CPU gives wrong gradients for images of {rows} x {seen} pixels, fewer than {LEAST_PIXELS_IN_BF16}"
 
 
 def split_arguments(config: RunConfig, archive: EventArchive) -> dict:

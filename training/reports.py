@@ -8,7 +8,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from models.calibration import temper
+from models.calibration import FEW_EVENTS, temper
 from models.evaluation import evaluate
 from models.event_classifier import EventClassifier
 from preprocessing.dataset import EventDataModule
@@ -67,9 +67,9 @@ def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, da
         plots.append(plot_confusion(values["confusion"], names, title, run.plots / f"confusion_{kind}.png"))
     calibration = {}
     if module.calibrations:
-        calibration = report_calibration(run, module)
+        calibration = {"calibration": report_calibration(run, module)}
         plots.append(run.plots / "calibration.png")
-    _finish(run, trainer, data, metrics, plots, calibration)
+    _finish(run, trainer, data, metrics, plots, **calibration)
     log.info("%s", results_table(metrics))
 
 
@@ -89,6 +89,13 @@ def report_calibration(run: Run, module: EventClassifier) -> dict:
     log.info("Temperature %.3f, from %d held-out training events; on the test events ECE %.3f -> %.3f, NLL %.3f -> %.3f",
              calibration.temperature, len(calibration.correct), *(kept[side][key] for key in
              ("expected_calibration_error", "nll") for side in ("before", "after")))  # fmt: skip
+    if len(calibration.correct) < FEW_EVENTS:
+        log.warning(
+            "%d held-out events are few to calibrate on (fewer than %d): the temperature stays near "
+            "1, and thresholds are rough. Raise dataset.calibration_ratio, or label more events",
+            len(calibration.correct),
+            FEW_EVENTS,
+        )
     return {"temperature": calibration.temperature, "n_events": len(calibration.correct), "test_events": kept}
 
 
@@ -105,11 +112,10 @@ def save_predictions(run: Run, module: EventClassifier, data: EventDataModule) -
     write_atomically(run.dir / PREDICTIONS, write)
 
 
-def _finish(run: Run, trainer: pl.Trainer, data: EventDataModule, metrics: dict, plots: list[Path],
-            calibration: dict | None = None) -> None:  # fmt: skip
+def _finish(run: Run, trainer: pl.Trainer, data: EventDataModule, metrics: dict, plots: list[Path], **facts) -> None:
     curves = plot_loss_curves(run.dir / "metrics.csv", run.plots / "curves.png")
     log_pictures(trainer, [path for path in (curves, *plots, *sorted(run.plots.glob("event_*.png"))) if path])
-    summary = run.write_summary(data, metrics, calibration)
+    summary = run.write_summary(data, metrics, precision=trainer.precision, **facts)
     for logger in trainer.loggers:
         logger.finalize("success")
     log.info("Summary: %s", summary)

@@ -82,14 +82,14 @@ class Run:
         path = self.dir / LAST_CHECKPOINT
         return path if path.is_file() else None
 
-    def write_summary(self, data, metrics: dict, calibration: dict | None = None) -> Path:
-        """Write summary.json: what was computed, on which data, with which versions, how well, how well calibrated."""
+    def write_summary(self, data, metrics: dict, **facts) -> Path:
+        """Write summary.json: what was computed, on which data, with which versions, how well, and further ``facts``."""
         content = {
             "kind": self.config.kind,
             "run": self.dir.name,
             "seed": self.config.seed,
             "metrics": metrics,
-            **({"calibration": calibration} if calibration else {}),
+            **facts,
             "data": {
                 "archive": str(data.archive.archive_dir),
                 "fingerprint": data.archive.fingerprint,

@@ -8,17 +8,22 @@ import torch
 
 from preprocessing.dataset import EventDataModule
 from training.callbacks import EpochMemory, SaveCheckpoints, SeedEveryStep, StopAtNonFiniteLoss, stoppable
+from training.data import against_bf16
 from training.loggers import build_loggers
 from training.reports import draw_samples
 from training.runs import Run
 from utils.checkpoints import require_fitting
 from utils.errors import UserError
+from utils.precision import choose_precision
 
 log = logging.getLogger(__name__)
 
 
-def build_trainer(run: Run) -> pl.Trainer:
-    """Build the Trainer of a run; says so once when it falls back to the CPU."""
+def build_trainer(run: Run, reason_against_bf16: str = "") -> pl.Trainer:
+    """Build the Trainer of a run; says so once when it falls back to the CPU.
+
+    With a ``reason_against_bf16``, precision ``auto`` is float32.
+    """
     config, params = run.config, run.config.trainer_params
     _quiet()
     accelerator, devices = _devices(params.gpus)
@@ -27,13 +32,14 @@ def build_trainer(run: Run) -> pl.Trainer:
         raise UserError(
             f"dataset.batch_size: {config.dataset.batch_size} events cannot be shared evenly by {n_processes} processes"
         )
+    device = torch.device("cuda", devices[0]) if accelerator == "gpu" else torch.device("cpu")
     memory, period = EpochMemory(), config.exp_params.model_save_ep_period
     return pl.Trainer(
         accelerator=accelerator,
         devices=devices,
         num_nodes=params.num_nodes,
         strategy=params.strategy,
-        precision=params.precision,
+        precision=choose_precision(params.precision, device, reason_against_bf16),
         max_epochs=params.max_epochs,
         gradient_clip_val=config.exp_params.gradient_clip_val or None,
         use_distributed_sampler=False,  # EpochBatches shares out every batch itself
@@ -75,7 +81,7 @@ def fit(run: Run, module: pl.LightningModule, data: EventDataModule) -> pl.Train
     if run.resume_from:
         require_fitting(run.resume_from, module)
     run.start()
-    trainer = build_trainer(run)
+    trainer = build_trainer(run, against_bf16(run.config, data.archive))
     if trainer.is_global_zero:
         draw_samples(run, module, data)
     if trainer.world_size > 1:

@@ -14,6 +14,8 @@ MAX_SHOWN = 20  # mistakes
 MAX_CHARACTERS = 2**16  # the shipped files have up to 3000
 MAX_VALUES = 10_000  # after aliases have been replaced by what they stand for
 NOT_PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("binary", "omap", "pairs", "set")}
+NUMBERS = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "timestamp")}
+TEXT_KEYS = {"run_name", "name", "root"}  # their values are names, also where YAML sees a number or a date
 
 
 class Section(BaseModel):
@@ -77,7 +79,7 @@ def _override(tree: dict, override: str) -> None:
         tree[parent] = dict(tree[parent]) if isinstance(tree.get(parent), dict) else {}
         tree = tree[parent]
     try:
-        tree[last] = parse_yaml(value)
+        tree[last] = parse_yaml(value, last)
     except YamlError as error:
         raise ConfigError(f"{_short(override)}: the value is not valid YAML: {error}") from error
 
@@ -151,6 +153,7 @@ class _Loader(yaml.SafeLoader):
     yaml_constructors = {tag: make for tag, make in yaml.SafeLoader.yaml_constructors.items() if tag not in NOT_PLAIN}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        node.value = [(key, _as_typed(value, key.value)) for key, value in node.value]
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -171,8 +174,11 @@ def read_yaml(path: Path) -> Any:
         raise YamlError(f"not text in UTF-8 ({error.reason} at byte {error.start})") from error
 
 
-def parse_yaml(text: str) -> Any:
-    """Turn YAML into dicts, lists and scalars; raises ``YamlError`` for what is not valid, not plain, or too large."""
+def parse_yaml(text: str, key: str = "") -> Any:
+    """Turn YAML, perhaps the value of ``key``, into dicts, lists and scalars.
+
+    Raises ``YamlError`` for what is not valid, not plain, or too large.
+    """
     if len(text) > MAX_CHARACTERS:
         raise YamlError(f"longer than {MAX_CHARACTERS} characters")
     try:
@@ -182,7 +188,7 @@ def parse_yaml(text: str) -> Any:
             return None
         if _count(root, {}) > MAX_VALUES:
             raise YamlError(f"more than {MAX_VALUES} values, with its aliases spelled out")
-        return loader.construct_document(root)
+        return loader.construct_document(_as_typed(root, key))
     except RecursionError:
         raise YamlError("nested too deeply") from None
     except YamlError:
@@ -190,6 +196,14 @@ def parse_yaml(text: str) -> Any:
     except (yaml.YAMLError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise YamlError(reason if len(reason) < 300 else reason[:300] + " …") from error
+
+
+def _as_typed(node: yaml.Node, key: object) -> yaml.Node:
+    """Return the value of a key as the text that was typed, if the key takes text: ``run_name: 2024``."""
+    if isinstance(key, str) and key in TEXT_KEYS and node.tag in NUMBERS:
+        # a new node: by an alias, another key may share this one
+        return yaml.ScalarNode("tag:yaml.org,2002:str", node.value, node.start_mark, node.end_mark)
+    return node
 
 
 def _count(node: yaml.Node, known: dict[int, int | None]) -> int:

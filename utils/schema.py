@@ -109,7 +109,7 @@ class OriginalParams(ClassifierParams):
 class TrainerParams(Section):
     gpus: tuple[Annotated[Integer, Field(ge=0)], ...] = (0,)
     max_epochs: Count = 100
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "auto"] = "32-true"
     num_nodes: Count = 1
     strategy: Literal["auto", "ddp"] = "auto"
 

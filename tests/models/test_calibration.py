@@ -27,6 +27,34 @@ def test_the_temperature_that_was_put_in_is_found(distortion):
     assert evaluate(temper(log_probs, found), labels)["expected_calibration_error"] < 0.02
 
 
+@pytest.mark.parametrize(("n", "distortion"), [(1, 1.0), (4, 0.5), (12, 3.0), (60, 1.3)])
+def test_the_temperature_has_the_least_nll_with_its_prior(n, distortion):
+    log_probs, labels = predictions(n, distortion, seed=n)
+    log2_temperatures = np.linspace(-4.3, 4.3, 8601)
+    tempered = log_probs.double().numpy() / 2 ** log2_temperatures[:, None, None]
+    own = tempered[:, np.arange(n), labels.numpy()]
+    nll = (np.log(np.exp(tempered).sum(2)) - own).sum(1)
+    best = log2_temperatures[np.argmin(nll + 0.5 * log2_temperatures**2)]
+    assert np.log2(fit_temperature(log_probs, labels)) == pytest.approx(best, abs=2e-3)
+
+
+@pytest.mark.parametrize("n", [1, 3, 5, 10])
+@pytest.mark.parametrize("correct", [True, False])
+def test_a_handful_of_events_ends_at_no_bound(n, correct):
+    """All are as the network says with 0.9, or none is; maximum likelihood gives 0.05 and 20."""
+    log_probs = torch.tensor([[0.9, 0.05, 0.05]]).log().expand(n, 3)
+    found = fit_temperature(log_probs, torch.full((n,), 0 if correct else 1))
+    assert 0.3 < found < 1 if correct else 1 < found < 10
+
+
+def test_many_events_leave_the_prior_without_weight():
+    log_probs, labels = predictions(2000, 0.5)
+    logs = np.linspace(np.log(1.5), np.log(2.5), 501)
+    nll = [torch.nn.functional.nll_loss(temper(log_probs, float(np.exp(t))), labels) for t in logs]
+    most_likely = float(np.exp(logs[int(np.argmin(nll))]))
+    assert fit_temperature(log_probs, labels) == pytest.approx(most_likely, rel=0.01)
+
+
 def _softmax(x):
     p = np.exp(x - x.max(1, keepdims=True))
     return p / p.sum(1, keepdims=True)

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+from preprocessing import event_archive as storage
 from preprocessing.event_archive import ArchiveWriter, EventArchive
 from preprocessing.metadata import ArchiveError, component_order
 
@@ -161,14 +162,18 @@ def test_columns_that_have_changed_rows_fail_verification(tmp_path, column):
         EventArchive(path).verify()
 
 
-def test_a_dead_channel_that_was_padded_is_no_contradiction(tmp_path):
+@pytest.mark.parametrize(("of_before", "padding"), [(False, 7), (True, 0)])
+def test_a_dead_channel_that_was_padded_is_no_contradiction(tmp_path, monkeypatch, of_before, padding):
+    """Neither with its mean, nor with zeros, as in archives of before."""
+    if of_before:
+        monkeypatch.setattr(storage, "fit_length", lambda block, n: np.pad(block, ((0, 0), (0, n - block.shape[1]))))
     block = np.random.default_rng(0).normal(size=(2, 60)).astype(np.float32)
     block[1] = 7
     with ArchiveWriter(tmp_path / "a", 100.0, 1.0) as writer:
         writer.add("x", block, "A")
     archive = EventArchive(tmp_path / "a")
     archive.verify()
-    assert archive.live.tolist() == [[True, False]] and archive.waveforms(0)[1, 59:61].tolist() == [7, 0]
+    assert archive.live.tolist() == [[True, False]] and archive.waveforms(0)[1, 59:61].tolist() == [7, padding]
 
 
 @pytest.mark.parametrize("other", ["shape", "rows", "dtype", "group"])

@@ -41,6 +41,7 @@ def test_shipped_configs_are_the_papers():
     assert (original.backbone_with_clf_type, original.trainer_params.max_epochs) == ("ResNet34", 50)
     assert (original.exp_params.weight_decay, original.exp_params.LR) == (1e-4, 1e-3)
     assert {config.dataset.source for config in (ssl, finetune, original)} == {"aknes"}
+    assert {config.trainer_params.precision for config in (ssl, finetune, original)} == {"32-true"}
 
 
 @pytest.mark.parametrize("name", ["demo_ssl", "demo_finetune", "demo", "reproduce", "reproduce_simulated", "reproduce_sizes"])
@@ -49,6 +50,9 @@ def test_the_other_shipped_configs_are_valid(name):
     config = load_config(ROOT / "configs" / f"{name}.yaml", CONFIGS[kind])
     if name == "reproduce":
         assert config == CONFIGS["reproduce"]()
+    if name in ("reproduce_simulated", "reproduce_sizes"):  # fast where bf16 is, and nowhere slow
+        overrides = config.overrides.model_dump_json()
+        assert "trainer_params.precision=auto" in overrides and "bf16" not in overrides
 
 
 @pytest.mark.parametrize("kind", ["ssl", "finetune"])
@@ -85,6 +89,22 @@ def test_overrides_and_yaml_numbers(empty):
     assert config.learning_rates == {"encoder": 1e-4, "clf": 2e-3} and config.seed == 7
     assert load_config(empty, FinetuneConfig, ["exp_params.LR=1e-3"]).learning_rates == {"encoder": 1e-3, "clf": 1e-3}
     assert load_config(empty, SSLConfig, ["model_params.name=VIbCRegTNC"]).model_params.name == "VIbCRegTNC"
+
+
+@pytest.mark.parametrize("typed", ["2024", "1e3", "1.50", "on", "2024-01-01", "007", "1_000"])
+@pytest.mark.parametrize(("kind", "key"), [("finetune", "run_name"), ("reproduce", "name")])
+def test_a_name_is_the_text_that_was_typed(tmp_path, empty, kind, key, typed):
+    """Whatever YAML would take it for: a number, a switch, a date."""
+    (tmp_path / "named.yaml").write_text(f"{key}: {typed}\n")
+    assert getattr(load_config(tmp_path / "named.yaml", CONFIGS[kind]), key) == typed
+    assert getattr(load_config(empty, CONFIGS[kind], [f"{key}={typed}"]), key) == typed
+
+
+def test_other_keys_and_null_are_what_yaml_says(tmp_path, empty):
+    (tmp_path / "named.yaml").write_text("seed: &a 5\nrun_name: *a\ndataset: {source: folder, root: 2007}\n")
+    config = load_config(tmp_path / "named.yaml", FinetuneConfig)
+    assert (config.seed, config.run_name, config.dataset.root) == (5, "5", "2007")
+    assert load_config(empty, FinetuneConfig, ["run_name=null"]).run_name is None
 
 
 @pytest.mark.parametrize(

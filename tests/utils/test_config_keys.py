@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from tests.conftest import CONFIGS
 from training.grid import ReproduceConfig
-from utils.config import ConfigError, load_config, parse_yaml
+from utils.config import TEXT_KEYS, ConfigError, load_config, parse_yaml
 from utils.schema import SSLConfig
 
 ONE_LETTER = "abcdefghijklmnopqrstuvwxyz_"
@@ -146,6 +146,8 @@ def test_a_wrong_type_is_refused_by_dotted_key(empty, key, data):
     is_section = any(isinstance(part, type) and issubclass(part, BaseModel) for part in key.types)
     plain = next((part for part in key.types if part in WRONG), None)
     values = ["1x", "[1]", "abc", "-3"] if is_section else WRONG[plain]
+    if plain is str and key.name.rpartition(".")[2] in TEXT_KEYS:  # whatever is typed is a name
+        values = ["[a]", "{a: b}"]
     strategy = st.sampled_from(values)
     if plain in (int, float, bool, Literal):
         strategy = strategy | TEXTS
