@@ -25,7 +25,7 @@ from utils.loggers import log_pictures
 from utils.names import ALEXNET_MIN_PIXELS
 from utils.plots import plot_calibration, plot_confusion, plot_event_sheet, plot_loss_curves, plot_recall
 from utils.runs import LAST_CHECKPOINT, PREDICTIONS, Run, write_atomically
-from utils.training import build_trainer
+from utils.training import build_trainer, require_processes
 
 log = logging.getLogger(__name__)
 RARE_AT_AKNES = ("Noise",)  # 8 of 1818 events; the paper gives them weight 0 [L22]
@@ -34,7 +34,8 @@ LEAST_PIXELS_IN_BF16 = 17  # a ResNet halves five times
 
 
 def open_events(config: RunConfig) -> EventArchive:
-    """Open the archive that ``config.dataset`` describes, and seed what follows."""
+    """Open the archive that ``config.dataset`` describes, and seed what follows; refuse devices that are not there first."""
+    require_processes(config)
     archive = open_source(config.dataset)
     n_seconds, rate_hz = archive.n_samples / archive.sampling_rate_hz, archive.sampling_rate_hz
     log.info("%d events of up to %d channels, %g s at %g Hz; classes: %s", len(archive), archive.live.shape[1], n_seconds,
