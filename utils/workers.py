@@ -3,6 +3,7 @@
 A terminal and a scheduler send these to all processes of a command at once. Only the first one knows what to save and what to say.
 """
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,6 @@ def _blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    resource_tracker.ensure_running()  # its own start would unblock them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_PARENT)
     try:
         yield
@@ -38,6 +38,12 @@ def _blocked() -> Iterator[None]:
 
 class SpawnedWorker(_Sheltered, SpawnProcess):
     """A fresh interpreter."""
+
+    def start(self) -> None:
+        """Start; before it what multiprocessing starts beside the first of these, which would unblock the signals."""
+        if os.name == "posix":
+            resource_tracker.ensure_running()
+        super().start()
 
 
 class SpawnedWorkers(SpawnContext):
