@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -72,13 +73,14 @@ def predict_files(predictor: Predictor, paths: Sequence[str], outputs: Outputs, 
         # whole batches, so that a resumed run computes what the first would have
         todo = [group for group in groups if writer.mine() and not writer.done.issuperset(map(_key, group))]
         read = partial(_read, rate_hz=predictor.rate_hz, n_samples=predictor.n_samples, max_gap_s=predictor.config.max_gap_s)
-        items = ahead(map_in_order(read, [file for group in todo for file in group], few=FEW_FILES), EVENTS_PER_BATCH)
-        for group in tqdm(todo, desc="Predicting", unit="batch"):
-            batch = [next(items) for _ in group]
-            broken = next((item for item in batch if item.recording is None), None)
-            if strict and broken:
-                raise UserError(f"{broken.file}: {broken.reason}")
-            writer.write(predictor.classify(batch))
+        wanted = [file for group in todo for file in group]
+        with closing(ahead(map_in_order(read, wanted, few=FEW_FILES), EVENTS_PER_BATCH)) as items:
+            for group in tqdm(todo, desc="Predicting", unit="batch"):
+                batch = [next(items) for _ in group]
+                broken = next((item for item in batch if item.recording is None), None)
+                if strict and broken:
+                    raise UserError(f"{broken.file}: {broken.reason}")
+                writer.write(predictor.classify(batch))
     return writer.finish()
 
 

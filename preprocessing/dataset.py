@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from preprocessing.event_archive import EventArchive
 from utils.errors import UserError
+from utils.workers import workers_for_loaders
 
 N_DRAWS = 8  # uniform numbers per event and epoch: 2 choose sensors, 3 place crops, 3 scale images
 N_SENSOR_DRAWS = 2
@@ -147,6 +148,17 @@ def _rank_and_world() -> tuple[int, int]:
     return 0, 1
 
 
+class _LazyLoader(DataLoader):
+    """Begin an epoch with its first batch.
+
+    Lightning makes the loader's iterator before it restores the progress of a resumed run. Loader processes, which
+    read ahead, would read an epoch then that has been there before.
+    """
+
+    def __iter__(self) -> Iterator[EventBatch]:
+        yield from super().__iter__()
+
+
 class EventDataModule(pl.LightningDataModule):
     """Serve training, held-out and test batches of an archive.
 
@@ -212,12 +224,13 @@ class EventDataModule(pl.LightningDataModule):
     def _loader(self, events: np.ndarray, sensors: Sensors, stream: int, epoch: Callable[[], int] | None = None,
                 drop_last: bool = False) -> DataLoader:  # fmt: skip
         n_workers = 0 if self.preload == "device" else self.num_workers  # then nothing is left to read
-        return DataLoader(
+        return _LazyLoader(
             EventDataset(self.archive, self.labels, sensors, self.seed, stream, self.store),
             batch_sampler=EpochBatches(events, min(self.batch_size, len(events)), self.seed, epoch, drop_last),
             collate_fn=_as_is,
             num_workers=n_workers,
             persistent_workers=n_workers > 0,
+            multiprocessing_context=workers_for_loaders() if n_workers else None,
             pin_memory=torch.cuda.is_available(),
         )
 

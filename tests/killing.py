@@ -1,7 +1,8 @@
 """Start a command many times without paying for its imports: fork a process that has them, and kill it when asked.
 
 python tests/killing.py ROOT MOMENTS_JSON -- script arguments: runs the script once for each moment (seconds; null: to the end),
-kills it then (SIGKILL), and prints the exit statuses. ``--resume RUN_DIR`` is added once RUN_DIR has begun.
+kills it then (SIGKILL), and prints the exit statuses and how many seconds each took. ``--resume RUN_DIR`` is added once RUN_DIR
+has begun.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import json
 import os
 import runpy
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -43,6 +45,36 @@ def fork_and_kill(command: list[str], after_s: float | None) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
+def start_as_from_a_terminal(command: list[str], cwd: Path) -> subprocess.Popen:
+    """Start a script in a process group of its own, in which Ctrl-C works even if this process was told to ignore it."""
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=cwd, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+
+
+def members(session: int) -> list[int]:
+    """Return the processes of a session that have not ended."""
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _session(path) == session]
+
+
+def wait_for_the_end(session: int, at_most_s: float = 20.0) -> None:
+    """Raise ``AssertionError`` unless all processes of a session end in time."""
+    deadline = time.monotonic() + at_most_s
+    while left := members(session):
+        assert time.monotonic() < deadline, f"still there: {left}"
+        time.sleep(0.2)
+
+
+def _session(process: Path) -> int:
+    try:
+        state, _, _, session = (process / "stat").read_text().rpartition(")")[2].split()[:4]
+    except (OSError, ValueError):
+        return -1
+    return -1 if state == "Z" else int(session)
+
+
 def main() -> None:
     root, moments, run_dir, command = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], sys.argv[5:]
     sys.path.insert(0, root)
@@ -54,13 +86,15 @@ def main() -> None:
 
     import training.data  # noqa: F401
 
-    statuses = []
+    statuses, seconds = [], []
     for after_s in moments:
+        started = time.monotonic()
         resume = ["--resume", run_dir] if run_dir and (Path(run_dir) / "config.yaml").is_file() else []
         statuses.append(fork_and_kill([*command, *resume], after_s))
+        seconds.append(time.monotonic() - started)
         if (after_s is None and statuses[-1]) or statuses[-1] not in (0, -signal.SIGKILL):
             break
-    print(json.dumps(statuses))
+    print(json.dumps([statuses, seconds]))
 
 
 if __name__ == "__main__":

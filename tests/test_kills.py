@@ -14,11 +14,28 @@ import pytest
 import torch
 
 from preprocessing.event_archive import EventArchive
+from preprocessing.packing import pack_recordings
 from tests.conftest import ROOT
-from tests.test_commands import SCRIPTS, SMALL_ENCODER, SMALL_IMAGES
+from tests.killing import members, start_as_from_a_terminal, wait_for_the_end
+from tests.test_commands import SCRIPTS, SMALL_IMAGES
 
 pytestmark = pytest.mark.slow
 SIGKILLED = -signal.SIGKILL
+SMALLEST = {
+    "ssl": ["model_params.backbone_type=CompactEncoder", "model_params.proj_hid=128", "model_params.proj_out=128"],
+    "finetune": ["load_encoder.backbone_type=CompactEncoder"],
+    "original": ["backbone_with_clf_type=ResNet18", "dataset.resize_size=16"],
+}
+AS_SHIPPED = "dataset.num_workers=2"
+N_KILLS = 6  # of each training
+
+
+@pytest.fixture(scope="module")
+def packed(separable, tmp_path_factory):
+    """The events as an archive: what is killed here is training."""
+    folder = tmp_path_factory.mktemp("packed") / "events"
+    pack_recordings(separable, folder, 100.0, 12.0, n_workers=1)
+    return folder
 
 
 def arguments_of(kind, folder, name, epochs, *overrides) -> list[str]:
@@ -30,19 +47,19 @@ def arguments_of(kind, folder, name, epochs, *overrides) -> list[str]:
         "dataset.test_data_ratio=0.25",
         "dataset.train_data_ratio=0.75",
     ]
-    return [str(ROOT / script), flag, str(ROOT / config), f"run_name={name}", *data, *SMALL_IMAGES, *SMALL_ENCODER[kind],
+    return [str(ROOT / script), flag, str(ROOT / config), f"run_name={name}", *data, *SMALL_IMAGES, AS_SHIPPED, *SMALLEST[kind],
             f"trainer_params.max_epochs={epochs}", "exp_params.model_save_ep_period=1", *overrides]  # fmt: skip
 
 
-def start(moments, cwd, command, run_dir="") -> list[int]:
-    """Run ``command`` once for each moment, killing it then; return the exit statuses."""
+def start(moments, cwd, command, run_dir="") -> tuple[list[int], list[float]]:
+    """Run ``command`` once for each moment, killing it then; return the exit statuses, and how many seconds each took."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     done = subprocess.run([sys.executable, str(ROOT / "tests" / "killing.py"), str(ROOT), json.dumps(moments), str(run_dir), "--", *command],
                           cwd=cwd, env=environment, capture_output=True, text=True, timeout=1500)  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    statuses = json.loads(done.stdout.splitlines()[-1])
+    statuses, seconds = json.loads(done.stdout.splitlines()[-1])
     assert len(statuses) == len(moments), done.stderr[-3000:]
-    return statuses
+    return statuses, seconds
 
 
 def state_of(run_dir) -> dict:
@@ -66,9 +83,15 @@ def require_equal(a, b, place="") -> None:
         assert a == b, place
 
 
-@pytest.mark.parametrize(("kind", "n_kills"), [("ssl", 16), ("finetune", 16), ("original", 4)])
-def test_a_run_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, separable, kind, n_kills):
-    """Weights, optimiser, schedule, BatchNorm, metrics, predictions: exactly equal after kills all over the run."""
+@pytest.mark.parametrize(
+    ("kind", "loading"),
+    [("ssl", []), ("finetune", ["dataset.preload=ram"]), ("original", [])],
+)
+def test_a_run_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, packed, kind, loading):
+    """Weights, optimiser, schedule, BatchNorm, metrics, predictions: exactly equal after kills all over the run.
+
+    The killed run reads with two loader processes, the other in its own.
+    """
     epochs = 8
     jitter = (
         []
@@ -77,14 +100,12 @@ def test_a_run_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, separ
             "augmentations=[NeighboringCrop,RandomAmplitudeJitter]" if kind == "ssl" else "augmentations=[RandomAmplitudeJitter]"
         ]
     )
-    started = time.monotonic()
-    start([None], tmp_path, arguments_of(kind, separable, "whole", epochs, *jitter))
-    # with the imports; a forked run is a little shorter, and each resumes where the last was saved
-    duration_s = time.monotonic() - started
+    _, (duration_s,) = start([None], tmp_path, arguments_of(kind, packed, "whole", epochs, *jitter, "dataset.num_workers=0"))
     runs = tmp_path / "runs" / kind
     rng = np.random.default_rng(0)
-    moments = [*(rng.uniform(0.1, 0.45, n_kills) * duration_s).round(2).tolist(), None]
-    statuses = start(moments, tmp_path, arguments_of(kind, separable, "killed", epochs, *jitter), Path("runs") / kind / "killed")
+    moments = [*(rng.uniform(0.1, 0.7, N_KILLS) * duration_s).round(2).tolist(), None]
+    command = arguments_of(kind, packed, "killed", epochs, *jitter, *loading)
+    statuses, _ = start(moments, tmp_path, command, Path("runs") / kind / "killed")
     assert statuses[-1] == 0 and statuses.count(SIGKILLED) >= 3, statuses
     whole, killed = state_of(runs / "whole"), state_of(runs / "killed")
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
@@ -110,7 +131,7 @@ def test_packing_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, sep
     started = time.monotonic()
     start([None], tmp_path, [str(code), "whole2"])
     moments = [*np.linspace(0.01, 1.2, 12).round(3).tolist(), None]
-    statuses = start(moments, tmp_path, [str(code), "killed"])
+    statuses, _ = start(moments, tmp_path, [str(code), "killed"])
     assert statuses[-1] == 0 and SIGKILLED in statuses and time.monotonic() - started < 300
     whole, killed = EventArchive(tmp_path / "whole"), EventArchive(tmp_path / "killed")
     killed.verify()
@@ -137,7 +158,7 @@ def test_simulation_killed_at_many_moments_ends_like_one_that_was_not(tmp_path):
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     start([None], tmp_path / "whole", [str(code)])
-    statuses = start([*np.linspace(0.05, 4.0, 8).round(2).tolist(), None], tmp_path / "killed", [str(code)])
+    statuses, _ = start([*np.linspace(0.05, 4.0, 8).round(2).tolist(), None], tmp_path / "killed", [str(code)])
     assert statuses[-1] == 0 and SIGKILLED in statuses
     place = Path("data/archives/simulated-100-seed0")
     whole, killed = EventArchive(tmp_path / "whole" / place), EventArchive(tmp_path / "killed" / place)
@@ -145,17 +166,17 @@ def test_simulation_killed_at_many_moments_ends_like_one_that_was_not(tmp_path):
     assert whole.fingerprint == killed.fingerprint
 
 
-def test_a_killed_grid_goes_on_and_trains_nothing_twice(tmp_path, separable):
-    lists = {"all": ["dataset.source=folder", f"dataset.root={separable}", "dataset.batch_size=16", "dataset.test_data_ratio=0.25", *SMALL_IMAGES,
-                     "trainer_params.max_epochs=2", "exp_params.model_save_ep_period=1"], "original": SMALL_ENCODER["original"]}  # fmt: skip
-    lists["scratch"] = SMALL_ENCODER["finetune"]
+def test_a_killed_grid_goes_on_and_trains_nothing_twice(tmp_path, packed):
+    lists = {"all": ["dataset.source=folder", f"dataset.root={packed}", "dataset.batch_size=16", "dataset.test_data_ratio=0.25", *SMALL_IMAGES,
+                     "trainer_params.max_epochs=2", "exp_params.model_save_ep_period=1"], "original": SMALLEST["original"]}  # fmt: skip
+    lists["scratch"] = SMALLEST["finetune"]
     (tmp_path / "grid.yaml").write_text(json.dumps({"name": "g", "methods": ["original", "scratch"], "label_fractions": [0.5], "seeds": [0],
                                                     "gpus": [], "overrides": lists}))  # fmt: skip
     paths = [f"config_{name}={ROOT}/{path}" for name, path in (("ssl", "configs/ssl.yaml"), ("ft", "configs/finetune.yaml"),
                                                                ("original", "original_implementation/config.yaml"))]  # fmt: skip
     command = [sys.executable, str(ROOT / "reproduce.py"), "--config", "grid.yaml", *paths]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for seconds in (4, 9, 14):
+    for seconds in (4, 9):
         grid = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(seconds)
         grid.kill()  # the cell it has started lives on
@@ -168,35 +189,55 @@ def test_a_killed_grid_goes_on_and_trains_nothing_twice(tmp_path, separable):
         assert len(rows) == 3 and [row.split(",")[0] for row in rows] == ["epoch", "0", "1"]
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1.0])
-def test_sigterm_saves_and_says_how_to_go_on(tmp_path, separable, seconds):
-    """What a cluster sends before it takes the machine away; nothing is saved regularly here."""
-    command = [sys.executable, *arguments_of("finetune", separable, "stopped", 400)]
+@pytest.mark.parametrize(
+    ("number", "to_all", "seconds"),
+    [(signal.SIGTERM, True, 0.0), (signal.SIGTERM, False, 1.0), (signal.SIGINT, True, 0.5)],
+)
+def test_a_stop_signal_saves_and_says_how_to_go_on(tmp_path, packed, number, to_all, seconds):
+    """What a cluster sends to all processes of a job before it takes the machine away, and what Ctrl-C does.
+
+    Nothing is saved regularly here, and loader processes are at work.
+    """
+    command = arguments_of("finetune", packed, "stopped", 400)
     command[command.index("exp_params.model_save_ep_period=1")] = "exp_params.model_save_ep_period=400"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     run_dir = tmp_path / "runs" / "finetune" / "stopped"
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as training:
+    with start_as_from_a_terminal(command, tmp_path) as training:
         deadline = time.monotonic() + 200
         while not ((run_dir / "metrics.csv").is_file() and len((run_dir / "metrics.csv").read_text().splitlines()) > 3):
             assert time.monotonic() < deadline and training.poll() is None, training.stderr.read()
             time.sleep(0.05)
         time.sleep(seconds)
         assert not (run_dir / "checkpoints" / "last.ckpt").exists()
-        training.send_signal(signal.SIGTERM)
+        assert len(members(training.pid)) >= 3  # with two loader processes at least
+        (os.killpg if to_all else os.kill)(training.pid, number)
         _, message = training.communicate(timeout=60)
-    assert training.returncode == 143 and "terminated: go on by the same command with --resume runs/finetune/stopped" in message
+    status, word = {signal.SIGTERM: (143, "terminated"), signal.SIGINT: (130, "interrupted")}[number]
+    assert training.returncode == status, message[-3000:]
+    assert f"{word}: go on by the same command with --resume runs/finetune/stopped" in message
     assert "Traceback" not in message
+    wait_for_the_end(training.pid)
     checkpoint = state_of(run_dir)
     n_rows = len((run_dir / "metrics.csv").read_text().splitlines()) - 1
     assert n_rows - 1 <= checkpoint["epoch"] + 1 <= n_rows + 1 and checkpoint["epoch"] >= 2
     assert all(torch.isfinite(value).all() for value in checkpoint["state_dict"].values() if value.is_floating_point())
 
 
-def test_no_file_is_half_written_when_the_disk_is_full(tmp_path, separable):
+def test_loader_processes_end_with_a_killed_training(tmp_path, packed):
+    """They take no stop signal from others, so nothing else would end them."""
+    run_dir = tmp_path / "runs" / "finetune" / "alone"
+    with start_as_from_a_terminal(arguments_of("finetune", packed, "alone", 400), tmp_path) as training:
+        deadline = time.monotonic() + 200
+        while not (run_dir / "metrics.csv").is_file() or len(members(training.pid)) < 3:
+            assert time.monotonic() < deadline and training.poll() is None, training.stderr.read()
+            time.sleep(0.05)
+        training.kill()
+        training.wait()
+        wait_for_the_end(training.pid)
+
+
+def test_no_file_is_half_written_when_the_disk_is_full(tmp_path, packed):
     """One message that names the file; the last good checkpoint stays."""
-    start([None], tmp_path, arguments_of("finetune", separable, "full", 1))
+    start([None], tmp_path, arguments_of("finetune", packed, "full", 1))
     run_dir = tmp_path / "runs" / "finetune" / "full"
     before = (run_dir / "checkpoints" / "last.ckpt").read_bytes()
     (run_dir / "summary.json").unlink()
@@ -204,7 +245,7 @@ def test_no_file_is_half_written_when_the_disk_is_full(tmp_path, separable):
     config = run_dir / "config.yaml"
     config.write_text(config.read_text().replace("max_epochs: 1", "max_epochs: 3"))
     limited = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    command = [sys.executable, "-c", limited, *arguments_of("finetune", separable, "full", 3), "--resume", str(run_dir)]
+    command = [sys.executable, "-c", limited, *arguments_of("finetune", packed, "full", 3), "--resume", str(run_dir)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 2 and "last.ckpt: cannot be written" in done.stderr and "Traceback" not in done.stderr, done.stderr[
@@ -236,9 +277,9 @@ def test_the_whole_archive_is_there_or_nothing(tmp_path):
             np.testing.assert_array_equal(file[f"data/e{number}"][:], waveforms + number)
 
 
-def test_a_kill_between_the_files_of_an_epoch_loses_neither(tmp_path, separable):
+def test_a_kill_between_the_files_of_an_epoch_loses_neither(tmp_path, packed):
     """Killed as soon as the last epoch's first file is there, whichever it is, the run still ends with both."""
-    command = [sys.executable, *arguments_of("finetune", separable, "between", 1)]
+    command = [sys.executable, *arguments_of("finetune", packed, "between", 1)]
     shim = tmp_path / "shim"
     shim.mkdir()
     (shim / "sitecustomize.py").write_text(

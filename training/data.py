@@ -14,6 +14,7 @@ from preprocessing.sources import open_source
 from preprocessing.spectrogram import LogSpectrogram
 from preprocessing.splits import hold_out
 from preprocessing.views import MIN_COLUMNS_TO_CROP, crop_columns
+from training.devices import require_processes
 from utils.config import ConfigError
 from utils.names import ALEXNET_MIN_PIXELS
 from utils.schema import FinetuneConfig, OriginalConfig, RunConfig
@@ -24,7 +25,8 @@ LEAST_PIXELS_IN_BF16 = 17  # a ResNet halves five times
 
 
 def open_events(config: RunConfig) -> EventArchive:
-    """Open the archive that ``config.dataset`` describes, and seed what follows."""
+    """Open the archive that ``config.dataset`` describes, and seed what follows; refuse devices that are not there first."""
+    require_processes(config)
     archive = open_source(config.dataset)
     n_seconds, rate_hz = archive.n_samples / archive.sampling_rate_hz, archive.sampling_rate_hz
     log.info("%d events of up to %d channels, %g s at %g Hz; classes: %s", len(archive), archive.live.shape[1], n_seconds,

@@ -9,11 +9,11 @@ import torch
 from preprocessing.dataset import EventDataModule
 from training.callbacks import EpochMemory, SaveCheckpoints, SeedEveryStep, StopAtNonFiniteLoss, stoppable
 from training.data import against_bf16
+from training.devices import choose_devices
 from training.loggers import build_loggers
 from training.reports import draw_samples
 from training.runs import Run
 from utils.checkpoints import require_fitting
-from utils.errors import UserError
 from utils.precision import choose_precision
 
 log = logging.getLogger(__name__)
@@ -26,13 +26,10 @@ def build_trainer(run: Run, reason_against_bf16: str = "") -> pl.Trainer:
     """
     config, params = run.config, run.config.trainer_params
     _quiet()
-    accelerator, devices = _devices(params.gpus)
-    n_processes = params.num_nodes * (len(devices) if isinstance(devices, list) else devices)
-    if config.dataset.batch_size % n_processes:
-        raise UserError(
-            f"dataset.batch_size: {config.dataset.batch_size} events cannot be shared evenly by {n_processes} processes"
-        )
+    accelerator, devices = choose_devices(params.gpus)
     device = torch.device("cuda", devices[0]) if accelerator == "gpu" else torch.device("cpu")
+    if params.gpus and accelerator == "cpu":
+        log.info("trainer_params.gpus asks for %s, but there is no GPU: training on the CPU", list(params.gpus))
     memory, period = EpochMemory(), config.exp_params.model_save_ep_period
     return pl.Trainer(
         accelerator=accelerator,
@@ -53,17 +50,6 @@ def build_trainer(run: Run, reason_against_bf16: str = "") -> pl.Trainer:
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
-
-
-def _devices(gpus: tuple[int, ...]) -> tuple[str, list[int] | int]:
-    n_gpus = torch.cuda.device_count()
-    if not gpus or n_gpus == 0:
-        if gpus:
-            log.info("trainer_params.gpus asks for %s, but there is no GPU: training on the CPU", list(gpus))
-        return "cpu", 1
-    if max(gpus) >= n_gpus:
-        raise UserError(f"trainer_params.gpus: found {list(gpus)}, but this machine has GPUs 0 to {n_gpus - 1}")
-    return "gpu", list(gpus)
 
 
 def _quiet() -> None:

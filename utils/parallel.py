@@ -5,10 +5,11 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context
 from typing import TypeVar
+
+from utils.workers import SpawnedWorkers
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
@@ -28,14 +29,17 @@ def map_in_order(
     if n_workers < 2 or len(items) <= few:
         yield from map(function, items)
         return
-    with ProcessPoolExecutor(n_workers, get_context("spawn"), _begin, (os.getpid(),)) as pool:
-        waiting: deque[Future[Result]] = deque()
+    pool = ProcessPoolExecutor(n_workers, SpawnedWorkers(), _begin, (os.getpid(),))
+    waiting: deque[Future[Result]] = deque()
+    try:
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) > WAITING_PER_WORKER * n_workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # nobody waits for the rest when this is stopped
 
 
 def _begin(parent: int) -> None:
@@ -51,9 +55,9 @@ def _begin(parent: int) -> None:
 
 
 def ahead(items: Iterator[Item], n_waiting: int = 2) -> Iterator[Item]:
-    """Yield the same items, computed by a thread up to ``n_waiting`` ahead of who takes them."""
-    with ThreadPoolExecutor(1) as thread:
-        end = object()
+    """Yield the same items, computed by a thread up to ``n_waiting`` ahead of who takes them; close ``items`` at the end."""
+    thread, end = ThreadPoolExecutor(1), object()
+    try:
         waiting: deque[Future] = deque(thread.submit(next, items, end) for _ in range(n_waiting))
         while waiting:
             item = waiting.popleft().result()
@@ -61,6 +65,10 @@ def ahead(items: Iterator[Item], n_waiting: int = 2) -> Iterator[Item]:
                 break
             waiting.append(thread.submit(next, items, end))
             yield item
+    finally:
+        thread.shutdown(cancel_futures=True)
+        if isinstance(items, Generator):
+            items.close()
 
 
 def keep_freed_memory() -> None:

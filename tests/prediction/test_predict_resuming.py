@@ -2,15 +2,16 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
 from tests.conftest import ROOT
+from tests.killing import members, start_as_from_a_terminal, wait_for_the_end
 from tests.prediction.conftest import TRIGGER, predict, table
 from utils.files import take_lock
 
@@ -136,38 +137,40 @@ def test_another_model_does_not_go_on_with_a_table(place, ckpt, events):
     assert (place / "second.csv").read_bytes() == (place / "first.csv").read_bytes()
 
 
-def test_sigterm_ends_prediction_and_its_readers(place, ckpt, events):
-    many = place / "many"
-    many.mkdir()
+@pytest.fixture(scope="module")
+def many(place, events):
+    """A folder of 4000 events."""
+    folder = place / "many"
+    folder.mkdir()
     content = next((events / "low").iterdir()).read_bytes()
     for number in range(4000):
-        (many / f"{number}.mseed").write_bytes(content)
-    command = [sys.executable, str(ROOT / "predict.py"), "--config_predict", str(ROOT / "configs" / "predict.yaml"), "--ckpt", str(ckpt), str(many),
-               "--out", "many.csv", "precision=32-true"]  # fmt: skip
-    with subprocess.Popen(
-        command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as running:
+        (folder / f"{number}.mseed").write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("number", "to_all", "when"),
+    [
+        (signal.SIGTERM, False, "classifying"),
+        (signal.SIGTERM, True, "starting readers"),
+        (signal.SIGINT, True, "starting readers"),
+        (signal.SIGINT, True, "classifying"),
+    ],
+)
+def test_a_stop_signal_ends_prediction_and_its_readers(place, ckpt, many, number, to_all, when):
+    """Ctrl-C and schedulers send it to all processes of a command: one message, also from those that have just begun."""
+    out = place / f"many{number}{to_all}{when[0]}.csv"
+    command = [str(ROOT / "predict.py"), "--config_predict", str(ROOT / "configs" / "predict.yaml"), "--ckpt", str(ckpt), str(many),
+               "--out", out.name, "precision=32-true"]  # fmt: skip
+    with start_as_from_a_terminal(command, place) as running:
         deadline = time.monotonic() + 200
-        while not ((place / "many.csv").exists() and len((place / "many.csv").read_text().splitlines()) > 20):
+        # the command, what watches over shared resources, and a reader
+        while len(members(running.pid)) < 3 or (when == "classifying" and len(out.read_text().splitlines()) <= 20):
             assert time.monotonic() < deadline and running.poll() is None
-            time.sleep(0.1)
-        running.terminate()
+            time.sleep(0.02)
+        (os.killpg if to_all else os.kill)(running.pid, number)
         _, message = running.communicate(timeout=60)
-    assert (
-        running.returncode == 143
-        and "terminated: go on by the same command with --resume" in message
-        and "Traceback" not in message
-    )
-    session = [p for p in Path("/proc").glob("[0-9]*") if _session(p) == running.pid]
-    deadline = time.monotonic() + 20
-    while session and time.monotonic() < deadline:
-        time.sleep(0.5)
-        session = [p for p in Path("/proc").glob("[0-9]*") if _session(p) == running.pid]
-    assert not session
-
-
-def _session(process: Path) -> int:
-    try:
-        return int((process / "stat").read_text().rpartition(")")[2].split()[3])
-    except (OSError, IndexError, ValueError):
-        return -1
+    status, word = {signal.SIGTERM: (143, "terminated"), signal.SIGINT: (130, "interrupted")}[number]
+    assert running.returncode == status and message.count(f"{word}: go on by the same command with --resume") == 1
+    assert "Traceback" not in message, message[-3000:]
+    wait_for_the_end(running.pid)
