@@ -84,7 +84,7 @@ def main() -> None:
     import sklearn.model_selection  # noqa: F401
     import torchmetrics.functional.classification  # noqa: F401
 
-    import training.data  # noqa: F401
+    import training.trainer  # noqa: F401
 
     statuses, seconds = [], []
     for after_s in moments:

@@ -256,7 +256,7 @@ def test_no_file_is_half_written_when_the_disk_is_full(tmp_path, packed):
 
 
 def test_packing_on_a_full_disk_leaves_nothing_behind(tmp_path, separable):
-    code = ("import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\nfrom training.runs import main\n"
+    code = ("import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\nfrom utils.cli import main\n"
             "from preprocessing.packing import pack_recordings\n"
             f"if __name__ == '__main__': main(lambda: pack_recordings({str(separable)!r}, {str(tmp_path / 'arc')!r}, 100.0, 12.0, n_workers=1))\n")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200)

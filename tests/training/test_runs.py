@@ -64,7 +64,7 @@ def test_resume_wants_the_same_configuration(config, tmp_path):
 
 
 def test_mistakes_and_interrupts_end_without_traceback():
-    script = "from training.runs import main\nfrom utils.errors import Interrupted, UserError\ndef f(): raise {}\nmain(f)"
+    script = "from utils.cli import main\nfrom utils.errors import Interrupted, UserError\ndef f(): raise {}\nmain(f)"
     from_worker = (
         "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most):\n  f()\nutils.errors.UserError: wrong key\n"
     )

@@ -84,7 +84,7 @@ def test_names_agree_with_the_code():
 
 def test_overrides_and_yaml_numbers(empty):
     config = load_config(
-        empty, "finetune", ["exp_params.LR={encoder: 1e-4, clf: 2e-3}", "load_encoder.ckpt_fname=e.ckpt", "seed=7"]
+        empty, FinetuneConfig, ["exp_params.LR={encoder: 1e-4, clf: 2e-3}", "load_encoder.ckpt_fname=e.ckpt", "seed=7"]
     )
     assert config.learning_rates == {"encoder": 1e-4, "clf": 2e-3} and config.seed == 7
     assert load_config(empty, FinetuneConfig, ["exp_params.LR=1e-3"]).learning_rates == {"encoder": 1e-3, "clf": 1e-3}

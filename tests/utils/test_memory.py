@@ -14,7 +14,7 @@ SCRIPT = """
 import resource, sys
 import numpy as np
 from utils.parallel import map_in_order
-from training.runs import main
+from utils.cli import main
 
 def pages_anew(_=None):
     np.ones(2**23)
