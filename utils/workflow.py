@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 
 from models.calibration import FEW_EVENTS, temper
 from models.evaluation import evaluate
@@ -137,6 +138,24 @@ def class_weights(config: FinetuneConfig | OriginalConfig, data: EventDataModule
     return balanced_class_weights(data.labels[data.train_events], len(names), without)
 
 
+def compare_with_pretraining(seen: list[int] | None, data: EventDataModule) -> dict:
+    """Return for the summary how many test events trained the encoder, None if that is not known.
+
+    ``seen`` are the identities that the encoder's file has. Warns if there is one among the test events.
+    """
+    if seen is None:
+        rank_zero_only(log.info)("load_encoder.ckpt_fname: does not say which events pretraining has seen")
+        return {"pretraining": {"n_test_events_seen": None}}
+    identities = data.archive.identities[data.test_events].tolist()
+    n_seen = sum(map(set(seen).__contains__, identities))
+    if n_seen:
+        rank_zero_only(log.warning)(
+            "load_encoder.ckpt_fname: pretraining has seen %d of %d test events (without their labels), "
+            "so accuracy on new events may be lower. Pretrain with the same dataset.split, test_data_ratio "
+            "and train_test_split_rand_seed, and exclude_test_events true", n_seen, len(identities))  # fmt: skip
+    return {"pretraining": {"n_test_events_seen": n_seen}}
+
+
 def fit(run: Run, module: pl.LightningModule, data: EventDataModule) -> pl.Trainer:
     """Train; draw sample events before and loss curves after."""
     if run.resume_from:
@@ -179,8 +198,8 @@ def report_pretraining(run: Run, trainer: pl.Trainer, data: EventDataModule) -> 
     log.info("%s", "  ".join(f"{name} {metrics[name]:.4f}" for name in shown if name in metrics))
 
 
-def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, data: EventDataModule) -> None:
-    """Evaluate on the test events; write summary and plots, and log a short table."""
+def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, data: EventDataModule, **facts) -> None:
+    """Evaluate on the test events; write summary, with further ``facts``, and plots; log a short table."""
     with stoppable(run):
         trainer.test(module, datamodule=data, verbose=False)
     if not trainer.is_global_zero:
@@ -194,11 +213,10 @@ def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, da
             f"{kind.replace('_', ' ')}: accuracy {100 * values['accuracy']:.1f} ± {100 * values['accuracy_standard_error']:.1f} %"
         )
         plots.append(plot_confusion(values["confusion"], names, title, run.plots / f"confusion_{kind}.png"))
-    calibration = {}
     if module.calibrations:
-        calibration = {"calibration": report_calibration(run, module)}
+        facts["calibration"] = report_calibration(run, module)
         plots.append(run.plots / "calibration.png")
-    _finish(run, trainer, data, metrics, plots, **calibration)
+    _finish(run, trainer, data, metrics, plots, **facts)
     log.info("%s", results_table(metrics))
 
 
