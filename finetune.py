@@ -23,10 +23,10 @@ def finetune() -> None:
     from training.trainer import fit
 
     params, source = config.exp_params, config.load_encoder
-    pretrained = None
+    pretrained, facts = None, {}
     if not source.from_scratch:  # before the data: a wrong file should not cost a packing
         pretrained = build_encoder(source.backbone_type, stem_stride=source.stem_stride)
-        load_encoder_weights(pretrained, source.ckpt_fname)
+        seen = load_encoder_weights(pretrained, source.ckpt_fname)
     archive = events.open_events(config)
     split = classifier_split(**events.split_arguments(config, archive))
     sensors_train = "one" if config.dataset.return_single_spectrogram_train else "all"
@@ -47,8 +47,9 @@ def finetune() -> None:
     )
     if pretrained is not None:
         module.encoder.load_state_dict(pretrained.state_dict())
+        facts = events.compare_with_pretraining(seen, data)
     trainer = fit(run, module, data)
-    reports.report_classifier(run, trainer, module, data)
+    reports.report_classifier(run, trainer, module, data, **facts)
 
 
 if __name__ == "__main__":

@@ -87,9 +87,10 @@ def resnet_stem(in_channels: int, stride: int = PUBLISHED_STEM_STRIDE, n_filters
     return nn.Conv2d(in_channels, n_filters, kernel_size=7, stride=stride, padding=3, bias=False)
 
 
-def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:
+def load_encoder_weights(encoder: nn.Module, path: str | Path) -> list[int] | None:
     """Load an encoder file ``{epoch, model_state_dict}``, or the encoder out of a Lightning checkpoint.
 
+    Returns the identities of the events that pretraining has seen, None if the file does not say.
     Raises ``EncoderFileError`` that names the missing and unexpected keys. No code in the file is ever run.
     """
     path = Path(path)
@@ -113,6 +114,15 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:
         encoder.load_state_dict(weights)
     except (RuntimeError, NotImplementedError) as error:  # sparse tensors, or such without content
         raise EncoderFileError(f"{path}: holds tensors that are no weights ({' '.join(str(error).split())[:200]})") from error
+    return _seen_events(path, content)
+
+
+def _seen_events(path: Path, content: dict) -> list[int] | None:
+    seen = content.get("seen_events")
+    numbers = isinstance(seen, list) and all(isinstance(event, int) for event in seen)
+    if seen is not None and not numbers:
+        raise EncoderFileError(f"{path}: seen_events is no list of integers; pretrain again")
+    return seen
 
 
 def _encoder_weights(path: Path, content: object) -> dict[str, Tensor]:

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from models.event_classifier import EventClassifier
+from preprocessing.packing import list_recordings
+from preprocessing.splits import classifier_split, pretraining_split
 from tests.conftest import ROOT, run_script, write_separable_events
 
 N_TEST, CHANCE = 18, 1 / 3
@@ -75,14 +77,40 @@ def test_pretraining_lowers_the_loss_without_collapse(pretrained):
     assert {p.name for p in (folder / "plots").iterdir()} >= {"curves.png", "event_high.png", "event_Unlabeled.png"}
     assert "no GPU" in output and output.count("no GPU") == 1 if not torch.cuda.is_available() else True
     encoder_file = torch.load(folder / "checkpoints" / "encoder-ep_12.ckpt", weights_only=True)
-    assert encoder_file.keys() == {"epoch", "model_state_dict", "stem_stride"} and encoder_file["epoch"] == 12
+    assert encoder_file.keys() == {"epoch", "model_state_dict", "stem_stride", "seen_events"} and encoder_file["epoch"] == 12
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    n_train = json.loads((folder / "summary.json").read_text())["data"]["n_train"]
+    assert checkpoint["seen_events"] == encoder_file["seen_events"] and len(set(encoder_file["seen_events"])) == n_train
     assert checkpoint["config"]["model_params"]["name"] == "VNIbCReg"
 
 
 def test_pretraining_leaves_out_the_classifiers_test_events(pretrained):
     data = json.loads((pretrained[0] / "summary.json").read_text())["data"]
     assert (data["n_events"], data["n_train"] + data["n_test"]) == (84, 84 - N_TEST)
+
+
+def test_test_events_that_pretraining_has_seen_are_counted(workplace, separable):
+    """With the split of the pretraining none; with another seed, and the archive packed at another rate, so many."""
+    compact = ("model_params.backbone_type=CompactEncoder", "exp_params.knn_acc_record_ep_period=-1")
+    run("ssl", separable, "seen", *compact, cwd=workplace, epochs=1)
+    checkpoints = workplace / "runs" / "ssl" / "seen" / "checkpoints"
+    old = torch.load(checkpoints / "encoder-ep_1.ckpt", weights_only=True)
+    del old["seen_events"]
+    torch.save(old, checkpoints / "old.ckpt")
+    labels = np.array([file.parent.name for file in list_recordings(separable)])
+    trained, _ = pretraining_split(labels, 0.75, 0.25, seed=0)
+    _, test = classifier_split(labels, 0.75, 0.25, seed=1)
+    n_seen = len(np.intersect1d(trained, test))
+    assert 5 < n_seen < N_TEST
+    another = ("dataset.train_test_split_rand_seed=1", "dataset.sampling_freq=50")
+    for name, file, overrides, expected in (("same", "last.ckpt", (), 0), ("another", "encoder-ep_1.ckpt", another, n_seen),
+                                            ("old", "old.ckpt", another, None)):  # fmt: skip
+        encoder = (f"load_encoder.ckpt_fname={checkpoints / file}", "load_encoder.backbone_type=CompactEncoder")
+        output = run("finetune", separable, f"seen-{name}", *encoder, *overrides, cwd=workplace, epochs=1)
+        assert summary(workplace, "finetune", f"seen-{name}")["pretraining"] == {"n_test_events_seen": expected}
+        assert output.count("pretraining has seen") == (expected != 0)
+        if expected:
+            assert f"pretraining has seen {n_seen} of {N_TEST} test events" in output
 
 
 @pytest.mark.parametrize(

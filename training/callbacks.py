@@ -116,6 +116,9 @@ def save_atomically(content: object, path: Path) -> None:
 class SaveCheckpoints(pl.Callback):
     """Save ``last.ckpt``, which resumes, and ``encoder-ep_N.ckpt`` = {epoch, model_state_dict, stem_stride}, every few epochs and at the end.
 
+    Those of a pretraining also have ``seen_events``: the identities of the events that trained the
+    encoder, as a sorted list of integers. Held-out events, which only monitor, are not among them.
+
     ``last.ckpt`` is also saved when ten minutes have passed since, and when the run is stopped by whatever leaves it the time:
     then it holds the last epoch that was finished.
     """
@@ -124,13 +127,17 @@ class SaveCheckpoints(pl.Callback):
         self.run, self.period, self.memory = run, period, memory
         self.last_saved = time.monotonic()
         self.is_new = False
+        self.seen: dict[str, list[int]] = {}
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict) -> None:
-        """Put the resolved configuration into every checkpoint."""
-        checkpoint["config"] = self.run.plain_config
+        """Put the resolved configuration, and what pretraining has seen, into every checkpoint."""
+        checkpoint |= {"config": self.run.plain_config} | self.seen
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Let the metrics table go on from the epoch that a resumed run begins with."""
+        """Note the events; let the metrics table go on from the epoch that a resumed run begins with."""
+        if self.run.config.kind == "ssl":
+            data = trainer.datamodule
+            self.seen = {"seen_events": sorted(data.archive.identities[data.train_events].tolist())}
         for logger in trainer.loggers:
             if isinstance(logger, MetricsTable):
                 logger.forget_after(trainer.current_epoch)
@@ -150,7 +157,7 @@ class SaveCheckpoints(pl.Callback):
         regular = epoch % self.period == 0 or epoch == trainer.max_epochs
         if regular and trainer.is_global_zero:  # before last.ckpt, after which this epoch is never computed again
             content = {"epoch": epoch, "model_state_dict": module.encoder.state_dict(), "stem_stride": module.hparams.stem_stride}
-            save_atomically(content, self.run.dir / LAST_CHECKPOINT.parent / f"encoder-ep_{epoch}.ckpt")
+            save_atomically(content | self.seen, self.run.dir / LAST_CHECKPOINT.parent / f"encoder-ep_{epoch}.ckpt")
         if regular or time.monotonic() - self.last_saved > SAVE_EVERY_S:
             self._write_last()
 

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 
 from models.ensemble import least_samples
 from models.event_classifier import balanced_class_weights
@@ -127,3 +128,21 @@ def class_weights(config: FinetuneConfig | OriginalConfig, data: EventDataModule
         rare = RARE_AT_AKNES if config.dataset.source != "folder" else ()
     without = [number for number, name in enumerate(names) if name in rare]
     return balanced_class_weights(data.labels[data.train_events], len(names), without)
+
+
+def compare_with_pretraining(seen: list[int] | None, data: EventDataModule) -> dict:
+    """Return for the summary how many test events trained the encoder, None if that is not known.
+
+    ``seen`` are the identities that the encoder's file has. Warns if there is one among the test events.
+    """
+    if seen is None:
+        rank_zero_only(log.info)("load_encoder.ckpt_fname: does not say which events pretraining has seen")
+        return {"pretraining": {"n_test_events_seen": None}}
+    identities = data.archive.identities[data.test_events].tolist()
+    n_seen = sum(map(set(seen).__contains__, identities))
+    if n_seen:
+        rank_zero_only(log.warning)(
+            "load_encoder.ckpt_fname: pretraining has seen %d of %d test events (without their labels), "
+            "so accuracy on new events may be lower. Pretrain with the same dataset.split, test_data_ratio "
+            "and train_test_split_rand_seed, and exclude_test_events true", n_seen, len(identities))  # fmt: skip
+    return {"pretraining": {"n_test_events_seen": n_seen}}

@@ -50,8 +50,8 @@ def report_pretraining(run: Run, trainer: pl.Trainer, data: EventDataModule) -> 
     log.info("%s", "  ".join(f"{name} {metrics[name]:.4f}" for name in shown if name in metrics))
 
 
-def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, data: EventDataModule) -> None:
-    """Evaluate on the test events; write summary and plots, and log a short table."""
+def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, data: EventDataModule, **facts) -> None:
+    """Evaluate on the test events; write summary, with further ``facts``, and plots; log a short table."""
     with stoppable(run):
         trainer.test(module, datamodule=data, verbose=False)
     if not trainer.is_global_zero:
@@ -65,11 +65,10 @@ def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, da
             f"{kind.replace('_', ' ')}: accuracy {100 * values['accuracy']:.1f} ± {100 * values['accuracy_standard_error']:.1f} %"
         )
         plots.append(plot_confusion(values["confusion"], names, title, run.plots / f"confusion_{kind}.png"))
-    calibration = {}
     if module.calibrations:
-        calibration = {"calibration": report_calibration(run, module)}
+        facts["calibration"] = report_calibration(run, module)
         plots.append(run.plots / "calibration.png")
-    _finish(run, trainer, data, metrics, plots, **calibration)
+    _finish(run, trainer, data, metrics, plots, **facts)
     log.info("%s", results_table(metrics))
 
 

@@ -95,6 +95,21 @@ def test_mismatch_names_the_keys(tmp_path):
         load_encoder_weights(build_encoder("ResNet18Encoder"), tmp_path / "e.ckpt")
 
 
+def test_what_pretraining_has_seen_comes_with_the_weights(tmp_path):
+    encoder = build_encoder("CompactEncoder")
+    file = {"epoch": 1, "model_state_dict": encoder.state_dict()}
+    lightning = {"state_dict": {f"encoder.{name}": value for name, value in encoder.state_dict().items()}}
+    for content in (file, lightning):
+        torch.save(content, tmp_path / "of_before.ckpt")
+        assert load_encoder_weights(encoder, tmp_path / "of_before.ckpt") is None
+        torch.save(content | {"seen_events": [-(2**63), 7]}, tmp_path / "new.ckpt")
+        assert load_encoder_weights(encoder, tmp_path / "new.ckpt") == [-(2**63), 7]
+    for strange in ("all", ["a"], [[1]], torch.ones(2), {}):
+        torch.save(file | {"seen_events": strange}, tmp_path / "strange.ckpt")
+        with pytest.raises(EncoderFileError, match="strange.ckpt: seen_events is no list of integers"):
+            load_encoder_weights(encoder, tmp_path / "strange.ckpt")
+
+
 class Malicious:
     def __reduce__(self):
         import os

@@ -83,6 +83,14 @@ def test_extra_columns_and_component_names(tmp_path):
     assert component_order(26)[-1] == "Z" and len(set(component_order(300))) == 300
 
 
+def test_events_without_a_recording_are_told_apart_by_name_and_waveforms(tmp_path):
+    waveforms = np.random.default_rng(0).normal(size=(2, 3, 100)).astype(np.float32)
+    one, same = (EventArchive(write(tmp_path / name, waveforms)) for name in ("one", "same"))
+    other = EventArchive(write(tmp_path / "other", waveforms[::-1]))
+    assert one.identities.tolist() == same.identities.tolist()
+    assert not set(one.identities.tolist()) & set(other.identities.tolist())
+
+
 def test_a_file_damaged_after_packing_is_named(tmp_path):
     path = write(tmp_path / "a")
     archive = EventArchive(path)

@@ -61,6 +61,16 @@ def test_layout_is_seisbenchs(folder, tmp_path):
     assert {"trace_name", "trace_category", "trace_start_time", "source_file", "source_sha256"} <= metadata.keys()
 
 
+def test_an_event_keeps_its_identity_at_another_rate_and_length_and_in_another_class(folder, tmp_path):
+    pack_recordings(folder, tmp_path / "one")
+    (folder / "Tremor").mkdir()
+    (folder / "Rock" / "2020_001_x.mseed").rename(folder / "Tremor" / "renamed.mseed")
+    pack_recordings(folder, tmp_path / "two", sampling_rate_hz=50.0, duration_s=7.0)
+    one, two = EventArchive(tmp_path / "one"), EventArchive(tmp_path / "two")
+    assert one.identities.dtype == np.int64 and len(set(one.identities.tolist())) == 7
+    assert one.identities[[0, 1, 2, 3, 4, 6, 5]].tolist() == two.identities.tolist()
+
+
 def test_processes_and_order_do_not_matter(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "FEW_FILES", 2)
     pack_recordings(folder, tmp_path / "one", n_workers=1)
