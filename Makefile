@@ -32,7 +32,7 @@ test: $(INSTALLED_EXPORT)  ## run the test suite, but for what takes long
 test-slow: $(INSTALLED_EXPORT)  ## run what takes long: kills at many moments, thousands of steps
 	$(BIN)/python -m pytest -m slow
 
-bench: $(INSTALLED)  ## measure speed against the published way, about ten minutes; leave the machine alone meanwhile
+bench: $(INSTALLED)  ## measure speed against the published way, three to ten minutes; leave the machine alone meanwhile
 	$(BIN)/python -m benchmarks.speed
 
 lint: $(INSTALLED)  ## check the code's style

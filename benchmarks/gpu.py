@@ -1,56 +1,56 @@
-"""Measure the paper's whole experiment on a GPU: python -m benchmarks.gpu [--archive DIR] [--small] [--out FILE]
+"""Measure the paper's whole experiment on a GPU: python -m benchmarks.gpu [--archive DIR]
 
-Pretraining of 300 epochs, fine-tuning of 100, evaluation of the 364 test events, prediction of 60 000 events. Events are noise of
-the real archive's size, made here, or a packed archive. Needs neither ObsPy nor wandb nor pydantic. Without a GPU it runs on
-the CPU; give it --small there.
+Pretraining of 300 epochs, fine-tuning of 100, evaluation of the 364 test events, prediction of
+60 000 events. Events are noise of the real archive's size, made here, or a packed archive. Needs
+neither ObsPy nor wandb nor pydantic. Without a GPU it runs on the CPU; give it --small there.
 """
 
 import argparse
 import copy
-import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from benchmarks.timing import machine, seconds_of
+from benchmarks.table import Row, parse, report, seconds_row
+from benchmarks.timing import seconds_of
+from benchmarks.trainer import BF16, quiet_trainer
+from benchmarks.work import Networks
 from models.event_classifier import EventClassifier
 from models.vnibcreg import VNIbCReg
 from preprocessing.dataset import EventDataModule, Sensors, WaveformStore
 from preprocessing.event_archive import EventArchive
 from preprocessing.limits import UNLABELED
-from utils.parallel import keep_freed_memory
-from utils.precision import choose_precision
+from utils.precision import has_bf16
 
 N_PROFILED_STEPS = 20
 
 
 @dataclass(frozen=True)
-class Size:
-    """Say how large the work is; the defaults are the paper's."""
+class Size(Networks):
+    """Say how large the experiment is; the defaults are the paper's."""
 
     n_labelled: int = 1818
     n_unlabelled: int = 1611
     n_sensors: int = 24
     n_samples: int = 16_000
-    ssl_backbone: str = "ResNet34Encoder"
     classifier_backbones: tuple[str, ...] = ("ResNet18Encoder", "ResNet34Encoder")
     ssl_epochs: int = 300
     classifier_epochs: int = 100
-    ssl_batch: int = 128
-    classifier_batch: int = 64
-    projector: int = 4096
     n_predicted: int = 60_000
     predicted_batch: int = 64
     resize_size: int | None = 128
 
 
-SMALL = Size(40, 8, 3, 4000, "ResNet18Encoder", ("ResNet18Encoder",), 1, 1, 8, 8, 64, 16, 8, 32)
+SMALL = Size(
+    ssl_backbone="ResNet18Encoder", ssl_batch=8, supervised_batch=8, projector=64,
+    n_labelled=40, n_unlabelled=8, n_sensors=3, n_samples=4000, resize_size=32,
+    classifier_backbones=("ResNet18Encoder",), ssl_epochs=1, classifier_epochs=1,
+    n_predicted=16, predicted_batch=8,
+)  # fmt: skip
 
 
 class NoiseArchive:
@@ -71,55 +71,69 @@ class NoiseArchive:
 
     def waveforms(self, index: int, sensors: Sequence[int] | None = None) -> np.ndarray:
         """Return one event (S, T)."""
-        block = np.random.default_rng(index).standard_normal((self.live.shape[1], self.n_samples), dtype=np.float32) * 50
+        shape, rng = (self.live.shape[1], self.n_samples), np.random.default_rng(index)
+        block = rng.standard_normal(shape, dtype=np.float32) * 50
         return block if sensors is None else block[sensors]
 
 
 class Experiment:
-    """Run the parts of the experiment on one device, all of them on the same events in its memory."""
+    """Run the parts of the experiment on one device, on the same events in its memory."""
 
     def __init__(self, archive: EventArchive | NoiseArchive, size: Size, device: torch.device):
         self.archive, self.size, self.device = archive, size, device
-        self.spectrogram = {"sampling_rate_hz": archive.sampling_rate_hz, "resize_size": size.resize_size}
-        self.on_gpu = device.type == "cuda"
-        self.precision = choose_precision("auto", device)
-        everything = np.arange(len(archive))
-        self.loading_s = seconds_of(lambda: setattr(self, "store", WaveformStore(archive, everything, device)))
+        rate_hz, rows = archive.sampling_rate_hz, size.resize_size
+        self.spectrogram = {"sampling_rate_hz": rate_hz, "resize_size": rows}
+        self.precision = BF16 if has_bf16(device) else "float32"
+        self.loading_s = seconds_of(self._load)
+
+    def _load(self) -> None:
+        self.store = WaveformStore(self.archive, np.arange(len(self.archive)), self.device)
 
     def data(self, events: np.ndarray, batch_size: int, sensors: Sensors) -> EventDataModule:
         """Serve four fifths of ``events`` for training and the rest for tests."""
         shuffled = np.random.default_rng(0).permutation(events)
         n_test = len(events) // 5
-        data = EventDataModule(self.archive, shuffled[n_test:], shuffled[:n_test], class_names=self.archive.class_names,
-                               batch_size=batch_size, sensors_train=sensors, preload="device")  # fmt: skip
+        data = EventDataModule(
+            self.archive, shuffled[n_test:], shuffled[:n_test], batch_size=batch_size,
+            class_names=self.archive.class_names, sensors_train=sensors, preload="device",
+        )  # fmt: skip
         data.store = self.store
         return data
-
-    def trainer(self, n_epochs: int) -> pl.Trainer:
-        """Build a Trainer like that of the entry scripts, without their files."""
-        return pl.Trainer(accelerator="gpu" if self.on_gpu else "cpu", devices=1, max_epochs=n_epochs, logger=False,
-                          precision=self.precision, enable_checkpointing=False,
-                          enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False)  # fmt: skip
 
     def pretraining_model(self) -> VNIbCReg:
         """Build the model of pretraining."""
         torch.manual_seed(0)
-        size = self.size
-        return VNIbCReg(size.ssl_backbone, proj_hid=size.projector, proj_out=size.projector, spectrogram=self.spectrogram)
+        width, images = self.size.projector, self.spectrogram
+        return VNIbCReg(self.size.ssl_backbone, proj_hid=width, proj_out=width, spectrogram=images)
 
     def pretrain(self) -> float:
         """Return the seconds of pretraining on all events."""
         data = self.data(np.arange(len(self.archive)), self.size.ssl_batch, "pair")
-        return seconds_of(lambda: self.trainer(self.size.ssl_epochs).fit(self.pretraining_model(), datamodule=data))
+        trainer = quiet_trainer(self.size.ssl_epochs, self.device, self.precision)
+        model = self.pretraining_model()
+        return seconds_of(lambda: trainer.fit(model, datamodule=data))
 
     def finetune(self, backbone: str) -> tuple[float, float, EventClassifier]:
         """Return the seconds of training and of evaluating the test events, and the classifier."""
         torch.manual_seed(0)
-        model = EventClassifier(self.archive.class_names, backbone, spectrogram=self.spectrogram, pre_trigger_s=1.0)
-        data = self.data(np.flatnonzero(self.archive.labels != UNLABELED), self.size.classifier_batch, "one")
-        trainer = self.trainer(self.size.classifier_epochs)
+        model = EventClassifier(
+            self.archive.class_names,
+            backbone,
+            spectrogram=self.spectrogram,
+            pre_trigger_s=1.0,
+        )
+        data = self.data(
+            np.flatnonzero(self.archive.labels != UNLABELED),
+            self.size.supervised_batch,
+            "one",
+        )
+        trainer = quiet_trainer(self.size.classifier_epochs, self.device, self.precision)
         training_s = seconds_of(lambda: trainer.fit(model, datamodule=data))
-        return training_s, seconds_of(lambda: trainer.test(model, datamodule=data, verbose=False)), model
+        return (
+            training_s,
+            seconds_of(lambda: trainer.test(model, datamodule=data, verbose=False)),
+            model,
+        )
 
     def predict(self, model: EventClassifier) -> float:
         """Return the seconds of predicting events, those of the archive again and again."""
@@ -130,18 +144,22 @@ class Experiment:
         def work() -> None:
             for start in range(0, self.size.n_predicted, batch):
                 events = torch.arange(start, start + batch, device=self.device) % n
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed"):
+                with torch.autocast(
+                    self.device.type,
+                    torch.bfloat16,
+                    enabled=self.precision == BF16,
+                ):
                     model.predict_events(self.store.take(events, sensors))
 
         return seconds_of(work)
 
     def busy_share(self) -> float | None:
-        """Return the share of time in which the GPU computes during pretraining; None without a GPU."""
-        if not self.on_gpu:
+        """Return the share of pretraining in which the GPU computes; None without a GPU."""
+        if self.device.type != "cuda":
             return None
         data = self.data(np.arange(len(self.archive)), self.size.ssl_batch, "pair")
         watch = _BusyWatch()
-        trainer = self.trainer(3)
+        trainer = quiet_trainer(3, self.device, self.precision)
         trainer.callbacks.append(watch)
         trainer.fit(self.pretraining_model(), datamodule=data)
         return watch.share
@@ -152,14 +170,29 @@ class _BusyWatch(pl.Callback):
 
     share = float("nan")
 
-    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: object, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
         if trainer.current_epoch == 1 and batch_idx == 0:
             torch.cuda.synchronize()
-            self.profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
+            self.profiler = torch.profiler.profile(
+                activities=[torch.profiler.ProfilerActivity.CUDA],
+            )
             self.profiler.__enter__()
             self.start = time.perf_counter()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        outputs,
+        batch,
+        batch_idx: int,
+    ) -> None:
         last = min(N_PROFILED_STEPS, trainer.num_training_batches) - 1
         if trainer.current_epoch == 1 and batch_idx == last:
             torch.cuda.synchronize()
@@ -169,52 +202,48 @@ class _BusyWatch(pl.Callback):
             self.share = kernels_us * 1e-6 / elapsed_s
 
 
-def measure(experiment: Experiment) -> list[tuple[str, str, str]]:
-    """Run everything; return lines of what, result and goal."""
-    size, lines = experiment.size, []
-
-    def note(what: str, result: str, goal: str = "") -> None:
-        lines.append((what, result, goal))
-        print(f"{what}: {result} {f'(goal {goal})' if goal else ''}", flush=True)
-
-    note(f"loading {len(experiment.archive)} events to the device", f"{experiment.loading_s:.1f} s")
-    what = f"pretraining, {size.ssl_backbone}, batch {size.ssl_batch}, projector {size.projector}, {size.ssl_epochs} epochs"
-    note(what, f"{experiment.pretrain():.1f} s", "≤ 120 s")
+def measure(experiment: Experiment) -> Iterator[Row]:
+    """Run everything, part by part."""
+    size, n_events = experiment.size, len(experiment.archive)
+    n_sensors = experiment.archive.live.shape[1]
+    yield seconds_row(f"loading {n_events} events to the device", experiment.loading_s)
+    what = (f"pretraining, {size.ssl_backbone}, batch {size.ssl_batch}, "
+            f"projector {size.projector}, {size.ssl_epochs} epochs")  # fmt: skip
+    yield seconds_row(what, experiment.pretrain(), 120)
     share = experiment.busy_share()
-    note("GPU busy during pretraining", "no GPU" if share is None else f"{100 * share:.0f} %", "≥ 90 %")
+    known = share is not None
+    shown = f"{100 * share:.0f} %" if known else "no GPU"
+    reached = share >= 0.9 if known else None
+    yield Row("GPU busy during pretraining", "", shown, "", "≥ 90 %", reached)
     classifiers = []
     for backbone in size.classifier_backbones:
         training_s, evaluation_s, model = experiment.finetune(backbone)
         classifiers.append(copy.deepcopy(model))
-        note(
-            f"fine-tuning, {backbone}, batch {size.classifier_batch}, {size.classifier_epochs} epochs",
-            f"{training_s:.1f} s",
-            "≤ 60 s",
-        )
-        note(f"evaluation of {len(model.evaluation.labels)} events, {backbone}", f"{evaluation_s:.1f} s")
-    what = f"prediction of {size.n_predicted} events x {experiment.archive.live.shape[1]} sensors, {size.classifier_backbones[0]}"
-    note(what, f"{experiment.predict(classifiers[0]):.1f} s", "≤ 90 s")
-    return lines
+        n_epochs = size.classifier_epochs
+        what = f"fine-tuning, {backbone}, batch {size.supervised_batch}, {n_epochs} epochs"
+        yield seconds_row(what, training_s, 60)
+        n_evaluated = len(model.evaluation.labels)
+        yield seconds_row(f"evaluation of {n_evaluated} events, {backbone}", evaluation_s)
+    backbone = size.classifier_backbones[0]
+    what = f"prediction of {size.n_predicted} events x {n_sensors} sensors, {backbone}"
+    yield seconds_row(what, experiment.predict(classifiers[0]), 90)
 
 
 def main() -> None:
     """Read the command line, measure, print a table and write it if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archive", help="a packed archive (default: noise of the real archive's size)")
-    parser.add_argument("--small", action="store_true", help="toy sizes, to see that it works; the numbers mean nothing")
-    parser.add_argument("--out", type=Path, help="file for the table")
-    arguments = parser.parse_args()
-    keep_freed_memory()  # as the commands do
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--archive",
+        help="a packed archive (default: noise of the real archive's size)",
+    )
+    arguments = parse(parser)
     size = SMALL if arguments.small else Size()
     archive = EventArchive(arguments.archive) if arguments.archive else NoiseArchive(size)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    lines: Sequence[tuple[str, str, str]] = measure(Experiment(archive, size, device))
-    table = "\n".join(["| | result | goal |", "|---|---|---|", *(f"| {' | '.join(line)} |" for line in lines)])
-    table = f"{datetime.now(UTC):%Y-%m-%d}, {machine()}\n\n{table}\n"
-    print(table)
-    if arguments.out:
-        arguments.out.write_text(table, encoding="utf-8")
+    report(measure(Experiment(archive, size, device)), arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,27 @@
-"""Measure this repository against the published way, in ratios of one run: python -m benchmarks.speed [--rows NAME ...]
+"""Measure this repository against the published way: python -m benchmarks.speed
 
-Files and archive are simulated events; everything is made in a temporary folder and removed. Timings are the median of a few
-rounds in which all ways take turns.
+By default what ends within minutes on any machine, with small batches; --rows NAME ... and --all
+measure at the paper's sizes. Files and archive are simulated events, made in a temporary folder and
+removed. Timings are the median of a few rounds in which all ways take turns.
 """
 
 import argparse
-import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
-from benchmarks import data_rows, network_rows
+from benchmarks import command_rows, data_rows, network_rows
+from benchmarks.compact_rows import compact_rows
 from benchmarks.seg2 import FILE_LIKE_AKNES, seg2_bytes
-from benchmarks.table import SMALL, Row, Size, Work, to_markdown
-from benchmarks.timing import machine
+from benchmarks.share_row import share_row
+from benchmarks.table import Row, parse, report
+from benchmarks.work import PAPER, QUICK, SMALL, Size, Work
 from preprocessing.event_archive import EventArchive
 from preprocessing.packing import pack_recordings
 from preprocessing.simulate.events import plan_events, simulate_event
-from utils.files import write_atomically
-from utils.parallel import keep_freed_memory
+from utils.parallel import map_in_order
+from utils.precision import has_bf16
 
 ROWS: dict[str, Callable[[Work, Path], Iterator[Row]]] = {
     "input": lambda work, folder: data_rows.input_rows(work),
@@ -28,47 +29,75 @@ ROWS: dict[str, Callable[[Work, Path], Iterator[Row]]] = {
     "supervised_step": lambda work, folder: network_rows.supervised_step_rows(work),
     "image_size": lambda work, folder: network_rows.image_size_rows(work),
     "evaluation": lambda work, folder: network_rows.evaluation_rows(work),
-    "share": lambda work, folder: iter([network_rows.share_row(work, folder)]),
-    "start": lambda work, folder: data_rows.start_rows(work.size, folder),
-    "packing": lambda work, folder: iter([data_rows.packing_row(work, folder)]),
-    "memory": lambda work, folder: iter([data_rows.memory_row(work.size, folder)]),
+    "compact": lambda work, folder: compact_rows(work),
+    "share": lambda work, folder: iter([share_row(work, folder)]),
+    "start": lambda work, folder: command_rows.start_rows(work.size, folder),
+    "packing": lambda work, folder: iter([command_rows.packing_row(work, folder)]),
+    "continuous": lambda work, folder: iter([command_rows.continuous_row(work.size, folder)]),
+    "memory": lambda work, folder: iter([command_rows.memory_row(work.size, folder)]),
     "linear": lambda work, folder: iter([data_rows.linear_row(work.size, folder)]),
+    "demo": lambda work, folder: iter([command_rows.demo_row(work.size, folder)]),
 }
+LONG = ("memory", "linear", "demo")  # by name or --all only
+
+
+def _write_event(event: tuple[int, tuple[str, int]], source: Path) -> None:
+    number, (category, place) = event
+    path = source / category / f"{number:04d}.dat"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(
+        seg2_bytes(simulate_event(0, category, place).waveforms, file_strings=FILE_LIKE_AKNES),
+    )
 
 
 def prepare(size: Size, folder: Path) -> Work:
     """Simulate events, write them as SEG-2 files like those of Åknes, and pack these."""
     source = folder / "recordings"
-    for number, (category, place) in enumerate(tqdm(plan_events(size.n_events, seed=0), desc="Simulating", unit="event")):
-        path = source / category / f"{number:04d}.dat"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        waveforms = simulate_event(0, category, place).waveforms
-        path.write_bytes(seg2_bytes(waveforms, file_strings=FILE_LIKE_AKNES))
+    events = list(enumerate(plan_events(size.n_events, seed=0)))
+    for _ in map_in_order(partial(_write_event, source=source), events):
+        pass
     pack_recordings(source, folder / "archive")
-    files = sorted(source.glob("*/*.dat"))
-    return Work(size, files, EventArchive(folder / "archive"))
+    return Work(size, sorted(source.glob("*/*.dat")), EventArchive(folder / "archive"))
+
+
+def measure(names: Sequence[str], size: Size) -> Iterator[Row]:
+    """Yield the named rows, one by one as they are measured."""
+    with tempfile.TemporaryDirectory(prefix="aknes-bench-") as name:
+        folder = Path(name)
+        print(f"Simulating {size.n_events} events", flush=True)
+        work = prepare(size, folder)
+        for measured in names:
+            print(f"Measuring {measured}", flush=True)
+            yield from ROWS[measured](work, folder)
 
 
 def main() -> None:
     """Read the command line, measure, print the table and write it if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="what to measure (default: everything)")
-    parser.add_argument("--small", action="store_true", help="toy sizes, to see that it works; the numbers mean nothing")
-    parser.add_argument("--out", type=Path, help="file for the table")
-    arguments = parser.parse_args()
-    keep_freed_memory()  # as the commands do
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix="aknes-bench-") as name:
-        folder, rows = Path(name), []
-        work = prepare(SMALL if arguments.small else Size(), folder)
-        for measured in arguments.rows:
-            for row in ROWS[measured](work, folder):
-                rows.append(row)
-                tqdm.write(f"{row.what}: {row.published} -> {row.here}: {row.result} (goal {row.goal})")
-    table = f"{machine()}\n\n{to_markdown(rows)}\n"
-    print(table)
-    if arguments.out:
-        write_atomically(arguments.out, lambda path: path.write_text(table, encoding="utf-8"))
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--rows",
+        nargs="+",
+        choices=ROWS,
+        help="measure these, at the paper's sizes",
+    )
+    which.add_argument(
+        "--all",
+        action="store_true",
+        help="measure everything, at the paper's sizes",
+    )
+    arguments = parse(parser)
+    names = arguments.rows or [name for name in ROWS if arguments.all or name not in LONG]
+    size = PAPER if arguments.rows or arguments.all else QUICK
+    if not has_bf16(network_rows.CPU):
+        print(
+            "This CPU has no bf16 units: rows in bf16 are left out, others are in float32.",
+            flush=True,
+        )
+    report(measure(names, SMALL if arguments.small else size), arguments.out)
 
 
 if __name__ == "__main__":

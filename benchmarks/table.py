@@ -1,36 +1,16 @@
-"""The table that benchmarks print, and the work that its rows do."""
+"""The table that benchmarks print: a row for each thing measured, shown as soon as it is known."""
 
-from collections.abc import Sequence
+import argparse
+import logging
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-import torch
-
-from benchmarks.timing import ratio
-from preprocessing.dataset import EventDataset, Sensors, WaveformStore
-from preprocessing.event_archive import EventArchive
-
-
-@dataclass(frozen=True)
-class Size:
-    """Say how large the work is; the defaults are the paper's."""
-
-    ssl_backbone: str = "ResNet34Encoder"
-    classifier_backbone: str = "ResNet18Encoder"
-    ssl_batch: int = 128
-    supervised_batch: int = 64
-    projector: int = 4096
-    n_events: int = 128
-    n_evaluated: int = 4
-    n_packed: int = 3429
-    n_memory: int = 300
-    n_linear: int = 64
-    n_rounds: int = 3
-
-
-SMALL = Size("ResNet18Encoder", "ResNet18Encoder", 4, 2, 64, 8, 1, 16, 40, 16, 1)
+from benchmarks.timing import machine, ratio
+from utils.parallel import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -44,33 +24,73 @@ class Row:
     goal: str
     reached: bool | None = None
 
-
-@dataclass(frozen=True)
-class Work:
-    """Hold what the rows work on: the same events as files and as an archive."""
-
-    size: Size
-    files: list[Path]
-    archive: EventArchive
-
-    def dataset(self, sensors: Sensors, in_memory: bool) -> EventDataset:
-        """Serve the events, from the archive's file or from memory."""
-        store = WaveformStore(self.archive, np.arange(len(self.archive)), torch.device("cpu")) if in_memory else None
-        return EventDataset(self.archive, np.zeros(len(self.archive), np.int64), sensors, seed=0, store=store)
+    def cells(self) -> tuple[str, ...]:
+        """Return the texts of the line, in the order of ``HEADINGS``."""
+        verdict = {True: "reached", False: "**missed**", None: ""}[self.reached]
+        return self.what, self.published, self.here, self.result, self.goal, verdict
 
 
-def compare(slow: list[float], fast: list[float], n_items: int, goal: float, what: str, unit: str) -> Row:
-    """Compare items per second."""
+HEADINGS = ("", "published way", "here", "result", "goal", "")
+
+
+def compare(
+    slow: list[float],
+    fast: list[float],
+    n_items: int,
+    goal: float | None,
+    what: str,
+    unit: str,
+) -> Row:
+    """Compare items per second; ``goal`` is how many times as fast the second should be."""
     factor = ratio(slow, fast)
     rates = [f"{n_items / median(seconds):.3g} {unit}/s" for seconds in (slow, fast)]
+    if goal is None:
+        return Row(what, *rates, f"{factor:.3g} x", "")
     return Row(what, *rates, f"{factor:.3g} x", f"≥ {goal:g} x", factor >= goal)
 
 
+def seconds_row(what: str, seconds: float, goal_s: float | None = None) -> Row:
+    """Say how long something took, and how long it may."""
+    shown = f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    if goal_s is None:
+        return Row(what, "", shown, "", "")
+    return Row(what, "", shown, "", f"≤ {goal_s:g} s", seconds <= goal_s)
+
+
 def to_markdown(rows: Sequence[Row]) -> str:
-    """Write the rows as a table."""
-    lines = ["| | published way | here | result | goal | |", "|---|---|---|---|---|---|"]
-    verdict = {True: "reached", False: "**missed**", None: ""}
-    lines += [
-        f"| {row.what} | {row.published} | {row.here} | {row.result} | {row.goal} | {verdict[row.reached]} |" for row in rows
-    ]
-    return "\n".join(lines)
+    """Write the rows as a table, without the columns that no row uses."""
+    lines = [row.cells() for row in rows]
+    used = [k for k in range(len(HEADINGS)) if k == 0 or any(line[k] for line in lines)]
+    table = [HEADINGS, ("---",) * len(HEADINGS), *lines]
+    return "\n".join(f"| {' | '.join(line[k] for k in used)} |" for line in table)
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the command line of a benchmark, and let this process work as the commands do."""
+    parser.add_argument(
+        "--small",
+        action="store_true",
+        help="toy sizes, to see that it works; the numbers mean nothing",
+    )
+    parser.add_argument("--out", type=Path, help="file for the table")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    return arguments
+
+
+def report(rows: Iterable[Row], out: Path | None) -> None:
+    """Print each row when it is there, after the time so far; then the table, also to ``out``."""
+    started, known = time.monotonic(), []
+    for row in rows:
+        known.append(row)
+        texts = [text for text in (row.published, row.here, row.result) if text]
+        goal = f" (goal {row.goal})" if row.goal else ""
+        print(
+            f"[{time.monotonic() - started:4.0f} s] {row.what}: {' -> '.join(texts)}{goal}",
+            flush=True,
+        )
+    table = f"{datetime.now(UTC):%Y-%m-%d}, {machine()}\n\n{to_markdown(known)}\n"
+    print(table)
+    if out:
+        out.write_text(table, encoding="utf-8")

@@ -10,7 +10,7 @@ from torch import nn
 import models.vnibcreg
 from benchmarks import network_rows, published, timing
 from benchmarks.seg2 import FILE_LIKE_AKNES, seg2_bytes
-from benchmarks.table import SMALL
+from benchmarks.work import SMALL
 from models.event_classifier import EventClassifier
 from models.losses import covariance_loss
 from preprocessing.recordings import read_recording
@@ -64,6 +64,13 @@ def test_ratio_is_of_rounds_that_belong_together():
     calls = []
     seconds = timing.alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, n_rounds=2)
     assert calls == ["a", "b"] * 3 and len(seconds["a"]) == 2
+
+
+@pytest.mark.parametrize("rounds_s, n_rounds", [(5, 1), (15.9, 1), (16, 2), (float("inf"), 3)])
+def test_rounds_end_when_another_would_take_too_long(monkeypatch, rounds_s, n_rounds):
+    monkeypatch.setattr(timing, "seconds_of", lambda way: 4.0)
+    seconds = timing.take_turns({"a": None, "b": None}, n_rounds=3, rounds_s=rounds_s)
+    assert seconds == {"a": [4.0] * n_rounds, "b": [4.0] * n_rounds}
 
 
 def test_operations_of_a_large_convolution_are_counted_right():

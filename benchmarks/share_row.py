@@ -1,0 +1,80 @@
+"""Which share of a pretraining is not spent in the network."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from benchmarks.network_rows import CPU, precisions
+from benchmarks.table import Row
+from benchmarks.timing import seconds_of
+from benchmarks.trainer import quiet_trainer
+from benchmarks.work import Work
+from models.vnibcreg import VNIbCReg
+from preprocessing.dataset import EventDataModule
+
+
+class _Timed(VNIbCReg):
+    """Add up the time in the network: forward, backward, losses and the optimiser's own step."""
+
+    network_s = closure_s = 0.0
+
+    def losses(self, crops: Tensor) -> dict[str, Tensor]:
+        result = {}
+        elapsed_s = seconds_of(lambda: result.update(super(_Timed, self).losses(crops)))
+        self.network_s += elapsed_s
+        return result
+
+    def backward(self, loss: Tensor, *arguments, **options) -> None:
+        elapsed_s = seconds_of(lambda: super(_Timed, self).backward(loss, *arguments, **options))
+        self.network_s += elapsed_s
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer, optimizer_closure=None) -> None:
+        inside = []
+
+        def closure():
+            results = []
+            inside.append(seconds_of(lambda: results.append(optimizer_closure())))
+            return results[0]
+
+        elapsed_s = seconds_of(
+            lambda: super(_Timed, self).optimizer_step(epoch, batch_idx, optimizer, closure),
+        )
+        self.network_s += elapsed_s - sum(inside)
+
+
+def share_row(work: Work, folder: Path) -> Row:
+    """Measure the share of a pretraining epoch in input, crops, logging and Lightning."""
+    size, precision, events = work.size, precisions()[-1], np.arange(len(work.archive))
+    torch.manual_seed(0)
+    model = _Timed(size.ssl_backbone, proj_hid=size.projector, proj_out=size.projector)
+    data = EventDataModule(
+        work.archive, events, events[:2], class_names=work.archive.class_names,
+        batch_size=size.ssl_batch, sensors_train="pair", preload="ram",
+    )  # fmt: skip
+    spent = {}
+
+    class Epoch(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, module: _Timed) -> None:
+            spent["start"], module.network_s = time.perf_counter(), 0.0
+
+        def on_train_epoch_end(self, trainer: pl.Trainer, module: _Timed) -> None:
+            spent["epoch"] = time.perf_counter() - spent["start"]
+            spent["network"] = module.network_s
+
+    trainer = quiet_trainer(
+        2,
+        CPU,
+        precision,
+        limit_val_batches=0,
+        callbacks=[Epoch()],
+        default_root_dir=folder,
+    )
+    trainer.fit(model, datamodule=data)
+    share = 100 * (1 - spent["network"] / spent["epoch"])
+    what = f"share of an SSL epoch outside the network, {precision}, preload: ram"
+    return Row(what, "", f"{spent['epoch']:.3g} s an epoch", f"{share:.2g} %", "≤ 5 %",
+               share <= 5)  # fmt: skip
