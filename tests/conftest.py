@@ -1,5 +1,6 @@
 """What all tests share: the real events beside the checkout, small folders of made-up recordings, the command line."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.warm import WarmStart
 
 # where the tests themselves run side by side, one thread each is fastest
 THREADS = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
@@ -81,13 +84,27 @@ def separable(tmp_path_factory) -> Path:
     return write_separable_events(tmp_path_factory.mktemp("separable"))
 
 
-def run_script(script: str, *arguments: str, cwd: Path, status: int = 0, timeout: float = 400) -> str:
-    """Run an entry script as a user would; return what it printed, carriage returns as newlines."""
-    environment = os.environ | {"OMP_NUM_THREADS": THREADS, "MPLBACKEND": "Agg", "WANDB_MODE": "offline"}
-    command = [sys.executable, str(ROOT / script), *arguments]
-    done = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
-    )
-    output = (done.stdout + done.stderr).replace("\r", "\n")
-    assert done.returncode == status, f"exit status {done.returncode}, expected {status}\n{output[-6000:]}"
+ENVIRONMENT = {"OMP_NUM_THREADS": THREADS, "MPLBACKEND": "Agg", "WANDB_MODE": "offline"}
+
+
+@functools.cache
+def warm_start() -> WarmStart:
+    return WarmStart(os.environ | ENVIRONMENT)
+
+
+def run_script(script: str, *arguments: str, cwd: Path, status: int = 0, timeout: float = 1200, new: bool = False) -> str:
+    """Run an entry script as a user would; return what it printed, carriage returns as newlines.
+
+    Its imports are spared (tests/warm.py) unless it shall be ``new``, or PYTHONPATH is set, which only a new process reads.
+    """
+    environment = os.environ | ENVIRONMENT
+    command = [str(ROOT / script), *arguments]
+    if new or "PYTHONPATH" in environment:
+        done = subprocess.run([sys.executable, *command], cwd=cwd, env=environment, stdout=subprocess.PIPE, timeout=timeout,
+                              stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True)  # fmt: skip
+        found, output = done.returncode, done.stdout
+    else:
+        found, output = warm_start().run(command, cwd, environment, timeout)
+    output = output.replace("\r", "\n")
+    assert found == status, f"exit status {found}, expected {status}\n{output[-6000:]}"
     return output

@@ -23,13 +23,13 @@ SCRIPTS = {
     "original": ("original_implementation/train.py", "--configs", "original_implementation/config.yaml"),
 }
 SMALL_ENCODER = {
-    "ssl": ["model_params.backbone_type=ResNet18Encoder", "model_params.proj_hid=128", "model_params.proj_out=128"],
-    "finetune": ["load_encoder.backbone_type=ResNet18Encoder"],
+    "ssl": ["model_params.backbone_type=CompactEncoder", "model_params.proj_hid=128", "model_params.proj_out=128"],
+    "finetune": ["load_encoder.backbone_type=CompactEncoder"],
     "original": ["backbone_with_clf_type=ResNet18"],
 }
 
 
-def run(kind, folder, name, *overrides, cwd, status=0, resume=None, epochs=12):
+def run(kind, folder, name, *overrides, cwd, status=0, resume=None, epochs=12, new=False):
     script, flag, config = SCRIPTS[kind]
     data = ["dataset.source=folder", f"dataset.root={folder}", "dataset.batch_size=16", "dataset.test_data_ratio=0.25"]
     arguments = [
@@ -41,7 +41,16 @@ def run(kind, folder, name, *overrides, cwd, status=0, resume=None, epochs=12):
     ]
     resuming = ["--resume", str(resume)] if resume else []
     return run_script(
-        script, flag, str(ROOT / config), *resuming, f"run_name={name}", *arguments, *overrides, cwd=cwd, status=status
+        script,
+        flag,
+        str(ROOT / config),
+        *resuming,
+        f"run_name={name}",
+        *arguments,
+        *overrides,
+        cwd=cwd,
+        status=status,
+        new=new,
     )
 
 
@@ -57,7 +66,13 @@ def workplace(tmp_path_factory):
 @pytest.fixture(scope="session")
 def pretrained(workplace, separable):
     output = run(
-        "ssl", separable, "pre", "exp_params.knn_acc_record_ep_period=6", "exp_params.model_save_ep_period=6", cwd=workplace
+        "ssl",
+        separable,
+        "pre",
+        "exp_params.knn_acc_record_ep_period=6",
+        "exp_params.model_save_ep_period=6",
+        cwd=workplace,
+        new=True,
     )
     return workplace / "runs" / "ssl" / "pre", output
 
@@ -97,7 +112,7 @@ def test_classifiers_beat_chance(workplace, separable, pretrained, name, overrid
     if name != "scratch":
         checkpoint = "encoder-ep_12.ckpt" if name == "finetuned" else "last.ckpt"
         overrides = [*overrides, f"load_encoder.ckpt_fname={pretrained[0] / 'checkpoints' / checkpoint}"]
-    output = run("finetune", separable, name, *overrides, cwd=workplace)
+    output = run("finetune", separable, name, *overrides, cwd=workplace, new=name == "finetuned")
     if name != "scratch":
         _require_frozen(workplace / "runs" / "finetune" / name, pretrained[0], weights=name == "linear")
     found = summary(workplace, "finetune", name)
@@ -124,7 +139,7 @@ def _require_frozen(folder, pretrained, weights: bool) -> None:
 
 
 def test_the_previous_study_beats_chance(workplace, separable):
-    run("original", separable, "stacked", cwd=workplace, epochs=20)
+    run("original", separable, "stacked", cwd=workplace, epochs=20, new=True)
     metrics = summary(workplace, "original", "stacked")["metrics"]
     assert set(metrics) == {"stacked_trace"} and metrics["stacked_trace"]["accuracy"] > CLEARLY_BETTER
 
@@ -274,7 +289,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(workpla
         (["exp_params.lr=3"], "exp_params.lr: unknown key; did you mean exp_params.LR?"),
         (["dataset.batch_size=64"], "dataset.batch_size is 64, but there are only 54 training events"),
         (["load_encoder.ckpt_fname=nowhere.ckpt"], "no such file: nowhere.ckpt"),
-        (["load_encoder.ckpt_fname={pre}", "load_encoder.backbone_type=ResNet34Encoder"], "missing keys: model.layer1.2"),
+        (["load_encoder.ckpt_fname={pre}", "load_encoder.backbone_type=ResNet34Encoder"], "missing keys: model.layer1.1"),
         (["exp_params.n_classes=8"], "exp_params.n_classes: found 8; the data has 3: high, low, twice"),
         (["dataset.test_data_ratio=0.01"], "gives 1 events for 3 classes"),
         (["dataset.root=/nowhere"], "/nowhere: no such folder"),
@@ -320,7 +335,7 @@ def test_help_is_quick(tmp_path, script):
     times = []
     for _ in range(3):
         started = time.monotonic()
-        assert "key.path=value" in run_script(script, "--help", cwd=tmp_path)
+        assert "key.path=value" in run_script(script, "--help", cwd=tmp_path, new=True)
         times.append(time.monotonic() - started)
     assert min(times) < 1.5
 
