@@ -23,7 +23,7 @@ SCRIPTS = {
     "original": ("original_implementation/train.py", "--configs", "original_implementation/config.yaml"),
 }
 SMALL_ENCODER = {
-    "ssl": ["model_params.backbone_type=CompactEncoder", "model_params.proj_hid=128", "model_params.proj_out=128"],
+    "ssl": ["model_params.backbone_type=CompactEncoder", "model_params.proj_hid=64", "model_params.proj_out=64"],
     "finetune": ["load_encoder.backbone_type=CompactEncoder"],
     "original": ["backbone_with_clf_type=ResNet18"],
 }
@@ -65,32 +65,25 @@ def workplace(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pretrained(workplace, separable):
-    output = run(
-        "ssl",
-        separable,
-        "pre",
-        "exp_params.knn_acc_record_ep_period=6",
-        "exp_params.model_save_ep_period=6",
-        cwd=workplace,
-        new=True,
-    )
+    periods = ["exp_params.knn_acc_record_ep_period=15", "exp_params.model_save_ep_period=15"]
+    output = run("ssl", separable, "pre", "exp_params.LR=3e-3", *periods, cwd=workplace, epochs=30, new=True)
     return workplace / "runs" / "ssl" / "pre", output
 
 
 def test_pretraining_lowers_the_loss_without_collapse(pretrained):
     folder, output = pretrained
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
-    assert [int(row["epoch"]) for row in rows] == list(range(12))
+    assert [int(row["epoch"]) for row in rows] == list(range(30))
     loss = [float(row["train/loss"]) for row in rows]
     assert np.mean(loss[-3:]) < 0.75 * np.mean(loss[:2])
     assert float(rows[-1]["train/z_std"]) > 0.25  # a collapsed encoder gives 0
-    assert [row["epoch"] for row in rows if row["val/knn_accuracy"]] == ["5", "11"]
+    assert [row["epoch"] for row in rows if row["val/knn_accuracy"]] == ["14", "29"]
     assert float(rows[-1]["val/knn_accuracy"]) > CHANCE
-    assert {p.name for p in (folder / "checkpoints").iterdir()} == {"last.ckpt", "encoder-ep_6.ckpt", "encoder-ep_12.ckpt"}
+    assert {p.name for p in (folder / "checkpoints").iterdir()} == {"last.ckpt", "encoder-ep_15.ckpt", "encoder-ep_30.ckpt"}
     assert {p.name for p in (folder / "plots").iterdir()} >= {"curves.png", "event_high.png", "event_Unlabeled.png"}
     assert "no GPU" in output and output.count("no GPU") == 1 if not torch.cuda.is_available() else True
-    encoder_file = torch.load(folder / "checkpoints" / "encoder-ep_12.ckpt", weights_only=True)
-    assert encoder_file.keys() == {"epoch", "model_state_dict", "stem_stride"} and encoder_file["epoch"] == 12
+    encoder_file = torch.load(folder / "checkpoints" / "encoder-ep_30.ckpt", weights_only=True)
+    assert encoder_file.keys() == {"epoch", "model_state_dict", "stem_stride"} and encoder_file["epoch"] == 30
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["config"]["model_params"]["name"] == "VNIbCReg"
 
@@ -110,7 +103,7 @@ def test_pretraining_leaves_out_the_classifiers_test_events(pretrained):
 )
 def test_classifiers_beat_chance(workplace, separable, pretrained, name, overrides):
     if name != "scratch":
-        checkpoint = "encoder-ep_12.ckpt" if name == "finetuned" else "last.ckpt"
+        checkpoint = "encoder-ep_30.ckpt" if name == "finetuned" else "last.ckpt"
         overrides = [*overrides, f"load_encoder.ckpt_fname={pretrained[0] / 'checkpoints' / checkpoint}"]
     output = run("finetune", separable, name, *overrides, cwd=workplace, new=name == "finetuned")
     if name != "scratch":
@@ -129,8 +122,8 @@ def test_classifiers_beat_chance(workplace, separable, pretrained, name, overrid
 def _require_frozen(folder, pretrained, weights: bool) -> None:
     """The encoder's statistics are those of the pretrained one, and so are the weights if they are frozen, too."""
     before, after = (
-        torch.load(path / "checkpoints" / "encoder-ep_12.ckpt", weights_only=True)["model_state_dict"]
-        for path in (pretrained, folder)
+        torch.load(path / "checkpoints" / f"encoder-ep_{epoch}.ckpt", weights_only=True)["model_state_dict"]
+        for path, epoch in ((pretrained, 30), (folder, 12))
     )
     for key, value in before.items():
         if "running" in key or "num_batches" in key:
@@ -303,7 +296,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(workpla
     ],
 )
 def test_mistakes_get_one_message_and_status_2(workplace, separable, pretrained, overrides, message):
-    overrides = [text.format(pre=pretrained[0] / "checkpoints" / "encoder-ep_12.ckpt") for text in overrides]
+    overrides = [text.format(pre=pretrained[0] / "checkpoints" / "encoder-ep_30.ckpt") for text in overrides]
     output = run("finetune", separable, "wrong", *overrides, cwd=workplace, status=2)
     assert message in output and "Traceback" not in output
     assert not (workplace / "runs" / "finetune" / "wrong").exists()

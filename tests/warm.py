@@ -114,3 +114,4 @@ def _run_to_the_end(script: str) -> int:
 
 if __name__ == "__main__":
     serve()
+    os._exit(0)  # as above
