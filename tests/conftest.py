@@ -95,11 +95,11 @@ def warm_start() -> WarmStart:
 def run_script(script: str, *arguments: str, cwd: Path, status: int = 0, timeout: float = 1200, new: bool = False) -> str:
     """Run an entry script as a user would; return what it printed, carriage returns as newlines.
 
-    Its imports are spared (tests/warm.py) unless it shall be ``new``, or PYTHONPATH is set, which only a new process reads.
+    The imports of other packages are spared (tests/warm.py), unless the process shall be ``new`` from the start.
     """
     environment = os.environ | ENVIRONMENT
     command = [str(ROOT / script), *arguments]
-    if new or "PYTHONPATH" in environment:
+    if new:
         done = subprocess.run([sys.executable, *command], cwd=cwd, env=environment, stdout=subprocess.PIPE, timeout=timeout,
                               stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True)  # fmt: skip
         found, output = done.returncode, done.stdout

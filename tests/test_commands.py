@@ -201,7 +201,7 @@ def test_training_from_a_packed_archive_needs_neither_obspy_nor_pooch_nor_wandb(
     (shim / "sitecustomize.py").write_text("import sys\nfor name in ('obspy', 'pooch', 'wandb'): sys.modules[name] = None\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(shim))
-        run("finetune", packed, "without", cwd=workplace, epochs=1)
+        run("finetune", packed, "without", cwd=workplace, epochs=1, new=True)
 
 
 def test_the_grid_runs_resumes_and_compares(workplace, separable, pretrained):

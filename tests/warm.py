@@ -1,10 +1,11 @@
 """Start commands as forks of a process that has imported PyTorch and what else takes seconds, so that tests wait for it once.
 
 A forked command is a process of its own: arguments, folder, environment, console and exit status are as if it had been typed.
-Of this repository nothing is imported beforehand.
+A ``sitecustomize`` on PYTHONPATH is run first, as ever. Of this repository nothing is imported beforehand.
 """
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
@@ -90,6 +91,11 @@ def _become(command: list[str], cwd: str, environment: dict[str, str], console: 
     os.environ.clear()
     os.environ.update(environment)
     sys.argv, sys.path[0] = command, str(Path(command[0]).parent)
+    if path := environment.get("PYTHONPATH"):
+        sys.path[1:1] = path.split(os.pathsep)
+        sys.modules.pop("sitecustomize", None)
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module("sitecustomize")
 
 
 def _run_to_the_end(script: str) -> int:
