@@ -1,5 +1,6 @@
 """What all tests share: the real events beside the checkout, small folders of made-up recordings, the command line."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from prediction.config import PredictConfig
+from tests.warm import WarmStart
 from training.grid import ReproduceConfig
 from utils.schema import FinetuneConfig, OriginalConfig, SSLConfig
 
@@ -92,13 +94,27 @@ def separable(tmp_path_factory) -> Path:
     return write_separable_events(tmp_path_factory.mktemp("separable"))
 
 
-def run_script(script: str, *arguments: str, cwd: Path, status: int = 0, timeout: float = 400) -> str:
-    """Run an entry script as a user would; return what it printed, carriage returns as newlines."""
-    environment = os.environ | {"OMP_NUM_THREADS": THREADS, "MPLBACKEND": "Agg", "WANDB_MODE": "offline"}
-    command = [sys.executable, str(ROOT / script), *arguments]
-    done = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
-    )
-    output = (done.stdout + done.stderr).replace("\r", "\n")
-    assert done.returncode == status, f"exit status {done.returncode}, expected {status}\n{output[-6000:]}"
+ENVIRONMENT = {"OMP_NUM_THREADS": THREADS, "MPLBACKEND": "Agg", "WANDB_MODE": "offline"}
+
+
+@functools.cache
+def warm_start() -> WarmStart:
+    return WarmStart(os.environ | ENVIRONMENT)
+
+
+def run_script(script: str, *arguments: str, cwd: Path, status: int = 0, timeout: float = 1200, new: bool = False) -> str:
+    """Run an entry script as a user would; return what it printed, carriage returns as newlines.
+
+    The imports of other packages are spared (tests/warm.py), unless the process shall be ``new`` from the start.
+    """
+    environment = os.environ | ENVIRONMENT
+    command = [str(ROOT / script), *arguments]
+    if new:
+        done = subprocess.run([sys.executable, *command], cwd=cwd, env=environment, stdout=subprocess.PIPE, timeout=timeout,
+                              stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True)  # fmt: skip
+        found, output = done.returncode, done.stdout
+    else:
+        found, output = warm_start().run(command, cwd, environment, timeout)
+    output = output.replace("\r", "\n")
+    assert found == status, f"exit status {found}, expected {status}\n{output[-6000:]}"
     return output

@@ -25,13 +25,13 @@ SCRIPTS = {
     "original": ("original_implementation/train.py", "--configs", "original_implementation/config.yaml"),
 }
 SMALL_ENCODER = {
-    "ssl": ["model_params.backbone_type=ResNet18Encoder", "model_params.proj_hid=128", "model_params.proj_out=128"],
-    "finetune": ["load_encoder.backbone_type=ResNet18Encoder"],
+    "ssl": ["model_params.backbone_type=CompactEncoder", "model_params.proj_hid=64", "model_params.proj_out=64"],
+    "finetune": ["load_encoder.backbone_type=CompactEncoder"],
     "original": ["backbone_with_clf_type=ResNet18"],
 }
 
 
-def run(kind, folder, name, *overrides, cwd, status=0, resume=None, epochs=12):
+def run(kind, folder, name, *overrides, cwd, status=0, resume=None, epochs=12, new=False):
     script, flag, config = SCRIPTS[kind]
     data = ["dataset.source=folder", f"dataset.root={folder}", "dataset.batch_size=16", "dataset.test_data_ratio=0.25"]
     arguments = [
@@ -43,7 +43,16 @@ def run(kind, folder, name, *overrides, cwd, status=0, resume=None, epochs=12):
     ]
     resuming = ["--resume", str(resume)] if resume else []
     return run_script(
-        script, flag, str(ROOT / config), *resuming, f"run_name={name}", *arguments, *overrides, cwd=cwd, status=status
+        script,
+        flag,
+        str(ROOT / config),
+        *resuming,
+        f"run_name={name}",
+        *arguments,
+        *overrides,
+        cwd=cwd,
+        status=status,
+        new=new,
     )
 
 
@@ -58,26 +67,25 @@ def workplace(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pretrained(workplace, separable):
-    output = run(
-        "ssl", separable, "pre", "exp_params.knn_acc_record_ep_period=6", "exp_params.model_save_ep_period=6", cwd=workplace
-    )
+    periods = ["exp_params.knn_acc_record_ep_period=15", "exp_params.model_save_ep_period=15"]
+    output = run("ssl", separable, "pre", "exp_params.LR=3e-3", *periods, cwd=workplace, epochs=30, new=True)
     return workplace / "runs" / "ssl" / "pre", output
 
 
 def test_pretraining_lowers_the_loss_without_collapse(pretrained):
     folder, output = pretrained
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
-    assert [int(row["epoch"]) for row in rows] == list(range(12))
+    assert [int(row["epoch"]) for row in rows] == list(range(30))
     loss = [float(row["train/loss"]) for row in rows]
     assert np.mean(loss[-3:]) < 0.75 * np.mean(loss[:2])
     assert float(rows[-1]["train/z_std"]) > 0.25  # a collapsed encoder gives 0
-    assert [row["epoch"] for row in rows if row["val/knn_accuracy"]] == ["5", "11"]
+    assert [row["epoch"] for row in rows if row["val/knn_accuracy"]] == ["14", "29"]
     assert float(rows[-1]["val/knn_accuracy"]) > CHANCE
-    assert {p.name for p in (folder / "checkpoints").iterdir()} == {"last.ckpt", "encoder-ep_6.ckpt", "encoder-ep_12.ckpt"}
+    assert {p.name for p in (folder / "checkpoints").iterdir()} == {"last.ckpt", "encoder-ep_15.ckpt", "encoder-ep_30.ckpt"}
     assert {p.name for p in (folder / "plots").iterdir()} >= {"curves.png", "event_high.png", "event_Unlabeled.png"}
     assert "no GPU" in output and output.count("no GPU") == 1 if not torch.cuda.is_available() else True
-    encoder_file = torch.load(folder / "checkpoints" / "encoder-ep_12.ckpt", weights_only=True)
-    assert encoder_file.keys() == {"epoch", "model_state_dict", "stem_stride", "seen_events"} and encoder_file["epoch"] == 12
+    encoder_file = torch.load(folder / "checkpoints" / "encoder-ep_30.ckpt", weights_only=True)
+    assert encoder_file.keys() == {"epoch", "model_state_dict", "stem_stride", "seen_events"} and encoder_file["epoch"] == 30
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     n_train = json.loads((folder / "summary.json").read_text())["data"]["n_train"]
     assert checkpoint["seen_events"] == encoder_file["seen_events"] and len(set(encoder_file["seen_events"])) == n_train
@@ -123,9 +131,9 @@ def test_test_events_that_pretraining_has_seen_are_counted(workplace, separable)
 )
 def test_classifiers_beat_chance(workplace, separable, pretrained, name, overrides):
     if name != "scratch":
-        checkpoint = "encoder-ep_12.ckpt" if name == "finetuned" else "last.ckpt"
+        checkpoint = "encoder-ep_30.ckpt" if name == "finetuned" else "last.ckpt"
         overrides = [*overrides, f"load_encoder.ckpt_fname={pretrained[0] / 'checkpoints' / checkpoint}"]
-    output = run("finetune", separable, name, *overrides, cwd=workplace)
+    output = run("finetune", separable, name, *overrides, cwd=workplace, new=name == "finetuned")
     if name != "scratch":
         _require_frozen(workplace / "runs" / "finetune" / name, pretrained[0], weights=name == "linear")
     found = summary(workplace, "finetune", name)
@@ -142,8 +150,8 @@ def test_classifiers_beat_chance(workplace, separable, pretrained, name, overrid
 def _require_frozen(folder, pretrained, weights: bool) -> None:
     """The encoder's statistics are those of the pretrained one, and so are the weights if they are frozen, too."""
     before, after = (
-        torch.load(path / "checkpoints" / "encoder-ep_12.ckpt", weights_only=True)["model_state_dict"]
-        for path in (pretrained, folder)
+        torch.load(path / "checkpoints" / f"encoder-ep_{epoch}.ckpt", weights_only=True)["model_state_dict"]
+        for path, epoch in ((pretrained, 30), (folder, 12))
     )
     for key, value in before.items():
         if "running" in key or "num_batches" in key:
@@ -152,7 +160,7 @@ def _require_frozen(folder, pretrained, weights: bool) -> None:
 
 
 def test_the_previous_study_beats_chance(workplace, separable):
-    run("original", separable, "stacked", cwd=workplace, epochs=20)
+    run("original", separable, "stacked", cwd=workplace, epochs=20, new=True)
     metrics = summary(workplace, "original", "stacked")["metrics"]
     assert set(metrics) == {"stacked_trace"} and metrics["stacked_trace"]["accuracy"] > CLEARLY_BETTER
 
@@ -281,7 +289,7 @@ def test_training_from_a_packed_archive_needs_neither_obspy_nor_pooch_nor_wandb(
     (shim / "sitecustomize.py").write_text("import sys\nfor name in ('obspy', 'pooch', 'wandb'): sys.modules[name] = None\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(shim))
-        run("finetune", packed, "without", cwd=workplace, epochs=1)
+        run("finetune", packed, "without", cwd=workplace, epochs=1, new=True)
 
 
 def test_the_grid_runs_resumes_and_compares(workplace, separable, pretrained):
@@ -362,7 +370,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(workpla
         (["exp_params.lr=3"], "exp_params.lr: unknown key; did you mean exp_params.LR?"),
         (["dataset.batch_size=64"], "dataset.batch_size is 64, but there are only 54 training events"),
         (["load_encoder.ckpt_fname=nowhere.ckpt"], "no such file: nowhere.ckpt"),
-        (["load_encoder.ckpt_fname={pre}", "load_encoder.backbone_type=ResNet34Encoder"], "missing keys: model.layer1.2"),
+        (["load_encoder.ckpt_fname={pre}", "load_encoder.backbone_type=ResNet34Encoder"], "missing keys: model.layer1.1"),
         (["exp_params.n_classes=8"], "exp_params.n_classes: found 8; the data has 3: high, low, twice"),
         (["dataset.test_data_ratio=0.01"], "gives 1 events for 3 classes"),
         (["dataset.root=/nowhere"], "/nowhere: no such folder"),
@@ -376,7 +384,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(workpla
     ],
 )
 def test_mistakes_get_one_message_and_status_2(workplace, separable, pretrained, overrides, message):
-    overrides = [text.format(pre=pretrained[0] / "checkpoints" / "encoder-ep_12.ckpt") for text in overrides]
+    overrides = [text.format(pre=pretrained[0] / "checkpoints" / "encoder-ep_30.ckpt") for text in overrides]
     output = run("finetune", separable, "wrong", *overrides, cwd=workplace, status=2)
     assert message in output and "Traceback" not in output
     assert not (workplace / "runs" / "finetune" / "wrong").exists()
@@ -408,7 +416,7 @@ def test_help_is_quick(tmp_path, script):
     times = []
     for _ in range(3):
         started = time.monotonic()
-        assert "key.path=value" in run_script(script, "--help", cwd=tmp_path)
+        assert "key.path=value" in run_script(script, "--help", cwd=tmp_path, new=True)
         times.append(time.monotonic() - started)
     assert min(times) < 1.5
 

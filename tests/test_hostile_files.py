@@ -87,7 +87,7 @@ def test_a_damaged_event_is_one_message_from_training_and_its_workers(tmp_path, 
     (tmp_path / "archive" / "waveforms.hdf5").write_bytes(content)
     overrides = ("dataset.source=folder", "dataset.root=archive", "dataset.sampling_freq=100", "dataset.batch_size=4",
                  "dataset.nperseg=20", "dataset.resize_size=32", f"dataset.num_workers={n_workers}", "trainer_params.max_epochs=1",
-                 "load_encoder.backbone_type=ResNet18Encoder", "trainer_params.gpus=[]")  # fmt: skip
+                 "load_encoder.backbone_type=CompactEncoder", "trainer_params.gpus=[]")  # fmt: skip
     message = refused(tmp_path, *overrides)
     assert "event event_" in message and "damaged" in message and "restore it from a copy" in message
     assert len(message.strip().splitlines()) == 1, message

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from benchmarks import speed
 from tests.conftest import ROOT
 
 # what the machine that lends a GPU may lack
@@ -48,8 +49,9 @@ def test_every_row_of_the_speed_table(tmp_path):
     assert 0 < float(share.strip(" %")) < 50  # forward, backward and optimiser are all counted as the network's
 
 
-def test_a_row_that_does_not_exist_is_refused():
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.speed", "--rows", "sped"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2 and "invalid choice" in done.stderr and "supervised_step" in done.stderr
+def test_a_row_that_does_not_exist_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["speed", "--rows", "sped"])
+    with pytest.raises(SystemExit, match="2"):
+        speed.main()
+    message = capsys.readouterr().err
+    assert "invalid choice" in message and "supervised_step" in message

@@ -28,7 +28,9 @@ REAL = [
 
 
 def test_new_events_are_classified_and_every_number_is_what_it_says(place, ckpt, events):
-    output = predict(ckpt, events, "--out", "all.csv", "--per-sensor", "--quakeml", "all.xml", "--plots", "pictures", cwd=place)
+    output = predict(
+        ckpt, events, "--out", "all.csv", "--per-sensor", "--quakeml", "all.xml", "--plots", "pictures", cwd=place, new=True
+    )
     rows, sensors = table(place / "all.csv"), table(place / "all_sensors.csv")
     assert len(rows) == 27 and "27 events in" in output and "events/s" in output and "Temperature" in output
     right = [row["class"] == Path(row["file"]).parent.name for row in rows]

@@ -22,8 +22,8 @@ def killed(ckpt, n_writes, *arguments, cwd):
     shim.mkdir(exist_ok=True)
     (shim / "sitecustomize.py").write_text(
         "import os, sys\n"
-        "if sys.argv and sys.argv[0].endswith('predict.py') or any(a.endswith('predict.py') for a in sys.orig_argv):\n"
-        "    sys.path.insert(0, os.path.dirname([a for a in sys.orig_argv if a.endswith('predict.py')][0]))\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "if sys.argv[0].endswith('predict.py'):\n"
         "    from prediction import tables\n"
         f"    left = [{n_writes}]\n"
         "    def write(self, rows, whole=tables.Table.write):\n"

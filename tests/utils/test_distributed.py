@@ -20,8 +20,8 @@ class Pretraining(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.module = VNIbCReg("ResNet18Encoder", proj_hid=32, proj_out=32)
-        self.module.encoder = nn.Sequential(nn.Flatten(), nn.Linear(48, 512), nn.Tanh())
+        self.module = VNIbCReg("CompactEncoder", proj_hid=32, proj_out=32)
+        self.module.encoder = nn.Sequential(nn.Flatten(), nn.Linear(48, 128), nn.Tanh())
 
     def forward(self, batch):
         torch.manual_seed(1)  # as SeedEveryStep: dropout is the same in every process
@@ -35,7 +35,7 @@ class RealPretraining(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         # in float64: the whole gradient in float32 is no better than 2e-4 (a change of 1e-7 in the images does as much)
-        self.module = VNIbCReg("ResNet18Encoder", proj_hid=32, proj_out=32).double()
+        self.module = VNIbCReg("CompactEncoder", proj_hid=32, proj_out=32).double()
         self.module.encoder.eval()
 
     def forward(self, batch):
@@ -49,7 +49,7 @@ class RealClassification(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.module = EventClassifier(["a", "b", "c"], "ResNet18Encoder", freeze_bn_stat_train=True).double()
+        self.module = EventClassifier(["a", "b", "c"], "CompactEncoder", freeze_bn_stat_train=True).double()
 
     def forward(self, batch):
         images, labels = batch
@@ -87,32 +87,46 @@ def loss_and_gradients(model, batch):
     }
 
 
-def _one_of_two(rank, port, kind, path):
+KINDS = (Pretraining, Classification, RealPretraining, RealClassification)
+
+
+def _one_of_two(rank, port, folder):
+    """Compute all kinds, one after the other: PyTorch is imported once for all."""
     distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     torch.set_num_threads(1)
-    loss, gradients = loss_and_gradients(DistributedDataParallel(kind()), share(batch_of(kind), rank, 2))
-    distributed.all_reduce(loss)
+    for kind in KINDS:
+        loss, gradients = loss_and_gradients(DistributedDataParallel(kind()), share(batch_of(kind), rank, 2))
+        distributed.all_reduce(loss)
+        if rank == 0:
+            torch.save({"loss": loss / 2, "gradients": gradients}, folder / f"{kind.__name__}.pt")
     events = [torch.tensor([4, 1]), torch.tensor([3])] if rank else [torch.tensor([0, 2]), torch.tensor([4])]
     gathered = gather_by_event(events, [10 * e for e in events])
     if rank == 0:
-        torch.save({"loss": loss / 2, "gradients": gradients, "gathered": [torch.from_numpy(g) for g in gathered]}, path)
+        torch.save([torch.from_numpy(g) for g in gathered], folder / "gathered.pt")
     distributed.destroy_process_group()
 
 
-WHOLE = [pytest.param(kind, marks=pytest.mark.slow) for kind in (RealPretraining, RealClassification)]
-
-
-@pytest.mark.parametrize("kind", [Pretraining, Classification, *WHOLE])
-def test_two_processes_equal_one(kind, tmp_path):
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(_one_of_two, args=(port, kind, tmp_path / "two.pt"), nprocs=2)
-    two = torch.load(tmp_path / "two.pt", weights_only=True)
+    multiprocessing.spawn(_one_of_two, args=(port, folder), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_equal_one(kind, two_processes):
+    two = torch.load(two_processes / f"{kind.__name__}.pt", weights_only=True)
     loss, gradients = loss_and_gradients(kind(), batch_of(kind))
     torch.testing.assert_close(two["loss"], loss, rtol=1e-5, atol=1e-6)
     two_gradients = {name.removeprefix("module."): g for name, g in two["gradients"].items()}
     assert two_gradients.keys() == {name.removeprefix("module.") for name in gradients}
     for name, gradient in gradients.items():
         torch.testing.assert_close(two_gradients[name.removeprefix("module.")], gradient, rtol=1e-5, atol=1e-5, msg=name)
-    assert two["gathered"][0].tolist() == [0, 1, 2, 3, 4] and two["gathered"][1].tolist() == [0, 10, 20, 30, 40]
+
+
+def test_two_processes_gather_in_the_order_of_events(two_processes):
+    events, values = torch.load(two_processes / "gathered.pt", weights_only=True)
+    assert events.tolist() == [0, 1, 2, 3, 4] and values.tolist() == [0, 10, 20, 30, 40]
