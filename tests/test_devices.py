@@ -1,0 +1,233 @@
+"""Whatever runs on a GPU runs here on tensors that pretend to be on one: nothing may be made on the wrong device."""
+
+import importlib
+import json
+import sys
+from contextlib import ExitStack
+from functools import partial
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from matplotlib.figure import Figure
+from pytorch_lightning.accelerators import CUDAAccelerator
+from torch import distributed
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from models.calibration import Calibration
+from models.event_classifier import EventClassifier
+from models.iternorm import IterNorm
+from models.vnibcreg import VNIbCReg
+from original_implementation.stacking import StackedTraceClassifier
+from preprocessing.dataset import EventBatch
+from preprocessing.recordings import Recording
+from preprocessing.sensors import ENSEMBLES
+from tests import test_commands
+from tests.conftest import write_separable_events
+from tests.pretending import GPU, pretended_gpu
+from utils import training, workflow
+from utils.predictor import Item, Predictor
+from utils.schema_predict import PredictConfig
+
+N_SAMPLES = 1200
+IMAGES = {"sampling_rate_hz": 100, "nperseg": 20, "resize_size": 32}
+ENTRIES = {
+    "sslearn.py": ("sslearn", "pretrain"),
+    "finetune.py": ("finetune", "finetune"),
+    "original_implementation/train.py": ("original_implementation.train", "train"),
+}
+COMPACT = {
+    "ssl": ["model_params.backbone_type=CompactEncoder", "exp_params.knn_acc_record_ep_period=1"],
+    "finetune": ["load_encoder.backbone_type=CompactEncoder", "dataset.calibration_ratio=0.3"],
+    "original": ["backbone_with_clf_type=AlexNet", "dataset.resize_size=64", "exp_params.model_save_ep_period=-1"],
+}
+
+
+class PretendedAccelerator(CUDAAccelerator):
+    """Let Lightning take the pretended GPU for a real one."""
+
+    def setup_device(self, device):
+        pass
+
+    def setup(self, trainer):
+        pass
+
+    def teardown(self):
+        pass
+
+    @staticmethod
+    def parse_devices(devices):
+        return devices
+
+    @staticmethod
+    def get_parallel_devices(devices):
+        return [GPU for _ in devices]
+
+    @staticmethod
+    def is_available():
+        return True
+
+
+class SeenDevices(pl.Callback):
+    """Note where losses and gradients are."""
+
+    def __init__(self):
+        self.seen = set()
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        gradients = [p.grad for p in module.parameters()]
+        self.seen |= {tensor.device for tensor in (outputs["loss"], *batch, *gradients)}
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    return write_separable_events(tmp_path_factory.mktemp("few"), n_per_class=8, n_unlabeled=4)
+
+
+@pytest.fixture
+def on_pretended_gpu(monkeypatch, tmp_path):
+    """Let ``tests.test_commands.run`` run in this process, from where the Trainer is built on the pretended GPU."""
+    devices = SeenDevices()
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "_devices", lambda gpus: (PretendedAccelerator(), [0]))
+    # in inference mode PyTorch's own pretending asks for the driver
+    monkeypatch.setattr(pl, "Trainer", partial(pl.Trainer, inference_mode=False))
+    build_trainer = workflow.build_trainer
+    with ExitStack() as stack:
+
+        def build(run):
+            stack.enter_context(pretended_gpu())
+            trainer = build_trainer(run)
+            trainer.callbacks.append(devices)
+            return trainer
+
+        def run_here(script, *arguments, cwd, status):
+            module, entry = ENTRIES[script]
+            monkeypatch.setattr(sys, "argv", [script, *arguments])
+            getattr(importlib.import_module(module), entry)()
+
+        monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: path.touch())  # a third of the time
+        monkeypatch.setattr(workflow, "build_trainer", build)
+        monkeypatch.setattr(test_commands, "run_script", run_here)
+        yield devices
+
+
+@pytest.mark.parametrize(
+    ("kind", "preload", "precision"),
+    [("ssl", "device", "bf16-mixed"), ("finetune", "device", "bf16-mixed"), ("original", "ram", "32-true")],
+)
+def test_commands_compute_on_the_gpu(few, tmp_path, on_pretended_gpu, kind, preload, precision):
+    """Training, validation, neighbours or evaluation, calibration, checkpoints: the whole command."""
+    overrides = [*COMPACT[kind], f"dataset.preload={preload}", f"trainer_params.precision={precision}"]
+    test_commands.run(
+        kind, few, "pretended", "dataset.batch_size=12", "exp_params.gradient_clip_val=1", *overrides, cwd=tmp_path, epochs=1
+    )
+    assert on_pretended_gpu.seen == {GPU}
+    folder = tmp_path / "runs" / kind / "pretended"
+    assert (folder / "checkpoints" / "last.ckpt").is_file() or kind == "original"
+    metrics = json.loads((folder / "summary.json").read_text())["metrics"]
+    assert ("val/knn_accuracy" if kind == "ssl" else "single_channel" if kind == "finetune" else "stacked_trace") in metrics
+
+
+def pretraining(augmentations=("NeighboringCrop",), use_tnc=True, **images) -> VNIbCReg:
+    spectrogram = IMAGES | images
+    return VNIbCReg(
+        "CompactEncoder", proj_hid=64, proj_out=64, augmentations=augmentations, use_tnc=use_tnc, spectrogram=spectrogram
+    )
+
+
+def classifier(kind=EventClassifier, **changes) -> EventClassifier:
+    backbone = "ResNet18" if kind is StackedTraceClassifier else "CompactEncoder"  # commands take AlexNet
+    return kind("abc", backbone, spectrogram=IMAGES, n_samples=N_SAMPLES, pre_trigger_s=3.0, **changes)
+
+
+def batch_of(n_sensors: int, device: torch.device, n_events: int = 4) -> EventBatch:
+    return EventBatch(
+        waveforms=torch.rand(n_events, n_sensors, N_SAMPLES, device=device),
+        mask=torch.ones(n_events, n_sensors, dtype=torch.bool, device=device),
+        sensors=torch.zeros(n_events, n_sensors, dtype=torch.int64, device=device),
+        labels=torch.zeros(n_events, dtype=torch.int64, device=device),
+        events=torch.arange(n_events, device=device),
+        draws=torch.rand(n_events, 6, device=device),
+    )
+
+
+def gradients_after_a_step(module: pl.LightningModule, n_sensors: int) -> list[torch.Tensor | None]:
+    loss = module.to(GPU).training_step(batch_of(n_sensors, GPU), 0)
+    loss.backward()
+    return [p.grad for p in module.parameters() if p.requires_grad]
+
+
+def test_steps_of_vibcreg_on_native_images():
+    """The commands cut neighbouring crops of resized images."""
+    module = pretraining(["RandomCrop", "RandomAmplitudeJitter"], use_tnc=False, resize_size=None, minmax_scale=False)
+    with pretended_gpu():
+        assert {g.device for g in gradients_after_a_step(module, n_sensors=2)} == {GPU}
+
+
+def test_pretraining_in_several_processes():
+    distributed.init_process_group("fake", rank=1, world_size=2, store=FakeStore())
+    try:
+        with pretended_gpu():
+            module = pretraining().to(GPU)
+            assert module.losses(torch.rand(4, 3, 32, 20, device=GPU))["loss"].device == GPU
+            assert {g.device for g in gradients_after_a_step(classifier(), n_sensors=2)} == {GPU}
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_classifier_steps():
+    module = classifier(
+        class_weights=[0.0, 1.0, 2.0], label_smoothing=0.1, freeze_encoder=True, augmentations=["RandomAmplitudeJitter"]
+    )
+    with pretended_gpu(), torch.autocast("cuda", torch.bfloat16):
+        assert {g.device for g in gradients_after_a_step(module, n_sensors=3)} == {GPU}
+        module.validation_step(batch_of(3, GPU), 0)
+
+
+def test_evaluation_statistics_of_whitening():
+    with pretended_gpu():
+        norm = IterNorm(128).to(GPU).eval()
+        assert norm(torch.rand(4, 128, device=GPU)).device == GPU
+
+
+@pytest.mark.parametrize(
+    ("kind", "ensemble", "precision"),
+    [
+        (EventClassifier, "all", "bf16-mixed"),
+        (EventClassifier, "usable", "32-true"),
+        (EventClassifier, "weighted", "bf16-mixed"),
+        (StackedTraceClassifier, "all", "32-true"),
+    ],
+)
+def test_predictions(kind, ensemble, precision):
+    model = classifier(kind).eval()
+    model.calibrations = {name: Calibration(1.5, torch.rand(9), torch.rand(9) > 0.5) for name in ENSEMBLES}
+    waveforms = np.random.default_rng(0).normal(size=(3, N_SAMPLES - 100)).astype(np.float32)
+    recording = Recording(waveforms, 100.0, "2020-01-01T00:00:00", channels=("a", "b", "c"))
+    with pretended_gpu():
+        predictor = Predictor(model, "", PredictConfig(ensemble=ensemble, precision=precision), GPU)
+        (found,) = predictor.classify([Item("1", "1.mseed", recording)])
+        assert len(found.sensor_rows) == (1 if kind is StackedTraceClassifier else 3)
+        assert model.predict_waveforms(torch.rand(2, 3, N_SAMPLES, device=GPU)).device == GPU
+        assert model.probabilities_of_all(torch.rand(3, N_SAMPLES, device=GPU)).device == GPU
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda on_gpu, on_cpu: on_gpu + on_cpu,
+        lambda on_gpu, on_cpu: torch.cat([on_gpu, on_cpu]),
+        lambda on_gpu, on_cpu: on_gpu.gather(0, on_cpu.long()),
+        lambda on_gpu, on_cpu: on_cpu[on_gpu > 0],
+        lambda on_gpu, on_cpu: on_gpu.index_put((on_gpu > 0,), on_cpu),
+        lambda on_gpu, on_cpu: on_gpu.numpy(),
+        lambda on_gpu, on_cpu: torch.nn.Conv1d(1, 1, 3)(on_cpu[None]),
+    ],
+)
+def test_pretending_finds_mistakes(mistake):
+    with pretended_gpu(), pytest.raises((RuntimeError, TypeError), match="device|cpu|CPU"):
+        mistake(torch.ones(4, device=GPU), torch.ones(4))
