@@ -16,19 +16,19 @@ from torch import distributed
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from models.calibration import Calibration
+from models.ensemble import ENSEMBLES
 from models.event_classifier import EventClassifier
 from models.iternorm import IterNorm
 from models.vnibcreg import VNIbCReg
 from original_implementation.stacking import StackedTraceClassifier
+from prediction.config import PredictConfig
+from prediction.predictor import Item, Predictor
 from preprocessing.dataset import EventBatch
 from preprocessing.recordings import Recording
-from preprocessing.sensors import ENSEMBLES
 from tests import test_commands
 from tests.conftest import write_separable_events
 from tests.pretending import GPU, pretended_gpu
-from utils import training, workflow
-from utils.predictor import Item, Predictor
-from utils.schema_predict import PredictConfig
+from training import trainer as training
 
 N_SAMPLES = 1200
 IMAGES = {"sampling_rate_hz": 100, "nperseg": 20, "resize_size": 32}
@@ -92,25 +92,25 @@ def on_pretended_gpu(monkeypatch, tmp_path):
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "_devices", lambda gpus: (PretendedAccelerator(), [0]))
+    monkeypatch.setattr(training, "choose_devices", lambda gpus: (PretendedAccelerator(), [0]))
     # in inference mode PyTorch's own pretending asks for the driver
     monkeypatch.setattr(pl, "Trainer", partial(pl.Trainer, inference_mode=False))
-    build_trainer = workflow.build_trainer
+    build_trainer = training.build_trainer
     with ExitStack() as stack:
 
-        def build(run):
+        def build(run, reason_against_bf16=""):
             stack.enter_context(pretended_gpu())
-            trainer = build_trainer(run)
+            trainer = build_trainer(run, reason_against_bf16)
             trainer.callbacks.append(devices)
             return trainer
 
-        def run_here(script, *arguments, cwd, status):
+        def run_here(script, *arguments, cwd, status, new):
             module, entry = ENTRIES[script]
             monkeypatch.setattr(sys, "argv", [script, *arguments])
             getattr(importlib.import_module(module), entry)()
 
         monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: path.touch())  # a third of the time
-        monkeypatch.setattr(workflow, "build_trainer", build)
+        monkeypatch.setattr(training, "build_trainer", build)
         monkeypatch.setattr(test_commands, "run_script", run_here)
         yield devices
 
