@@ -212,13 +212,15 @@ class EventDataModule(pl.LightningDataModule):
     def _loader(self, events: np.ndarray, sensors: Sensors, stream: int, epoch: Callable[[], int] | None = None,
                 drop_last: bool = False) -> DataLoader:  # fmt: skip
         n_workers = 0 if self.preload == "device" else self.num_workers  # then nothing is left to read
+        # not wherever there is a GPU: pinning takes some of its memory, for a CPU training, too
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return DataLoader(
             EventDataset(self.archive, self.labels, sensors, self.seed, stream, self.store),
             batch_sampler=EpochBatches(events, min(self.batch_size, len(events)), self.seed, epoch, drop_last),
             collate_fn=_as_is,
             num_workers=n_workers,
             persistent_workers=n_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=on_gpu,
         )
 
 
