@@ -116,11 +116,12 @@ class EventClassifier(pl.LightningModule):
 
     def sensor_logits(self, waveforms: Tensor, mask: Tensor) -> Tensor:
         """Classify every existing trace of (B, S, T): logits (B, S, K) float32, zeros where ``mask`` (B, S) is False."""
-        living = waveforms[mask]
+        event, trace = _places(mask)
+        living = waveforms[event, trace]
         n_images = IMAGES_PER_CHUNK_CPU if living.device.type == "cpu" else IMAGES_PER_CHUNK
         chunks = [self.forward(self.to_images(chunk)).float() for chunk in living.split(n_images)]
         logits = torch.zeros(*mask.shape, len(self.class_names), device=waveforms.device)
-        logits[mask] = torch.cat(chunks)
+        logits[event, trace] = torch.cat(chunks)
         return logits
 
     def to_images(self, waveforms: Tensor) -> Tensor:
@@ -130,11 +131,10 @@ class EventClassifier(pl.LightningModule):
     def training_step(self, batch, batch_idx: int) -> Tensor:
         """Return the class-weighted cross-entropy of one batch, every living trace counting as a sample."""
         waveforms, mask = self.traces(batch.waveforms, batch.mask)
-        images = self.to_images(waveforms[mask])
-        labels = batch.labels[:, None].expand(mask.shape)[mask]
+        event, trace = _places(mask)
+        images, labels = self.to_images(waveforms[event, trace]), batch.labels[event]
         if self.jitter is not None:
-            factor_draws = batch.draws[:, JITTER_DRAW, None].expand(mask.shape)[mask]
-            images = self.jitter(images, factor_draws[:, None])
+            images = self.jitter(images, batch.draws[event, JITTER_DRAW, None])
         logits = self.forward(images)
         loss = weighted_cross_entropy(logits, labels, self.class_weights, self.hparams.label_smoothing)
         self._log("train", loss, logits, labels)
@@ -238,6 +238,11 @@ class EventClassifier(pl.LightningModule):
         groups = [{"params": list(self.encoder.parameters()), "lr": rates["encoder"]},
                   {"params": list(self.classifier.parameters()), "lr": rates["clf"]}]  # fmt: skip
         return adam_with_cosine(groups, self.hparams.weight_decay, self.trainer.estimated_stepping_batches)
+
+
+def _places(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return event and trace (N,) of what exists in (B, S). A GPU has to wait for that: once."""
+    return mask.nonzero(as_tuple=True)
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor, label_smoothing: float = 0.0) -> Tensor:

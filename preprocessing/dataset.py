@@ -224,6 +224,8 @@ class EventDataModule(pl.LightningDataModule):
     def _loader(self, events: np.ndarray, sensors: Sensors, stream: int, epoch: Callable[[], int] | None = None,
                 drop_last: bool = False) -> DataLoader:  # fmt: skip
         n_workers = 0 if self.preload == "device" else self.num_workers  # then nothing is left to read
+        # not wherever there is a GPU: pinning takes some of its memory, for a CPU training, too
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return _LazyLoader(
             EventDataset(self.archive, self.labels, sensors, self.seed, stream, self.store),
             batch_sampler=EpochBatches(events, min(self.batch_size, len(events)), self.seed, epoch, drop_last),
@@ -231,7 +233,7 @@ class EventDataModule(pl.LightningDataModule):
             num_workers=n_workers,
             persistent_workers=n_workers > 0,
             multiprocessing_context=workers_for_loaders() if n_workers else None,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=on_gpu,
         )
 
 

@@ -1,4 +1,7 @@
-"""Whatever runs on a GPU runs here on tensors that pretend to be on one: nothing may be made on the wrong device."""
+"""Whatever runs on a GPU runs here on tensors that pretend to be on one.
+
+A tensor that is made on the wrong device fails, and so does a training step that waits for the GPU.
+"""
 
 import importlib
 import json
@@ -32,7 +35,7 @@ from training import trainer as training
 
 N_SAMPLES = 1200
 IMAGES = {"sampling_rate_hz": 100, "nperseg": 20, "resize_size": 32}
-ENTRIES = {
+ENTRIES = {  # module and function of each script
     "sslearn.py": ("sslearn", "pretrain"),
     "finetune.py": ("finetune", "finetune"),
     "original_implementation/train.py": ("original_implementation.train", "train"),
@@ -40,7 +43,11 @@ ENTRIES = {
 COMPACT = {
     "ssl": ["model_params.backbone_type=CompactEncoder", "exp_params.knn_acc_record_ep_period=1"],
     "finetune": ["load_encoder.backbone_type=CompactEncoder", "dataset.calibration_ratio=0.3"],
-    "original": ["backbone_with_clf_type=AlexNet", "dataset.resize_size=64", "exp_params.model_save_ep_period=-1"],
+    "original": [
+        "backbone_with_clf_type=AlexNet",
+        "dataset.resize_size=64",
+        "exp_params.model_save_ep_period=-1",  # 0.7 GB
+    ],
 }
 
 
@@ -69,15 +76,19 @@ class PretendedAccelerator(CUDAAccelerator):
         return True
 
 
-class SeenDevices(pl.Callback):
-    """Note where losses and gradients are."""
+class Watch(pl.Callback):
+    """Note where losses, batches and gradients are, and how often a training step waits."""
 
     def __init__(self):
-        self.seen = set()
+        self.devices, self.waits, self.before = set(), [], 0
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.before = len(self.gpu.waits)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         gradients = [p.grad for p in module.parameters()]
-        self.seen |= {tensor.device for tensor in (outputs["loss"], *batch, *gradients)}
+        self.devices |= {tensor.device for tensor in (outputs["loss"], *batch, *gradients)}
+        self.waits.append(self.gpu.waits[self.before :])
 
 
 @pytest.fixture(scope="module")
@@ -86,22 +97,24 @@ def few(tmp_path_factory):
 
 
 @pytest.fixture
-def on_pretended_gpu(monkeypatch, tmp_path):
-    """Let ``tests.test_commands.run`` run in this process, from where the Trainer is built on the pretended GPU."""
-    devices = SeenDevices()
+def watch(monkeypatch, tmp_path):
+    """Let ``tests.test_commands.run`` run in this process, its Trainer on the pretended GPU."""
+    watch = Watch()
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training, "choose_devices", lambda gpus: (PretendedAccelerator(), [0]))
     # in inference mode PyTorch's own pretending asks for the driver
     monkeypatch.setattr(pl, "Trainer", partial(pl.Trainer, inference_mode=False))
+    # drawing takes a third of the time
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: path.touch())
     build_trainer = training.build_trainer
     with ExitStack() as stack:
 
         def build(run, reason_against_bf16=""):
-            stack.enter_context(pretended_gpu())
+            watch.gpu = stack.enter_context(pretended_gpu())
             trainer = build_trainer(run, reason_against_bf16)
-            trainer.callbacks.append(devices)
+            trainer.callbacks.append(watch)
             return trainer
 
         def run_here(script, *arguments, cwd, status, new):
@@ -109,39 +122,50 @@ def on_pretended_gpu(monkeypatch, tmp_path):
             monkeypatch.setattr(sys, "argv", [script, *arguments])
             getattr(importlib.import_module(module), entry)()
 
-        monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: path.touch())  # a third of the time
         monkeypatch.setattr(training, "build_trainer", build)
         monkeypatch.setattr(test_commands, "run_script", run_here)
-        yield devices
+        yield watch
 
 
 @pytest.mark.parametrize(
-    ("kind", "preload", "precision"),
-    [("ssl", "device", "bf16-mixed"), ("finetune", "device", "bf16-mixed"), ("original", "ram", "32-true")],
+    ("kind", "preload", "precision", "metric"),
+    [
+        ("ssl", "device", "bf16-mixed", "val/knn_accuracy"),
+        ("finetune", "device", "bf16-mixed", "ensemble_weighted"),
+        ("original", "ram", "32-true", "stacked_trace"),
+    ],
 )
-def test_commands_compute_on_the_gpu(few, tmp_path, on_pretended_gpu, kind, preload, precision):
-    """Training, validation, neighbours or evaluation, calibration, checkpoints: the whole command."""
-    overrides = [*COMPACT[kind], f"dataset.preload={preload}", f"trainer_params.precision={precision}"]
-    test_commands.run(
-        kind, few, "pretended", "dataset.batch_size=12", "exp_params.gradient_clip_val=1", *overrides, cwd=tmp_path, epochs=1
-    )
-    assert on_pretended_gpu.seen == {GPU}
+def test_commands_compute_on_the_gpu(few, tmp_path, watch, kind, preload, precision, metric):
+    """Training, validation, neighbours or evaluation, calibration, checkpoints: all of it."""
+    overrides = [f"dataset.preload={preload}", f"trainer_params.precision={precision}"]
+    overrides += ["dataset.batch_size=6", "exp_params.gradient_clip_val=1", *COMPACT[kind]]
+    test_commands.run(kind, few, "pretended", *overrides, cwd=tmp_path, epochs=1)
+    assert watch.devices == {GPU}
     folder = tmp_path / "runs" / kind / "pretended"
     assert (folder / "checkpoints" / "last.ckpt").is_file() or kind == "original"
-    metrics = json.loads((folder / "summary.json").read_text())["metrics"]
-    assert ("val/knn_accuracy" if kind == "ssl" else "single_channel" if kind == "finetune" else "stacked_trace") in metrics
+    assert metric in json.loads((folder / "summary.json").read_text())["metrics"]
+    find_traces = [] if kind == "ssl" else ["aten.nonzero.default"]
+    look_at_losses = ["aten._to_copy.default"]
+    *steps, last = watch.waits
+    assert steps and all(waits == find_traces for waits in steps)
+    assert last == find_traces + look_at_losses
 
 
 def pretraining(augmentations=("NeighboringCrop",), use_tnc=True, **images) -> VNIbCReg:
     spectrogram = IMAGES | images
     return VNIbCReg(
-        "CompactEncoder", proj_hid=64, proj_out=64, augmentations=augmentations, use_tnc=use_tnc, spectrogram=spectrogram
+        "CompactEncoder",
+        proj_hid=64,
+        proj_out=64,
+        augmentations=augmentations,
+        use_tnc=use_tnc,
+        spectrogram=spectrogram,
     )
 
 
 def classifier(kind=EventClassifier, **changes) -> EventClassifier:
-    backbone = "ResNet18" if kind is StackedTraceClassifier else "CompactEncoder"  # commands take AlexNet
-    return kind("abc", backbone, spectrogram=IMAGES, n_samples=N_SAMPLES, pre_trigger_s=3.0, **changes)
+    backbone = "ResNet18" if kind is StackedTraceClassifier else "CompactEncoder"
+    return kind("abc", backbone, spectrogram=IMAGES, n_samples=N_SAMPLES, **changes)
 
 
 def batch_of(n_sensors: int, device: torch.device, n_events: int = 4) -> EventBatch:
@@ -163,7 +187,8 @@ def gradients_after_a_step(module: pl.LightningModule, n_sensors: int) -> list[t
 
 def test_steps_of_vibcreg_on_native_images():
     """The commands cut neighbouring crops of resized images."""
-    module = pretraining(["RandomCrop", "RandomAmplitudeJitter"], use_tnc=False, resize_size=None, minmax_scale=False)
+    views = ["RandomCrop", "RandomAmplitudeJitter"]
+    module = pretraining(views, use_tnc=False, resize_size=None, minmax_scale=False)
     with pretended_gpu():
         assert {g.device for g in gradients_after_a_step(module, n_sensors=2)} == {GPU}
 
@@ -181,7 +206,10 @@ def test_pretraining_in_several_processes():
 
 def test_classifier_steps():
     module = classifier(
-        class_weights=[0.0, 1.0, 2.0], label_smoothing=0.1, freeze_encoder=True, augmentations=["RandomAmplitudeJitter"]
+        class_weights=[0.0, 1.0, 2.0],
+        label_smoothing=0.1,
+        freeze_encoder=True,
+        augmentations=["RandomAmplitudeJitter"],
     )
     with pretended_gpu(), torch.autocast("cuda", torch.bfloat16):
         assert {g.device for g in gradients_after_a_step(module, n_sensors=3)} == {GPU}
@@ -203,13 +231,16 @@ def test_evaluation_statistics_of_whitening():
         (StackedTraceClassifier, "all", "32-true"),
     ],
 )
-def test_predictions(kind, ensemble, precision):
+def test_predictions(monkeypatch, kind, ensemble, precision):
+    monkeypatch.setattr("utils.precision.has_bf16", lambda device: True)
     model = classifier(kind).eval()
-    model.calibrations = {name: Calibration(1.5, torch.rand(9), torch.rand(9) > 0.5) for name in ENSEMBLES}
+    calibration = Calibration(1.5, torch.rand(9), torch.rand(9) > 0.5)
+    model.calibrations = dict.fromkeys(ENSEMBLES, calibration)
     waveforms = np.random.default_rng(0).normal(size=(3, N_SAMPLES - 100)).astype(np.float32)
-    recording = Recording(waveforms, 100.0, "2020-01-01T00:00:00", channels=("a", "b", "c"))
+    recording = Recording(waveforms, 100.0, "2020-01-01T00:00:00", channels=tuple("abc"))
     with pretended_gpu():
-        predictor = Predictor(model, "", PredictConfig(ensemble=ensemble, precision=precision), GPU)
+        config = PredictConfig(ensemble=ensemble, precision=precision)
+        predictor = Predictor(model, "", config, GPU)
         (found,) = predictor.classify([Item("1", "1.mseed", recording)])
         assert len(found.sensor_rows) == (1 if kind is StackedTraceClassifier else 3)
         assert model.predict_waveforms(torch.rand(2, 3, N_SAMPLES, device=GPU)).device == GPU

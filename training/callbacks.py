@@ -1,10 +1,10 @@
 """What happens beside the training: seeds, the watch over the loss, checkpoints, and stopping."""
 
 import logging
+import math
 import os
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from utils.files import write_atomically
 
 log = logging.getLogger(__name__)
 SAVE_EVERY_S = 600.0
-N_LOSSES_WAITING = 8
+LOSSES_PER_LOOK = 64
 MAX_NAMES = 8
 
 
@@ -44,30 +44,28 @@ class SeedEveryStep(pl.Callback):
 class StopAtNonFiniteLoss(pl.Callback):
     """Stop training when a loss is NaN or infinite, and say where.
 
-    Losses are looked at a few steps later, so that a GPU need not wait, and before the epoch counts as finished.
+    Losses are looked at many at a time, because a GPU has to wait for it, and before an epoch is
+    validated.
     """
 
     def __init__(self):
-        self.waiting: deque[tuple[int, Tensor, Tensor]] = deque()
+        self.waiting: list[tuple[int, Tensor, Tensor]] = []
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, batch_idx: int) -> None:
-        """Remember the loss; look at an earlier one."""
+        """Remember the loss; look at all of them now and then."""
         self.waiting.append((batch_idx, outputs["loss"], batch.events))
-        if len(self.waiting) > N_LOSSES_WAITING:
-            self._look(trainer)
+        if len(self.waiting) == LOSSES_PER_LOOK or trainer.is_last_batch:
+            waiting, self.waiting = self.waiting, []
+            losses = torch.stack([loss for _, loss, _ in waiting]).cpu().tolist()
+            for (step, _, events), loss in zip(waiting, losses):
+                if not math.isfinite(loss):
+                    self._stop(trainer, step, events, loss)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Look at the rest."""
-        while self.waiting:
-            self._look(trainer)
-
-    def _look(self, trainer: pl.Trainer) -> None:
-        batch_idx, loss, events = self.waiting.popleft()
-        if torch.isfinite(loss):
-            return
+    def _stop(self, trainer: pl.Trainer, batch_idx: int, events: Tensor, loss: float) -> None:
         names = trainer.datamodule.archive.names[events.cpu().numpy()].tolist()
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-        raise UserError(f"epoch {trainer.current_epoch + 1}, step {batch_idx + 1}: the loss is {loss.item()}; events: "
+        place = f"epoch {trainer.current_epoch + 1}, step {batch_idx + 1}"
+        raise UserError(f"{place}: the loss is {loss}; events: "
                         f"{', '.join(names[:MAX_NAMES])}{more}. Try a lower LR, gradient_clip_val, or precision 32-true. "
                         "What was learned until the epoch before is kept in last.ckpt, if there was one")  # fmt: skip
 
@@ -80,26 +78,30 @@ class EpochMemory(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options: object = None) -> None:
         """Copy ``checkpoint``; ``path`` is not used."""
         self.newest = None  # before the copy: there is never more than one
-        self.newest = _copied(checkpoint)
+        self.newest = _of_tensors(lambda tensor: tensor.detach().clone(), checkpoint)
 
     def write(self, path: Path) -> None:
         """Write the copy."""
         save_atomically(self.newest, path)
 
 
-def _copied(content):
-    """Copy the tensors in dicts and lists."""
+def _of_tensors(change: Callable[[Tensor], Tensor], content):
+    """Change the tensors in dicts and lists."""
     if isinstance(content, Tensor):
-        return content.detach().clone()
+        return change(content)
     if isinstance(content, dict):
-        return type(content)((key, _copied(value)) for key, value in content.items())
+        return type(content)((key, _of_tensors(change, value)) for key, value in content.items())
     if type(content) in (list, tuple):
-        return type(content)(map(_copied, content))
+        return type(content)(_of_tensors(change, value) for value in content)
     return content
 
 
 def save_atomically(content: object, path: Path) -> None:
-    """Write a checkpoint whole or not at all; raises ``UserError`` naming the file where the system refuses."""
+    """Write a checkpoint whole or not at all; its tensors are those of a CPU, to open anywhere.
+
+    Raises ``UserError`` naming the file where the system refuses.
+    """
+    content = _of_tensors(Tensor.cpu, content)
 
     def write(partial: Path) -> None:
         try:
@@ -165,7 +167,7 @@ class SaveCheckpoints(pl.Callback):
         """Save what was learned before the run was stopped."""
         try:
             self._write_last()
-        except UserError as error:  # must not hide why the run was stopped
+        except (UserError, RuntimeError) as error:  # must not hide why the run was stopped
             log.warning("%s", error)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

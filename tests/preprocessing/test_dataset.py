@@ -83,6 +83,15 @@ def test_workers_and_preloading_change_nothing(archive, options):
     assert same(batches(plain.test_dataloader(), plain), batches(other.test_dataloader(), other))
 
 
+def test_memory_is_pinned_for_a_gpu_only(archive, monkeypatch):
+    """Another program may need the GPU that a training on the CPU leaves alone."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    data = module(archive)
+    assert not data.train_dataloader().pin_memory
+    monkeypatch.setattr(Trainer.strategy, "root_device", torch.device("cuda", 0))
+    assert data.train_dataloader().pin_memory
+
+
 def test_seed_and_epoch_decide(archive):
     assert same(epoch_of(module(archive, "pair"), 2), epoch_of(module(archive, "pair"), 2))
     assert not same(epoch_of(module(archive, "pair"), 2), epoch_of(module(archive, "pair", seed=4), 2))

@@ -1,0 +1,58 @@
+"""What is watched and saved beside the training."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tests.pretending import GPU, pretended_gpu
+from training.callbacks import SaveCheckpoints, StopAtNonFiniteLoss, save_atomically
+from utils.errors import UserError
+
+EVENTS = torch.arange(3)
+ARCHIVE = SimpleNamespace(names=EVENTS.numpy().astype(str))
+
+
+def watch_losses(losses, n_steps):
+    """Let ``StopAtNonFiniteLoss`` see the steps of an epoch that has ``n_steps``."""
+    watch, data = StopAtNonFiniteLoss(), SimpleNamespace(archive=ARCHIVE)
+    for number, loss in enumerate(losses):
+        last = number == n_steps - 1
+        trainer = SimpleNamespace(is_last_batch=last, current_epoch=4, datamodule=data)
+        batch = SimpleNamespace(events=EVENTS.to(loss.device))
+        watch.on_train_batch_end(trainer, None, {"loss": loss}, batch, number)
+
+
+@pytest.mark.parametrize(("broken", "n_steps"), [(0, 1), (1, 20), (19, 20), (3, 1000)])
+def test_a_loss_that_is_not_finite_is_named(broken, n_steps):
+    losses = torch.ones(min(n_steps, 200))
+    losses[broken:] = torch.inf
+    message = f"epoch 5, step {broken + 1}: the loss is inf; events: 0, 1, 2. Try"
+    with pytest.raises(UserError, match=message):
+        watch_losses(losses, n_steps)
+
+
+def test_finite_losses_pass_and_a_gpu_waits_once():
+    watch_losses(torch.ones(20), n_steps=20)
+    with pretended_gpu() as gpu:
+        watch_losses(torch.ones(20, device=GPU), n_steps=20)
+        assert len(gpu.waits) == 1
+
+
+def test_what_cannot_be_saved_does_not_hide_why_the_run_stopped(tmp_path, caplog):
+    def write(path):
+        raise RuntimeError("CUDA error: the GPU has fallen off the bus")
+
+    memory = SimpleNamespace(newest={}, write=write)
+    saving = SaveCheckpoints(SimpleNamespace(dir=tmp_path), 1, memory)
+    saving.is_new = True
+    saving.on_exception(None, None, KeyboardInterrupt())
+    assert "fallen off the bus" in caplog.text
+
+
+def test_files_open_without_a_gpu(tmp_path):
+    """``tests.pretending`` refuses to save tensors of a GPU."""
+    with pretended_gpu():
+        save_atomically({"weights": [torch.ones(3, device=GPU)]}, tmp_path / "weights.ckpt")
+    content = torch.load(tmp_path / "weights.ckpt", weights_only=True)
+    assert content["weights"][0].shape == (3,)
