@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -205,6 +206,7 @@ def main(run: Callable[[], Any]) -> None:
             raise
         sys.exit(_stop(f"error: {error.filename or 'writing'}: {error.strerror}", 2))
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would only disturb the end
         sys.exit(_stop("interrupted", 130))
     except Interrupted as interruption:
         sys.exit(_stop(str(interruption), interruption.status))
