@@ -15,6 +15,8 @@ from utils.cli import main
 from utils.config import load_config
 from utils.errors import Interrupted, UserError
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def parse() -> Namespace:
     """Read the command line; what holds a = and is no file overrides a key of the configuration."""
@@ -45,8 +47,12 @@ def parse() -> Namespace:
     return arguments
 
 
-def _terminate(*_) -> None:
-    raise Interrupted("terminated: go on by the same command with --resume", 143)
+def _stop(number: int, _) -> None:
+    """Stop for Ctrl-C or SIGTERM, once: while readers finish their files, further signals change nothing."""
+    for each in STOP_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    reason, status = ("terminated", 143) if number == signal.SIGTERM else ("interrupted", 130)
+    raise Interrupted(f"{reason}: go on by the same command with --resume", status)
 
 
 def predict() -> None:
@@ -74,14 +80,13 @@ def predict() -> None:
     outputs = prediction.Outputs(
         arguments.out, arguments.format, arguments.per_sensor, arguments.quakeml, arguments.plots, arguments.resume
     )
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        if arguments.continuous:
-            n_unusable = prediction.predict_continuous(predictor, arguments.recordings, outputs, arguments.strict)
-        else:
-            n_unusable = prediction.predict_files(predictor, arguments.recordings, outputs, arguments.strict)
-    except KeyboardInterrupt:
-        raise Interrupted("interrupted: go on by the same command with --resume", 130) from None
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
+    if arguments.continuous:
+        n_unusable = prediction.predict_continuous(predictor, arguments.recordings, outputs, arguments.strict)
+    else:
+        n_unusable = prediction.predict_files(predictor, arguments.recordings, outputs, arguments.strict)
     sys.exit(1 if n_unusable else 0)
 
 

@@ -210,7 +210,7 @@ def test_a_stop_signal_saves_and_says_how_to_go_on(tmp_path, packed, number, to_
         assert not (run_dir / "checkpoints" / "last.ckpt").exists()
         assert len(members(training.pid)) >= 3  # with two loader processes at least
         (os.killpg if to_all else os.kill)(training.pid, number)
-        _, message = training.communicate(timeout=60)
+        _, message = training.communicate(timeout=200)
     status, word = {signal.SIGTERM: (143, "terminated"), signal.SIGINT: (130, "interrupted")}[number]
     assert training.returncode == status, message[-3000:]
     assert f"{word}: go on by the same command with --resume runs/finetune/stopped" in message

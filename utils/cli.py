@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -39,6 +40,7 @@ def main(run: Callable[[], Any]) -> None:
             raise
         sys.exit(_stop(f"error: {error.filename or 'writing'}: {error.strerror}", 2))
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would only disturb the end
         sys.exit(_stop("interrupted", 130))
     except Interrupted as interruption:
         sys.exit(_stop(str(interruption), interruption.status))

@@ -169,7 +169,7 @@ def test_a_stop_signal_ends_prediction_and_its_readers(place, ckpt, many, number
             assert time.monotonic() < deadline and running.poll() is None
             time.sleep(0.02)
         (os.killpg if to_all else os.kill)(running.pid, number)
-        _, message = running.communicate(timeout=60)
+        _, message = running.communicate(timeout=200)
     status, word = {signal.SIGTERM: (143, "terminated"), signal.SIGINT: (130, "interrupted")}[number]
     assert running.returncode == status and message.count(f"{word}: go on by the same command with --resume") == 1
     assert "Traceback" not in message, message[-3000:]

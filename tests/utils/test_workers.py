@@ -1,0 +1,67 @@
+"""Signals to whole process groups, as terminals and schedulers send them."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.killing import members, start_as_from_a_terminal, wait_for_the_end
+
+SCRIPT = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+from utils.parallel import map_in_order
+from training.runs import main
+
+def work(number):
+    if number == {fatal}:
+        os._exit(3)
+    time.sleep(0.05)
+
+if __name__ == "__main__":
+    main(lambda: list(map_in_order(work, range(4000), n_workers=2)))
+"""
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Start a command with two working processes, of which one ends by itself at the item ``fatal``."""
+
+    def start(fatal: int = -1):
+        (tmp_path / "script.py").write_text(SCRIPT.format(root=str(ROOT), fatal=fatal))
+        return start_as_from_a_terminal([str(tmp_path / "script.py")], tmp_path)
+
+    return start
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.1, 0.3, 3.0])
+def test_ctrl_c_to_all_processes_gives_one_word(started, after_s):
+    """From the moment that the first working process begins."""
+    with started() as running:
+        while len(members(running.pid)) < 3:  # the command, what watches over shared resources, a working process
+            time.sleep(0.01)
+        time.sleep(after_s)
+        os.killpg(running.pid, signal.SIGINT)
+        _, message = running.communicate(timeout=60)
+    assert (running.returncode, message) == (130, "interrupted\n")
+    wait_for_the_end(running.pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_working_processes_end_with_a_command_that_could_not_end_them(started, number):
+    with started() as running:
+        while len(members(running.pid)) < 3:
+            time.sleep(0.01)
+        os.kill(running.pid, number)
+        assert running.wait(timeout=60) == -number
+        wait_for_the_end(running.pid)
+
+
+def test_a_working_process_that_dies_does_not_leave_the_command_waiting_for_the_others(started):
+    """Python ends them by SIGTERM then, which they leave to their parent."""
+    with started(fatal=50) as running:
+        _, message = running.communicate(timeout=60)
+    assert running.returncode == 1 and "BrokenProcessPool" in message
+    wait_for_the_end(running.pid)
