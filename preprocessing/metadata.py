@@ -59,7 +59,7 @@ def read_metadata(archive_dir: Path) -> tuple[str, dict[str, np.ndarray]]:
 
 
 def _problem(row: dict[str, str], first: dict[str, str], names: set[str]) -> str:
-    """Name the first wrong value of a row, also one that should be the first row's; empty if none."""
+    """Name the first value that is wrong or unlike the first row's; empty if there is none."""
     expected = {column: first[column] for column in ("trace_sampling_rate_hz", "trace_npts")}
     expected["trace_component_order"] = component_order(len(row["trace_live_channels"]))
     for column, pattern in COLUMNS.items():
