@@ -31,6 +31,21 @@ AKNES_INDEX = SHARED / "aknes" / "events.csv"
 PNW = SHARED / "pnw"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs more GPUs than there are: ``@pytest.mark.gpu`` needs one, ``gpu(2)`` two."""
+    marked = [(item, marker) for item in items if (marker := item.get_closest_marker("gpu"))]
+    if not marked:
+        return
+    import torch
+
+    found = torch.cuda.device_count()
+    for item, marker in marked:
+        needed = marker.args[0] if marker.args else 1
+        if found < needed:
+            reason = f"needs {needed} CUDA device(s); this machine has {found}"
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
 def _shared(path: Path) -> Path:
     if not path.exists():
         pytest.skip(f"{path} is not on this machine")
