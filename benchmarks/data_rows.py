@@ -14,9 +14,9 @@ from torch import Tensor
 
 from benchmarks import published
 from benchmarks.network_rows import classifier, ssl_model
+from benchmarks.networks import NATIVE_IMAGES, build_pretraining
 from benchmarks.table import Row, Size, Work, compare
 from benchmarks.timing import alternate, own_process, seconds_of
-from models.vnibcreg import VNIbCReg
 from preprocessing.dataset import EventDataModule, EventDataset
 from preprocessing.event_archive import ArchiveWriter, EventArchive
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKING = """
 import sys, time
 from preprocessing.packing import pack_recordings
-from utils.memory import keep_freed_memory; keep_freed_memory()
+from utils.parallel import keep_freed_memory; keep_freed_memory()
 start = time.perf_counter()
 pack_recordings(sys.argv[1], sys.argv[2])
 with open("packing_s", "w") as file:
@@ -176,8 +176,7 @@ def linear_row(size: Size, folder: Path) -> Row:
 
 
 def _one_epoch(data: EventDataModule, watch: _EpochSeconds, folder: Path) -> None:
-    torch.manual_seed(0)
-    model = VNIbCReg("ResNet18Encoder", proj_hid=512, proj_out=512, spectrogram={"resize_size": None})
+    model = build_pretraining("ResNet18Encoder", 512, NATIVE_IMAGES)
     trainer = pl.Trainer(accelerator="cpu", max_epochs=1, limit_val_batches=0, logger=False, callbacks=[watch], enable_checkpointing=False,
                          enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
                          use_distributed_sampler=False)  # fmt: skip

@@ -18,6 +18,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from benchmarks.networks import build_classifier, build_pretraining
 from benchmarks.timing import machine, seconds_of
 from models.event_classifier import EventClassifier
 from models.vnibcreg import VNIbCReg
@@ -101,9 +102,7 @@ class Experiment:
 
     def pretraining_model(self) -> VNIbCReg:
         """Build the model of pretraining."""
-        torch.manual_seed(0)
-        size = self.size
-        return VNIbCReg(size.ssl_backbone, proj_hid=size.projector, proj_out=size.projector, spectrogram=self.spectrogram)
+        return build_pretraining(self.size.ssl_backbone, self.size.projector, self.spectrogram)
 
     def pretrain(self) -> float:
         """Return the seconds of pretraining on all events."""
@@ -112,8 +111,8 @@ class Experiment:
 
     def finetune(self, backbone: str) -> tuple[float, float, EventClassifier]:
         """Return the seconds of training and of evaluating the test events, and the classifier."""
-        torch.manual_seed(0)
-        model = EventClassifier(self.archive.class_names, backbone, spectrogram=self.spectrogram, pre_trigger_s=1.0)
+        names = self.archive.class_names
+        model = build_classifier(names, backbone, self.spectrogram, pre_trigger_s=1.0)
         data = self.data(np.flatnonzero(self.archive.labels != UNLABELED), self.size.classifier_batch, "one")
         trainer = self.trainer(self.size.classifier_epochs)
         training_s = seconds_of(lambda: trainer.fit(model, datamodule=data))

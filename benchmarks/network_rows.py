@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 import models.vnibcreg
 from benchmarks import published
+from benchmarks.networks import NATIVE_IMAGES, build_classifier, build_pretraining
 from benchmarks.table import SMALL, Row, Size, Work, compare
 from benchmarks.timing import alternate, count_flops, large_convolution, own_process, ratio, seconds_of
 from models.event_classifier import EventClassifier
@@ -21,14 +22,12 @@ from models.vnibcreg import VNIbCReg
 
 def ssl_model(size: Size) -> VNIbCReg:
     """Build the model of pretraining."""
-    torch.manual_seed(0)
-    return VNIbCReg(size.ssl_backbone, proj_hid=size.projector, proj_out=size.projector)
+    return build_pretraining(size.ssl_backbone, size.projector)
 
 
 def classifier(size: Size, **options) -> EventClassifier:
     """Build a classifier of eight classes."""
-    torch.manual_seed(0)
-    return EventClassifier([str(k) for k in range(8)], size.classifier_backbone, **options)
+    return build_classifier([str(k) for k in range(8)], size.classifier_backbone, **options)
 
 
 def _published_layout(module: nn.Module) -> nn.Module:
@@ -143,7 +142,8 @@ def published_evaluation(size: Size, files: Sequence[Path]) -> Callable[[], None
 def evaluation_rows(work: Work) -> Iterator[Row]:
     """Measure ensemble evaluation from file or archive to probabilities, at both sizes of image."""
     files, keys = work.files[: work.size.n_evaluated], [(0, event) for event in range(work.size.n_evaluated)]
-    resized, native = classifier(work.size).eval(), classifier(work.size, spectrogram={"resize_size": None}).eval()
+    resized = classifier(work.size).eval()
+    native = classifier(work.size, spectrogram=NATIVE_IMAGES).eval()
     data = work.dataset("all", in_memory=False)
 
     def here(model: EventClassifier) -> Callable[[], Tensor]:
@@ -196,8 +196,7 @@ def share_row(work: Work, folder: Path) -> Row:
     from preprocessing.dataset import EventDataModule
 
     size, events = work.size, np.arange(len(work.archive))
-    torch.manual_seed(0)
-    model = _Timed(size.ssl_backbone, proj_hid=size.projector, proj_out=size.projector)
+    model = build_pretraining(size.ssl_backbone, size.projector, kind=_Timed)
     data = EventDataModule(work.archive, events, events[:2], class_names=work.archive.class_names, batch_size=size.ssl_batch,
                            sensors_train="pair", preload="ram")  # fmt: skip
     spent = {}
