@@ -8,7 +8,8 @@ from preprocessing.splits import STRATEGIES
 from preprocessing.views import AUGMENTATIONS
 from tests.conftest import CONFIGS, ROOT
 from utils.config import ConfigError, load_config
-from utils.schema import DatasetParams, FinetuneConfig, SSLConfig
+from utils.dataset_sections import DatasetParams
+from utils.schema import FinetuneConfig, SSLConfig
 
 SHIPPED = {
     "ssl": ROOT / "configs" / "ssl.yaml",
@@ -80,7 +81,7 @@ def test_names_agree_with_the_code():
 
 def test_overrides_and_yaml_numbers(empty):
     config = load_config(
-        empty, "finetune", ["exp_params.LR={encoder: 1e-4, clf: 2e-3}", "load_encoder.ckpt_fname=e.ckpt", "seed=7"]
+        empty, FinetuneConfig, ["exp_params.LR={encoder: 1e-4, clf: 2e-3}", "load_encoder.ckpt_fname=e.ckpt", "seed=7"]
     )
     assert config.learning_rates == {"encoder": 1e-4, "clf": 2e-3} and config.seed == 7
     assert load_config(empty, FinetuneConfig, ["exp_params.LR=1e-3"]).learning_rates == {"encoder": 1e-3, "clf": 1e-3}
