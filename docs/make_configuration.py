@@ -21,6 +21,10 @@ it imports, `training/grid.py`, `prediction/config.py`.*
 A configuration is a YAML file. A key that is left out has its default. Every key can be overridden
 behind the flags of a command, by its name in the tables: `dataset.batch_size=32`.
 
+A file may build on another: `base: ssl.yaml`, a path relative to the file itself, takes everything
+from there, and the file holds only what differs. Sections are merged key by key; any other value,
+lists included, replaces the base's.
+
 Numbers may be written `1e-3`. Whole numbers are below 2³². `null` is no value.
 
 ## Trainings

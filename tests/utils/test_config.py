@@ -52,15 +52,6 @@ def test_the_other_shipped_configs_are_valid(name):
         assert config == CONFIGS["reproduce"]()
 
 
-@pytest.mark.parametrize("kind", ["ssl", "finetune"])
-def test_native_presets_differ_in_the_images_only(kind):
-    native, published = (
-        load_config(path, CONFIGS[kind]).model_dump() for path in (ROOT / "configs" / f"{kind}_native.yaml", SHIPPED[kind])
-    )
-    assert native["dataset"].pop("resize") is False and published["dataset"].pop("resize") is True
-    assert native == published
-
-
 @pytest.mark.parametrize("kind", SHIPPED)
 def test_defaults_equal_the_shipped_values(kind, empty):
     """A key left out means what the shipped file says, but for what only concerns the machine."""
