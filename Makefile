@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_EXPORT := $(VENV)/.installed-export
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow bench lint clean
+.PHONY: help install demo test test-slow bench docs lint clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ test-slow: $(INSTALLED_EXPORT)  ## run what takes long: kills at many moments, t
 
 bench: $(INSTALLED)  ## measure speed against the published way, three to ten minutes; leave the machine alone meanwhile
 	$(BIN)/python -m benchmarks.speed
+
+docs: $(INSTALLED)  ## write docs/configuration.md from the schema
+	$(BIN)/python docs/make_configuration.py
 
 lint: $(INSTALLED)  ## check the code's style
 	$(BIN)/ruff check .

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from benchmarks import published
 from benchmarks.network_rows import classifier, ssl_model
+from benchmarks.networks import NATIVE_IMAGES, build_pretraining
 from benchmarks.table import Row, compare
 from benchmarks.timing import alternate, own_process
 from benchmarks.trainer import quiet_trainer
 from benchmarks.work import Size, Work
-from models.vnibcreg import VNIbCReg
 from preprocessing.dataset import EventDataModule, EventDataset
 from preprocessing.event_archive import ArchiveWriter, EventArchive
 
@@ -123,13 +123,7 @@ def linear_row(size: Size, folder: Path) -> Row:
 
 
 def _one_epoch(data: EventDataModule, watch: _EpochSeconds, folder: Path) -> None:
-    torch.manual_seed(0)
-    model = VNIbCReg(
-        "ResNet18Encoder",
-        proj_hid=512,
-        proj_out=512,
-        spectrogram={"resize_size": None},
-    )
+    model = build_pretraining("ResNet18Encoder", 512, NATIVE_IMAGES)
     trainer = quiet_trainer(
         1,
         torch.device("cpu"),

@@ -15,6 +15,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from benchmarks.networks import build_classifier, build_pretraining
 from benchmarks.table import Row, parse, report, seconds_row
 from benchmarks.timing import seconds_of
 from benchmarks.trainer import BF16, quiet_trainer
@@ -102,9 +103,7 @@ class Experiment:
 
     def pretraining_model(self) -> VNIbCReg:
         """Build the model of pretraining."""
-        torch.manual_seed(0)
-        width, images = self.size.projector, self.spectrogram
-        return VNIbCReg(self.size.ssl_backbone, proj_hid=width, proj_out=width, spectrogram=images)
+        return build_pretraining(self.size.ssl_backbone, self.size.projector, self.spectrogram)
 
     def pretrain(self) -> float:
         """Return the seconds of pretraining on all events."""
@@ -115,13 +114,8 @@ class Experiment:
 
     def finetune(self, backbone: str) -> tuple[float, float, EventClassifier]:
         """Return the seconds of training and of evaluating the test events, and the classifier."""
-        torch.manual_seed(0)
-        model = EventClassifier(
-            self.archive.class_names,
-            backbone,
-            spectrogram=self.spectrogram,
-            pre_trigger_s=1.0,
-        )
+        names = self.archive.class_names
+        model = build_classifier(names, backbone, self.spectrogram, pre_trigger_s=1.0)
         data = self.data(
             np.flatnonzero(self.archive.labels != UNLABELED),
             self.size.supervised_batch,

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 import models.vnibcreg
 from benchmarks import published
+from benchmarks.networks import NATIVE_IMAGES, build_classifier, build_pretraining
 from benchmarks.table import Row, compare
 from benchmarks.timing import alternate, count_flops, large_convolution, own_process, ratio, take_turns
 from benchmarks.trainer import BF16
@@ -33,14 +34,12 @@ def precisions() -> tuple[str, ...]:
 
 def ssl_model(size: Size) -> VNIbCReg:
     """Build the model of pretraining."""
-    torch.manual_seed(0)
-    return VNIbCReg(size.ssl_backbone, proj_hid=size.projector, proj_out=size.projector)
+    return build_pretraining(size.ssl_backbone, size.projector)
 
 
 def classifier(backbone: str, **options) -> EventClassifier:
     """Build a classifier of eight classes."""
-    torch.manual_seed(0)
-    return EventClassifier([str(k) for k in range(8)], backbone, **options)
+    return build_classifier([str(k) for k in range(8)], backbone, **options)
 
 
 def _published_layout(module: nn.Module) -> nn.Module:
@@ -208,10 +207,9 @@ def evaluation(
 def evaluation_rows(work: Work) -> Iterator[Row]:
     """Measure ensemble evaluation from file or archive, at both image sizes."""
     size, precision, data = work.size, precisions()[-1], work.dataset("all", in_memory=False)
-    native = {"resize_size": None}
     models = {
         "resized": classifier(size.classifier_backbone),
-        "native": classifier(size.classifier_backbone, spectrogram=native),
+        "native": classifier(size.classifier_backbone, spectrogram=NATIVE_IMAGES),
     }
     files = work.files[: size.n_evaluated]
     with own_process(published_evaluation, size, files) as classify:

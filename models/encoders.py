@@ -13,9 +13,7 @@ from torchvision.models.resnet import BasicBlock
 
 from utils.checkpoints import CheckpointError, load_plain
 from utils.errors import UserError
-from utils.names import ENCODER_SIZES
-
-PUBLISHED_STEM_STRIDE = 2  # [L22]
+from utils.names import ENCODER_SIZES, PUBLISHED_STEM_STRIDE
 
 
 class EncoderFileError(UserError):

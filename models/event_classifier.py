@@ -19,6 +19,7 @@ from models.optimisers import adam_with_cosine
 from preprocessing.spectrogram import LogSpectrogram, require_finite
 from preprocessing.views import RandomAmplitudeJitter
 from utils.distributed import gather_by_event, mean_over_processes
+from utils.names import AKNES_PRE_TRIGGER_S, PUBLISHED_STEM_STRIDE
 
 # bound the memory of evaluation, whatever the number of sensors; on a CPU, more gain nothing
 IMAGES_PER_CHUNK, IMAGES_PER_CHUNK_CPU = 256, 64
@@ -51,10 +52,15 @@ class Prediction(NamedTuple):
 class EventClassifier(pl.LightningModule):
     """Classify events from the single-channel predictions of one network.
 
-    ``learning_rate`` is a number, or {encoder, clf}. ``class_weights`` has K numbers, a weight of 0 keeps a class out of the
-    loss. ``freeze_encoder`` is linear evaluation: the encoder stays in evaluation mode. ``freeze_bn_stat_train`` trains all
-    weights but keeps BatchNorm on its running statistics. ``n_samples`` and ``pre_trigger_s`` describe the events of training,
-    for who cuts others like them.
+    ``learning_rate`` is a number, or {encoder, clf}. ``class_weights`` has K numbers, a weight
+    of 0 keeps a class out of the loss; None counts all classes alike. ``spectrogram`` holds the
+    arguments of ``LogSpectrogram``. ``freeze_encoder`` is linear evaluation: the encoder stays
+    in evaluation mode. ``freeze_bn_stat_train`` trains all weights but keeps BatchNorm on its
+    running statistics. ``n_samples`` and ``pre_trigger_s`` describe the events of training;
+    predict.py cuts windows like them.
+
+    Arguments with a default are missing in the first checkpoints, which were made with these
+    values and do not say how long their events were.
     """
 
     trace_kind = "single_channel"
@@ -62,24 +68,25 @@ class EventClassifier(pl.LightningModule):
     def __init__(
         self,
         class_names: Sequence[str],
-        backbone_type: str = "ResNet34Encoder",
-        stem_stride: int = 2,
-        class_weights: Sequence[float] | None = None,
-        learning_rate: float | Mapping[str, float] = 1e-3,
-        weight_decay: float = 0.0,
-        label_smoothing: float = 0.0,
-        freeze_encoder: bool = False,
-        freeze_bn_stat_train: bool = False,
-        augmentations: Sequence[str] = (),
-        spectrogram: dict | None = None,
+        backbone_type: str,
+        *,
+        class_weights: Sequence[float] | None,
+        learning_rate: float | Mapping[str, float],
+        weight_decay: float,
+        label_smoothing: float,
+        freeze_encoder: bool,
+        freeze_bn_stat_train: bool,
+        augmentations: Sequence[str],
+        spectrogram: dict,
+        stem_stride: int = PUBLISHED_STEM_STRIDE,
         n_samples: int | None = None,
-        pre_trigger_s: float = 3.0,
+        pre_trigger_s: float = AKNES_PRE_TRIGGER_S,
     ):
         super().__init__()
         self.save_hyperparameters()
         self.class_names = tuple(class_names)
         self.encoder, self.classifier = self.build_network(backbone_type, stem_stride, len(self.class_names))
-        self.spectrogram = LogSpectrogram(**(spectrogram or {}))
+        self.spectrogram = LogSpectrogram(**spectrogram)
         self.jitter = RandomAmplitudeJitter() if "RandomAmplitudeJitter" in augmentations else None
         weights = torch.ones(len(self.class_names)) if class_weights is None else torch.tensor(class_weights).float()
         self.register_buffer("class_weights", weights, persistent=False)

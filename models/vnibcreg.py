@@ -18,6 +18,7 @@ from models.optimisers import adam_with_cosine
 from preprocessing.spectrogram import LogSpectrogram
 from preprocessing.views import AUGMENTATIONS, NeighboringCrop, RandomAmplitudeJitter, RandomCrop, crop_columns
 from utils.distributed import gather_batch, gather_by_event
+from utils.names import PUBLISHED_STEM_STRIDE
 
 log = logging.getLogger(__name__)
 N_CROP_DRAWS = 3  # of a batch's draws, the first three place crops and the rest scale them
@@ -29,32 +30,37 @@ class VNIbCReg(pl.LightningModule):
 
     L = lambda_ * invariance + mu * variance + nu * covariance + rho * TNC on crops of the spectrograms of two channels of an
     event. ``use_tnc=False`` with ``RandomCrop`` is VIbCReg. Batches are ``EventBatch`` with two sensors per event.
+
+    ``spectrogram`` holds the arguments of ``LogSpectrogram``. ``knn_period`` is the number of
+    epochs between nearest-neighbour checks, -1 for none. ``stem_stride`` is missing in the first
+    checkpoints, which were made with the published one.
     """
 
     def __init__(
         self,
-        backbone_type: str = "ResNet34Encoder",
-        stem_stride: int = 2,
-        proj_hid: int = 4096,
-        proj_out: int = 4096,
-        lambda_: float = 10.0,
-        mu: float = 10.0,
-        nu: float = 10.0,
-        rho: float = 13.0,
-        use_diag_loss: bool = True,
-        use_tnc: bool = True,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.0,
-        augmentations: Sequence[str] = ("NeighboringCrop",),
-        spectrogram: dict | None = None,
-        knn_period: int = -1,
+        backbone_type: str,
+        *,
+        proj_hid: int,
+        proj_out: int,
+        lambda_: float,
+        mu: float,
+        nu: float,
+        rho: float,
+        use_diag_loss: bool,
+        use_tnc: bool,
+        learning_rate: float,
+        weight_decay: float,
+        augmentations: Sequence[str],
+        spectrogram: dict,
+        knn_period: int,
+        stem_stride: int = PUBLISHED_STEM_STRIDE,
     ):
         super().__init__()
         self.save_hyperparameters()
         self.encoder = build_encoder(backbone_type, stem_stride=stem_stride)
         self.projector = Projector(self.encoder.out_size, proj_hid, proj_out)
         self.discriminator = Discriminator(self.encoder.out_size) if use_tnc else None
-        self.spectrogram = LogSpectrogram(**(spectrogram or {}))
+        self.spectrogram = LogSpectrogram(**spectrogram)
         views = [AUGMENTATIONS[name]() for name in augmentations]
         self.crop = next(view for view in views if isinstance(view, NeighboringCrop | RandomCrop))
         self.register_buffer("channel_of_view", torch.tensor(self.crop.channel_of_view), persistent=False)

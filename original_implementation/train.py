@@ -38,6 +38,9 @@ def train() -> None:
         learning_rate=params.LR,
         weight_decay=params.weight_decay,
         label_smoothing=params.label_smoothing,
+        freeze_encoder=False,
+        freeze_bn_stat_train=False,
+        augmentations=(),
         **events.event_arguments(config, archive),
     )
     trainer = fit(run, module, data)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from preprocessing.event_archive import WAVEFORMS, EventArchive
 from preprocessing.metadata import METADATA, ArchiveError
-from utils.schema import DatasetParams
+from utils.dataset_sections import DatasetParams
 
 DATA_DIR = Path("data")  # of the folder the command is started in
 AKNES_ROOT = DATA_DIR / "aknes"

@@ -152,7 +152,7 @@ def test_two_processes_pack_one_archive_once(tmp_path, separable):
 def test_simulation_killed_at_many_moments_ends_like_one_that_was_not(tmp_path):
     code = tmp_path / "simulate.py"
     code.write_text(
-        "import sys\nfrom preprocessing.sources import open_source\nfrom utils.schema import DatasetParams\n"
+        "import sys\nfrom preprocessing.sources import open_source\nfrom utils.dataset_sections import DatasetParams\n"
         "if __name__ == '__main__': open_source(DatasetParams(source='simulated', n_simulated=100))\n"
     )
     for name in ("whole", "killed"):

@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from training.runs import CONFIG, LOCK, RUNS_DIR, SUMMARY, require_same_config
 from utils.config import ConfigError, Section, load_config
+from utils.config_types import FilePath, Index, Name, Override, Seed, Share, key
 from utils.errors import UserError
 from utils.files import locked
-from utils.schema import FilePath, FinetuneConfig, Integer, OriginalConfig, RunConfig, Seed, Share, SSLConfig
+from utils.schema import FinetuneConfig, OriginalConfig, RunConfig, SSLConfig
 
 log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,25 +41,38 @@ Method = Literal["original", "scratch", "linear", "finetuned"]
 class CellOverrides(Section):
     """Hold ``key.path=value`` overrides: for all runs, for one kind of run, for one label fraction, for one method."""
 
-    all: tuple[str, ...] = ()
-    label_fractions: dict[Share, tuple[str, ...]] = {}
-    ssl: tuple[str, ...] = ()
-    original: tuple[str, ...] = ()
-    scratch: tuple[str, ...] = ()
-    linear: tuple[str, ...] = ()
-    finetuned: tuple[str, ...] = ()
+    all: tuple[Override, ...] = key((), "For every training.")
+    label_fractions: dict[Share, tuple[Override, ...]] = key(
+        {}, "For the classifiers of one label fraction, for example `{0.8: [exp_params.LR=1e-4]}`."
+    )
+    ssl: tuple[Override, ...] = key((), "For the pretrainings.")
+    original: tuple[Override, ...] = key((), "For the previous study's classifiers.")
+    scratch: tuple[Override, ...] = key((), "For classifiers from scratch.")
+    linear: tuple[Override, ...] = key((), "For linear evaluation.")
+    finetuned: tuple[Override, ...] = key((), "For fine-tuned classifiers.")
 
 
 class ReproduceConfig(Section):
-    name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=100)] = "paper"
-    config_ssl: FilePath = "configs/ssl.yaml"
-    config_ft: FilePath = "configs/finetune.yaml"
-    config_original: FilePath = "original_implementation/config.yaml"
-    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("original", "scratch", "linear", "finetuned")
-    label_fractions: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.05, 0.1, 0.8)
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
-    gpus: tuple[Annotated[Integer, Field(ge=0)], ...] = (0,)
-    overrides: CellOverrides = CellOverrides()
+    name: Name = key("paper", "First part of the runs' names, and the folder under runs/reproduce.")
+    config_ssl: FilePath = key("configs/ssl.yaml", "Configuration that pretrainings start from.")
+    config_ft: FilePath = key("configs/finetune.yaml", "Configuration that classifiers start from.")
+    config_original: FilePath = key(
+        "original_implementation/config.yaml",
+        "Configuration that the previous study's classifiers start from.",
+    )
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = key(
+        ("original", "scratch", "linear", "finetuned"),
+        "What is compared: the previous study, training from scratch, linear evaluation, "
+        "fine-tuning (with `freeze_bn_stat_train` up to 10 % of the labels).",
+    )
+    label_fractions: Annotated[tuple[Share, ...], Field(min_length=1)] = key(
+        (0.05, 0.1, 0.8), "Values of `dataset.train_data_ratio`."
+    )
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = key(
+        (0, 1, 2, 3, 4), "Values of `seed` and of `dataset.train_test_split_rand_seed`."
+    )
+    gpus: tuple[Index, ...] = key((0,), "GPUs; one training runs on each at a time. `[]`: the CPU.")
+    overrides: CellOverrides = key(CellOverrides(), "Changes of the configurations above.")
 
     def contradictions(self) -> list[str]:
         """List keys that do not go together, one line each."""

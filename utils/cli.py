@@ -24,7 +24,7 @@ def parse_arguments(description: str, config_flag: str, default_config: str, res
     parser.add_argument(
         "overrides", nargs="*", metavar="key.path=value", help="override a key, for example dataset.batch_size=32"
     )
-    return parser.parse_args()
+    return parser.parse_intermixed_args()  # overrides may stand before, between and after flags
 
 
 def main(run: Callable[[], Any]) -> None:

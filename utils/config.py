@@ -38,6 +38,7 @@ class ConfigError(UserError):
 def load_config(path: str | Path, model: type[Config], overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file as a configuration of the class ``model``, with ``key.path=value`` overrides.
 
+    A file with ``base: other.yaml``, a path relative to itself, holds what differs from that file.
     Raises ``ConfigError`` with one line per mistake: the dotted key, what was found, what is allowed.
     """
     tree = _read_tree(Path(path))
@@ -56,6 +57,35 @@ def load_config(path: str | Path, model: type[Config], overrides: Sequence[str] 
 
 
 def _read_tree(path: Path) -> dict:
+    """Read a file, and below it the file that its ``base`` names, and so on."""
+    tree, files = _read_mapping(path), [path]
+    while "base" in tree:
+        asking, base = files[-1], tree.pop("base")
+        if not isinstance(base, str) or not base.strip() or "\0" in base:
+            found = _repr(base)
+            raise ConfigError(f"{asking}: base: found {found}; should be the path of a YAML file")
+        file = asking.parent / base
+        try:
+            below = _read_mapping(file)
+        except ConfigError as error:
+            raise ConfigError(f"{asking}: base: {error}") from error
+        files.append(file)
+        if any(file.samefile(other) for other in files[:-1]):
+            raise ConfigError(f"{path}: base leads in a circle: {' -> '.join(map(str, files))}")
+        tree = _merge(below, tree)
+    return tree
+
+
+def _merge(below: dict, above: dict) -> dict:
+    """Return what ``above`` says, and what only ``below`` says; sections are merged key by key."""
+    both = dict(below)
+    for key, value in above.items():
+        sections = isinstance(value, dict) and isinstance(below.get(key), dict)
+        both[key] = _merge(below[key], value) if sections else value
+    return both
+
+
+def _read_mapping(path: Path) -> dict:
     try:
         tree = read_yaml(path)
     except OSError as error:

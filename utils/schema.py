@@ -1,177 +1,47 @@
-"""Every key of the three configurations with its type, range and default; README.md says what each one means."""
+"""The configurations of the three trainings; docs/configuration.md is made from this."""
 
-from typing import Annotated, Any, ClassVar, Literal
-
-from pydantic import BeforeValidator, Field, StrictBool
+from typing import ClassVar, Literal
 
 from utils.config import Section
+from utils.config_types import Name, Seed, key
+from utils.dataset_sections import ClassifierDataset, LabelledDataset, SSLDataset
 from utils.names import BACKBONES_WITH_CLF, ENCODER_SIZES, WHITENING_GROUP_SIZE
+from utils.training_sections import (
+    FinetuneParams,
+    LearningRates,
+    LoadEncoder,
+    ModelParams,
+    OriginalParams,
+    OriginalTrainerParams,
+    SSLParams,
+    SSLTrainerParams,
+    TrainerParams,
+)
 
-
-def _no_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("should be a number")
-    return value
-
-
-def _whole(value: Any) -> Any:
-    """Read 1e3 as the integer it is."""
-    try:
-        return float(value) if isinstance(_no_bool(value), str) and not value.isdecimal() else value
-    except ValueError:
-        raise ValueError("should be a whole number") from None
-
-
-# PyYAML reads 1e-3 as a string; pydantic makes it a number.
-Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
-Integer = Annotated[int, Field(lt=2**32), BeforeValidator(_whole)]
-Positive = Annotated[Number, Field(gt=0)]
-NotNegative = Annotated[Number, Field(ge=0)]
-Count = Annotated[Integer, Field(ge=1)]
-Period = Annotated[Integer, Field(ge=-1)]
-Share = Annotated[Number, Field(gt=0, lt=1)]
-Seed = Annotated[Integer, Field(ge=0)]
-Seconds = Annotated[Number, Field(le=86400)]  # a day
-FilePath = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
-EncoderName = Literal[*ENCODER_SIZES]
-StemStride = Annotated[Integer, Field(ge=1, le=2)]
-
-
-class ModelParams(Section):
-    name: Literal["VNIbCReg", "VIbCRegTNC", "VIbCReg"] = "VNIbCReg"
-    in_channels: Literal[1] = 1
-    out_size_enc: Count | None = None
-    proj_hid: Count = 4096
-    proj_out: Count = 4096
-    backbone_type: EncoderName = "ResNet34Encoder"
-    stem_stride: StemStride = 2
-
-
-class LoadEncoder(Section):
-    ckpt_fname: FilePath = "none"
-    backbone_type: EncoderName = "ResNet34Encoder"
-    stem_stride: StemStride = 2
-
-    @property
-    def from_scratch(self) -> bool:
-        """Tell whether no weights are loaded."""
-        return self.ckpt_fname == "none"
-
-
-class LearningRates(Section):
-    encoder: Positive
-    clf: Positive
-
-
-class TrainingParams(Section):
-    """Hold the keys of ``exp_params`` that all three trainings have."""
-
-    LR: Positive = 1e-3
-    weight_decay: NotNegative = 0.0
-    gradient_clip_val: NotNegative = 0.0
-    model_save_ep_period: Period = 10
-
-
-class SSLParams(TrainingParams):
-    lambda_: NotNegative = 10.0
-    mu: NotNegative = 10.0
-    nu: NotNegative = 10.0
-    rho: NotNegative = 13.0
-    use_diag_loss: StrictBool = True
-    knn_acc_record_ep_period: Period = 10
-    out_size_enc: Count | None = None
-
-
-class ClassifierParams(TrainingParams):
-    label_smoothing: Annotated[NotNegative, Field(lt=1)] = 0.0
-    n_classes: Count | None = None
-    use_class_weight: StrictBool = True
-    zero_weight_classes: tuple[str, ...] | None = None
-
-    def contradictions(self) -> list[str]:
-        """List keys that do not go together, one line each."""
-        if self.use_class_weight or not self.zero_weight_classes:
-            return []
-        return ["exp_params.zero_weight_classes: has no meaning with use_class_weight false"]
-
-
-class FinetuneParams(ClassifierParams):
-    LR: Positive | LearningRates = LearningRates(encoder=5e-4, clf=1e-3)
-    out_size_enc: Count | None = None
-    freeze_encoders: StrictBool = False
-    freeze_bn_stat_train: StrictBool = False
-
-
-class OriginalParams(ClassifierParams):
-    weight_decay: NotNegative = 1e-4
-
-
-class TrainerParams(Section):
-    gpus: tuple[Annotated[Integer, Field(ge=0)], ...] = (0,)
-    max_epochs: Count = 100
-    precision: Literal["32-true", "bf16-mixed", "16-mixed", "auto"] = "32-true"
-    num_nodes: Count = 1
-    strategy: Literal["auto", "ddp"] = "auto"
-
-
-class DatasetParams(Section):
-    """Hold the keys of ``dataset`` that all three trainings have."""
-
-    source: Literal["aknes", "folder", "simulated"] = "aknes"
-    root: FilePath | None = None
-    n_simulated: Annotated[Integer, Field(ge=100)] | None = None
-    simulation_seed: Seed | None = None
-    sampling_freq: Annotated[Positive, Field(le=1e6)] | None = 1000.0
-    duration_s: Annotated[Seconds, Field(gt=0)] | None = None
-    max_gap_s: Annotated[Seconds, Field(ge=0)] = 0.0
-    skip_unreadable: StrictBool = False
-    split: Literal["nested", "random", "by_day"] = "nested"
-    train_data_ratio: Share = 0.8
-    test_data_ratio: Share = 0.2
-    train_test_split_rand_seed: Seed = 0
-    batch_size: Annotated[Integer, Field(ge=2)] = 64
-    num_workers: Annotated[Integer, Field(ge=0)] = 0
-    preload: Literal["none", "ram", "device"] = "none"
-    is_ssl: StrictBool = False
-    nperseg: Annotated[Integer, Field(ge=8)] = 80
-    log_scale: StrictBool = True
-    minmax_scale: StrictBool = True
-    resize: StrictBool = True
-    resize_size: Annotated[Integer, Field(ge=8)] = 128
-
-
-class SSLTrainerParams(TrainerParams):
-    max_epochs: Count = 300
-
-
-class OriginalTrainerParams(TrainerParams):
-    max_epochs: Count = 50
-
-
-class SSLDataset(DatasetParams):
-    batch_size: Annotated[Integer, Field(ge=2)] = 128
-    is_ssl: StrictBool = True
-    exclude_test_events: StrictBool = True
-
-
-class LabelledDataset(DatasetParams):
-    pre_trigger_s: Positive = 3.0
-    calibration_ratio: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-
-
-class ClassifierDataset(LabelledDataset):
-    return_single_spectrogram_train: StrictBool = True
-    return_single_spectrogram_test: StrictBool = False
+SSLView = Literal["NeighboringCrop", "RandomCrop", "RandomAmplitudeJitter", "ToTensor"]
+TRAINING = "Loss, learning rate, checkpoints."
+DATASET = "Events, their division, their images."
+AUGMENTATIONS = (
+    "Random views of images in training; `ssl` needs one crop. `RandomAmplitudeJitter` multiplies "
+    "an image by a random factor of 0.7 to 1.3. `ToTensor` changes nothing."
+)
 
 
 class RunConfig(Section):
     """Hold what all three configurations have."""
 
     kind: ClassVar[str]
-    seed: Seed = 0
-    run_name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=100)] | None = None
-    logger: tuple[Literal["csv", "tensorboard", "wandb"], ...] = ("csv",)
-    trainer_params: TrainerParams = TrainerParams()
+    seed: Seed = key(0, "Seed of initial weights, random draws and the order of events.")
+    run_name: Name | None = key(
+        None,
+        "Name of the run folder under runs/; `null`: the date and time of the start.",
+    )
+    logger: tuple[Literal["csv", "tensorboard", "wandb"], ...] = key(
+        ("csv",),
+        "Where metrics go; metrics.csv is always written. wandb is online if you are logged in, "
+        "offline otherwise; it never asks.",
+    )
+    trainer_params: TrainerParams = key(TrainerParams(), "Devices and length of the training.")
 
     def contradictions(self) -> list[str]:
         """List keys that do not go together, one line each."""
@@ -197,12 +67,14 @@ class RunConfig(Section):
 
 class SSLConfig(RunConfig):
     kind = "ssl"
-    model_params: ModelParams = ModelParams()
-    exp_params: SSLParams = SSLParams()
+    model_params: ModelParams = key(ModelParams(), "The network of pretraining.")
+    exp_params: SSLParams = key(SSLParams(), TRAINING)
     trainer_params: SSLTrainerParams = SSLTrainerParams()
-    dataset: SSLDataset = SSLDataset()
-    augmentations: tuple[Literal["NeighboringCrop", "RandomCrop", "RandomAmplitudeJitter", "ToTensor"], ...] = (
-        "NeighboringCrop", "RandomAmplitudeJitter", "ToTensor")  # fmt: skip
+    dataset: SSLDataset = key(SSLDataset(), DATASET)
+    augmentations: tuple[SSLView, ...] = key(
+        ("NeighboringCrop", "RandomAmplitudeJitter", "ToTensor"),
+        AUGMENTATIONS,
+    )
 
     def contradictions(self) -> list[str]:
         """List keys that do not go together, one line each."""
@@ -227,10 +99,13 @@ class SSLConfig(RunConfig):
 
 class FinetuneConfig(RunConfig):
     kind = "finetune"
-    load_encoder: LoadEncoder = LoadEncoder()
-    exp_params: FinetuneParams = FinetuneParams()
-    dataset: ClassifierDataset = ClassifierDataset()
-    augmentations: tuple[Literal["RandomAmplitudeJitter", "ToTensor"], ...] = ("ToTensor",)
+    load_encoder: LoadEncoder = key(LoadEncoder(), "The encoder, and where its weights come from.")
+    exp_params: FinetuneParams = key(FinetuneParams(), TRAINING)
+    dataset: ClassifierDataset = key(ClassifierDataset(), DATASET)
+    augmentations: tuple[Literal["RandomAmplitudeJitter", "ToTensor"], ...] = key(
+        ("ToTensor",),
+        AUGMENTATIONS,
+    )
 
     @property
     def learning_rates(self) -> dict[str, float]:
@@ -256,10 +131,13 @@ class FinetuneConfig(RunConfig):
 
 class OriginalConfig(RunConfig):
     kind = "original"
-    backbone_with_clf_type: Literal[*BACKBONES_WITH_CLF] = "ResNet34"
-    exp_params: OriginalParams = OriginalParams()
+    backbone_with_clf_type: Literal[*BACKBONES_WITH_CLF] = key(
+        "ResNet34",
+        "Network of the previous study.",
+    )
+    exp_params: OriginalParams = key(OriginalParams(), TRAINING)
     trainer_params: OriginalTrainerParams = OriginalTrainerParams()
-    dataset: LabelledDataset = LabelledDataset()
+    dataset: LabelledDataset = key(LabelledDataset(), DATASET)
 
     def contradictions(self) -> list[str]:
         """List keys that do not go together, one line each."""

@@ -11,10 +11,10 @@ import models.vnibcreg
 from benchmarks import network_rows, published, timing
 from benchmarks.seg2 import FILE_LIKE_AKNES, seg2_bytes
 from benchmarks.work import SMALL
-from models.event_classifier import EventClassifier
 from models.losses import covariance_loss
 from preprocessing.recordings import read_recording
 from preprocessing.spectrogram import LogSpectrogram
+from tests.modules import small_classifier
 
 
 @pytest.fixture
@@ -48,8 +48,7 @@ def test_crops_have_the_published_size_and_distance(recording):
 
 def test_ensemble_is_ours(recording):
     path, waveforms = recording
-    torch.manual_seed(0)
-    model = EventClassifier(["a", "b", "c"], "ResNet18Encoder").eval()
+    model = small_classifier(spectrogram={}).eval()
     one_by_one = published.ensemble_probabilities(path, nn.Sequential(model.encoder, model.classifier))
     torch.testing.assert_close(one_by_one, model.predict_waveforms(torch.from_numpy(waveforms)[None])[0], atol=1e-4, rtol=0)
 

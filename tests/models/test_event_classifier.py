@@ -8,19 +8,38 @@ from models import event_classifier
 from models.ensemble import ensemble_log_probs
 from models.event_classifier import EventClassifier, balanced_class_weights, weighted_cross_entropy
 from preprocessing.dataset import EventBatch
-
-SMALL = {"sampling_rate_hz": 100, "nperseg": 80, "resize_size": 64}
-
-
-def classifier(**changes) -> EventClassifier:
-    torch.manual_seed(0)
-    return EventClassifier(["a", "b", "c"], "ResNet18Encoder", spectrogram=SMALL, **changes)
+from tests.modules import CLASSIFIER
+from tests.modules import small_classifier as classifier
 
 
 def batch_of(waveforms: torch.Tensor, labels: list[int]) -> EventBatch:
     n, s, _ = waveforms.shape
     mask = torch.ones(n, s, dtype=torch.bool)
     return EventBatch(waveforms, mask, torch.arange(s).repeat(n, 1), torch.tensor(labels), torch.arange(n), torch.rand(n, 6))
+
+
+@pytest.mark.parametrize("missing", CLASSIFIER)
+def test_what_the_configuration_decides_must_be_given(missing):
+    given = {name: value for name, value in CLASSIFIER.items() if name != missing}
+    with pytest.raises(TypeError, match=f"'{missing}'"):
+        EventClassifier(["a", "b", "c"], "ResNet18Encoder", **given)
+
+
+def test_the_first_checkpoints_load_without_the_arguments_that_came_later(tmp_path):
+    model = classifier()
+    parameters = dict(model.hparams)
+    later = {name: parameters.pop(name) for name in ("stem_stride", "n_samples", "pre_trigger_s")}
+    assert later == {"stem_stride": 2, "n_samples": None, "pre_trigger_s": 3.0}
+    content = {
+        "state_dict": model.state_dict(),
+        "hyper_parameters": parameters,
+        "pytorch-lightning_version": "2.5.0",
+    }
+    torch.save(content, tmp_path / "old.ckpt")
+    loaded = EventClassifier.load_from_checkpoint(tmp_path / "old.ckpt", weights_only=True)
+    waveforms = torch.randn(1, 2, 1200)
+    expected = model.eval().predict_waveforms(waveforms)
+    torch.testing.assert_close(loaded.predict_waveforms(waveforms), expected)
 
 
 def test_class_weights_are_balanced_over_the_counted_classes():

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from models.event_classifier import EventClassifier, weighted_cross_entropy
+from models.event_classifier import weighted_cross_entropy
 from models.heads import Discriminator
 from models.iternorm import IterNorm
 from models.losses import covariance_loss, invariance_loss, pearson, tnc_loss, variance_loss
-from models.vnibcreg import VNIbCReg
 from preprocessing.dataset import EventBatch
+from tests.modules import small_classifier, small_pretraining
 
 SMALL = {"sampling_rate_hz": 100, "nperseg": 40, "resize_size": None}  # 21 x 228 pixels, crops of 22
 LOW = [torch.bfloat16, torch.float16]
@@ -73,10 +73,8 @@ def served(waveforms):
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", batches())
 def test_odd_batches_give_finite_losses_and_gradients(name, precision):
-    torch.manual_seed(0)
     batch = served(batches()[name])
-    ssl = VNIbCReg("ResNet18Encoder", proj_hid=64, proj_out=64, spectrogram=SMALL)
-    supervised = EventClassifier(["a", "b", "c"], "ResNet18Encoder", spectrogram=SMALL)
+    ssl, supervised = small_pretraining(spectrogram=SMALL), small_classifier(spectrogram=SMALL)
     supervised.log_dict = ssl.log = lambda *arguments, **options: None
     for model in (ssl, supervised):
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):

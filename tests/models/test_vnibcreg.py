@@ -4,14 +4,8 @@ import torch
 from models.losses import covariance_loss, invariance_loss, tnc_loss, variance_loss
 from models.vnibcreg import VNIbCReg
 from preprocessing.views import crop_columns
-
-SMALL = {"sampling_rate_hz": 100, "nperseg": 80, "resize_size": 64}
-
-
-def model(**changes) -> VNIbCReg:
-    torch.manual_seed(0)
-    options = {"backbone_type": "ResNet18Encoder", "proj_hid": 64, "proj_out": 64, "spectrogram": SMALL}
-    return VNIbCReg(**(options | changes))
+from tests.modules import PRETRAINING
+from tests.modules import small_pretraining as model
 
 
 def test_views_are_cut_from_the_right_channels_at_the_drawn_places():
@@ -47,9 +41,24 @@ def test_vibcreg_has_no_temporal_term():
     assert "tnc" not in module.losses(views)
 
 
-def test_defaults_are_the_papers():
-    p = VNIbCReg(backbone_type="ResNet18Encoder", proj_hid=64, proj_out=64).hparams
-    assert (p.lambda_, p.mu, p.nu, p.rho, p.learning_rate, p.weight_decay) == (10, 10, 10, 13, 1e-3, 0)
+@pytest.mark.parametrize("missing", PRETRAINING)
+def test_what_the_configuration_decides_must_be_given(missing):
+    given = {name: value for name, value in PRETRAINING.items() if name != missing}
+    with pytest.raises(TypeError, match=f"'{missing}'"):
+        VNIbCReg("ResNet18Encoder", **given)
+
+
+def test_a_checkpoint_of_before_stem_stride_loads(tmp_path):
+    module = model()
+    assert module.hparams.pop("stem_stride") == 2
+    content = {
+        "state_dict": module.state_dict(),
+        "hyper_parameters": dict(module.hparams),
+        "pytorch-lightning_version": "2.5.0",
+    }
+    torch.save(content, tmp_path / "old.ckpt")
+    loaded = VNIbCReg.load_from_checkpoint(tmp_path / "old.ckpt", weights_only=True)
+    assert loaded.encoder.stem_stride == 2
 
 
 def test_dead_channels_make_no_nan():

@@ -2,6 +2,7 @@ import numpy as np
 import torch
 
 from original_implementation.stacking import StackedTraceClassifier, stack_channels
+from tests.modules import CLASSIFIER
 
 
 def test_stack_is_the_noise_weighted_sum():
@@ -20,7 +21,7 @@ def test_constant_channels_have_no_weight():
 
 
 def test_the_classifier_sees_the_stack_of_living_channels():
-    model = StackedTraceClassifier(["a", "b"], "ResNet18", spectrogram={"sampling_rate_hz": 100, "resize_size": 64}).eval()
+    model = StackedTraceClassifier(["a", "b"], "ResNet18", **CLASSIFIER).eval()
     waveforms = torch.randn(3, 4, 1000) * 20
     with torch.no_grad():
         image = model.spectrogram(stack_channels(waveforms)).unsqueeze(1)

@@ -7,7 +7,7 @@ from preprocessing.event_archive import ArchiveWriter
 from preprocessing.metadata import ArchiveError
 from preprocessing.sources import open_source
 from tests.conftest import write_mseed
-from utils.schema import DatasetParams
+from utils.dataset_sections import DatasetParams
 
 
 @pytest.fixture

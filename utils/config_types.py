@@ -1,0 +1,54 @@
+"""The types that keys of configurations have: numbers with limits, names, paths.
+
+A plain text among the annotations says in words what is allowed, for docs/configuration.md.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from utils.names import ENCODER_SIZES
+
+WHOLE_NUMBERS_END = 2**32
+
+
+def key(default: Any, meaning: str) -> Any:
+    """Describe a key of a configuration: its default and, for the reference, its meaning."""
+    return Field(default, description=meaning)
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("should be a number")
+    return value
+
+
+def _whole(value: Any) -> Any:
+    """Read 1e3 as the integer it is."""
+    try:
+        return float(value) if isinstance(_no_bool(value), str) and not value.isdecimal() else value
+    except ValueError:
+        raise ValueError("should be a whole number") from None
+
+
+# PyYAML reads 1e-3 as a string; pydantic makes it a number.
+Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
+Integer = Annotated[int, Field(lt=WHOLE_NUMBERS_END), BeforeValidator(_whole)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Count = Annotated[Integer, Field(ge=1)]
+Period = Annotated[Integer, Field(ge=-1)]
+Share = Annotated[Number, Field(gt=0, lt=1)]
+Index = Annotated[Integer, Field(ge=0)]
+Seed = Index
+Seconds = Annotated[Number, Field(le=86400)]  # a day
+FilePath = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$"), "path"]
+Name = Annotated[
+    str,
+    Field(pattern=r"^\w[\w.+-]*$", max_length=100),
+    "at most 100 letters, digits, `_`, `.`, `+`, `-`",
+]
+ClassName = Annotated[str, "name of a class"]
+Override = Annotated[str, "`key.path=value`"]
+EncoderName = Literal[*ENCODER_SIZES]
+StemStride = Annotated[Integer, Field(ge=1, le=2)]

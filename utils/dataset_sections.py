@@ -1,0 +1,115 @@
+"""Section ``dataset`` of training configurations: events, their division, their images."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StrictBool
+
+from utils.config import Section
+from utils.config_types import FilePath, Index, Integer, Number, Positive, Seconds, Seed, Share, key
+from utils.names import AKNES_PRE_TRIGGER_S
+
+
+class DatasetParams(Section):
+    """Hold the keys of ``dataset`` that all three trainings have."""
+
+    source: Literal["aknes", "folder", "simulated"] = key(
+        "aknes",
+        "Where events come from: the public archive (downloaded), your own recordings in a folder "
+        "per class, or simulated events.",
+    )
+    root: FilePath | None = key(
+        None,
+        "Folder of the recordings or of a packed archive. `null`: data/aknes.",
+    )
+    n_simulated: Annotated[Integer, Field(ge=100)] | None = key(
+        None,
+        "Number of simulated events; `null`: 3429, as many as the public archive has.",
+    )
+    simulation_seed: Seed | None = key(None, "Seed of the simulated events; `null`: 0.")
+    sampling_freq: Annotated[Positive, Field(le=1e6)] | None = key(
+        1000.0,
+        "Sampling rate of the packed archive in Hz; channels at another rate are resampled. "
+        "`null`: the recordings' own, if they have only one.",
+    )
+    duration_s: Annotated[Seconds, Field(gt=0)] | None = key(
+        None,
+        "Length of events in the packed archive in s: longer ones are cut, shorter ones padded at "
+        "the end. `null`: the median length of the recordings.",
+    )
+    max_gap_s: Annotated[Seconds, Field(ge=0)] = key(
+        0.0,
+        "A channel with a longer gap, in s, is left out; shorter gaps are interpolated.",
+    )
+    skip_unreadable: StrictBool = key(
+        False,
+        "Leave out files that cannot be used, instead of stopping at the first.",
+    )
+    split: Literal["nested", "random", "by_day"] = key(
+        "nested",
+        "How events are divided. `nested`: one test set for every training share, small training "
+        "sets within larger ones. `random`: as in the paper. `by_day`: no recording day on both "
+        "sides.",
+    )
+    train_data_ratio: Share = key(
+        0.8,
+        "Training share of the labelled events (`ssl`: of all events but the excluded ones). At "
+        "most 1 together with `test_data_ratio`.",
+    )
+    test_data_ratio: Share = key(0.2, "Test share of the labelled events.")
+    train_test_split_rand_seed: Seed = key(0, "Seed of the division into training and test events.")
+    batch_size: Annotated[Integer, Field(ge=2)] = key(
+        64,
+        "Events per step, over all GPUs together; at most the number of training events.",
+    )
+    num_workers: Index = key(0, "Processes that load events; not used with `preload` device.")
+    preload: Literal["none", "ram", "device"] = key(
+        "none",
+        "Keep all waveforms in memory: of the machine (`ram`) or of the GPU (`device`).",
+    )
+    is_ssl: StrictBool = key(False, "Only checked: true for sslearn.py, false for the others.")
+    nperseg: Annotated[Integer, Field(ge=8)] = key(
+        80,
+        "Samples per segment of the spectrogram: 80 are 0.08 s at 1000 Hz.",
+    )
+    log_scale: StrictBool = key(True, "Take log10(S + 1) of the spectrogram S.")
+    minmax_scale: StrictBool = key(True, "Scale each image to values from 0 to 1.")
+    resize: StrictBool = key(
+        True,
+        "Resize images; false keeps their native size, 41 x 228 pixels for 16 s at 1000 Hz.",
+    )
+    resize_size: Annotated[Integer, Field(ge=8)] = key(
+        128,
+        "Rows of resized images, in pixels; their width follows in proportion.",
+    )
+
+
+class SSLDataset(DatasetParams):
+    batch_size: Annotated[Integer, Field(ge=2)] = 128
+    is_ssl: StrictBool = True
+    exclude_test_events: StrictBool = key(
+        True,
+        "Keep the test events of the classifiers out of pretraining; the paper did not.",
+    )
+
+
+class LabelledDataset(DatasetParams):
+    pre_trigger_s: Positive = key(
+        AKNES_PRE_TRIGGER_S,
+        "Time from the beginning of an event to its trigger, in s. Noise is measured in it, and "
+        "predict.py begins its windows of continuous recordings so long before a trigger.",
+    )
+    calibration_ratio: Annotated[Number, Field(ge=0, lt=1)] = key(
+        0.0,
+        "Share of the training events held out to calibrate confidence. 0: no calibration.",
+    )
+
+
+class ClassifierDataset(LabelledDataset):
+    return_single_spectrogram_train: StrictBool = key(
+        True,
+        "Train on one random channel per event and epoch; false: on all channels.",
+    )
+    return_single_spectrogram_test: StrictBool = key(
+        False,
+        "Test on one random channel per event, without an ensemble; false: on all channels.",
+    )

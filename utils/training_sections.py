@@ -1,0 +1,143 @@
+"""Sections of training configurations: networks, losses, devices."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StrictBool
+
+from utils.config import Section
+from utils.config_types import ClassName, Count, EncoderName, FilePath, Index, NotNegative, Period, Positive, StemStride, key
+from utils.names import PUBLISHED_STEM_STRIDE
+
+ENCODER = "Encoder network; CompactEncoder is small and not the paper's."
+STEM_STRIDE = "Stride of the encoder's first convolution; 1 is meant for images of native size."
+OUT_SIZE_ENC = "Number of features of the encoder; only checked against it. `null`: not checked."
+
+
+class ModelParams(Section):
+    name: Literal["VNIbCReg", "VIbCRegTNC", "VIbCReg"] = key(
+        "VNIbCReg",
+        "Method of pretraining. `VIbCReg` has no temporal term and needs `RandomCrop`; "
+        "`VIbCRegTNC` is an older name of `VNIbCReg`.",
+    )
+    in_channels: Literal[1] = key(1, "Number of channels of an image.")
+    out_size_enc: Count | None = key(None, OUT_SIZE_ENC)
+    proj_hid: Count = key(4096, "Hidden features of the projector.")
+    proj_out: Count = key(
+        4096,
+        "Output features of the projector; above 64 a multiple of 64 (groups of IterNorm).",
+    )
+    backbone_type: EncoderName = key("ResNet34Encoder", ENCODER)
+    stem_stride: StemStride = key(PUBLISHED_STEM_STRIDE, STEM_STRIDE)
+
+
+class LoadEncoder(Section):
+    ckpt_fname: FilePath = key(
+        "none",
+        "Pretrained encoder: an `encoder-ep_N.ckpt` or `last.ckpt`. `none`: train from scratch.",
+    )
+    backbone_type: EncoderName = key("ResNet34Encoder", f"{ENCODER} The pretraining's.")
+    stem_stride: StemStride = key(PUBLISHED_STEM_STRIDE, f"{STEM_STRIDE} The pretraining's.")
+
+    @property
+    def from_scratch(self) -> bool:
+        """Tell whether no weights are loaded."""
+        return self.ckpt_fname == "none"
+
+
+class LearningRates(Section):
+    encoder: Positive = Field(description="Initial learning rate of the encoder.")
+    clf: Positive = Field(description="Initial learning rate of the classifier.")
+
+
+class TrainingParams(Section):
+    """Hold the keys of ``exp_params`` that all three trainings have."""
+
+    LR: Positive = key(
+        1e-3,
+        "Initial learning rate; it falls to 0 as a cosine. `ft`: one number, or one each for "
+        "encoder and classifier. From scratch both learn at the classifier's.",
+    )
+    weight_decay: NotNegative = key(0.0, "Weight decay of Adam.")
+    gradient_clip_val: NotNegative = key(0.0, "Largest norm of the gradient; 0: no clipping.")
+    model_save_ep_period: Period = key(
+        10,
+        "Epochs between checkpoints; the last epoch is always saved. -1: no checkpoints.",
+    )
+
+
+class SSLParams(TrainingParams):
+    lambda_: NotNegative = key(10.0, "Weight of the invariance term.")
+    mu: NotNegative = key(10.0, "Weight of the variance term.")
+    nu: NotNegative = key(10.0, "Weight of the covariance term.")
+    rho: NotNegative = key(13.0, "Weight of the temporal term (TNC).")
+    use_diag_loss: StrictBool = key(True, "Correlations are part of the temporal term.")
+    knn_acc_record_ep_period: Period = key(
+        10,
+        "Epochs between checks of the encoder by its 5 nearest neighbours. -1: no checks.",
+    )
+    out_size_enc: Count | None = key(None, OUT_SIZE_ENC)
+
+
+class ClassifierParams(TrainingParams):
+    label_smoothing: Annotated[NotNegative, Field(lt=1)] = key(
+        0.0,
+        "Label smoothing of the cross-entropy in training.",
+    )
+    n_classes: Count | None = key(
+        None,
+        "Number of classes; only checked against the data. `null`: not checked.",
+    )
+    use_class_weight: StrictBool = key(
+        True,
+        "Weight classes by the inverse of their number of training events.",
+    )
+    zero_weight_classes: tuple[ClassName, ...] | None = key(
+        None,
+        "Classes outside the loss. `null`: Noise for aknes and simulated events, none for folder.",
+    )
+
+    def contradictions(self) -> list[str]:
+        """List keys that do not go together, one line each."""
+        if self.use_class_weight or not self.zero_weight_classes:
+            return []
+        return ["exp_params.zero_weight_classes: has no meaning with use_class_weight false"]
+
+
+class FinetuneParams(ClassifierParams):
+    LR: Positive | LearningRates = LearningRates(encoder=5e-4, clf=1e-3)
+    out_size_enc: Count | None = key(None, OUT_SIZE_ENC)
+    freeze_encoders: StrictBool = key(
+        False,
+        "Linear evaluation: only the classifier learns. Needs `load_encoder.ckpt_fname`.",
+    )
+    freeze_bn_stat_train: StrictBool = key(
+        False,
+        "Keep BatchNorm's statistics, for few labels. Needs `load_encoder.ckpt_fname`.",
+    )
+
+
+class OriginalParams(ClassifierParams):
+    weight_decay: NotNegative = 1e-4
+
+
+class TrainerParams(Section):
+    gpus: tuple[Index, ...] = key(
+        (0,),
+        "GPUs to train on; `[]`: the CPU. On a machine without GPUs the CPU is used, with a note.",
+    )
+    max_epochs: Count = key(100, "Epochs of training.")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "auto"] = key(
+        "32-true",
+        "Number format of the network; normalisation statistics and losses are float32 in any. "
+        "`auto`: `bf16-mixed` where the device has units for it, else `32-true`.",
+    )
+    num_nodes: Count = key(1, "Number of machines.")
+    strategy: Literal["auto", "ddp"] = key("auto", "How Lightning shares work among several GPUs.")
+
+
+class SSLTrainerParams(TrainerParams):
+    max_epochs: Count = 300
+
+
+class OriginalTrainerParams(TrainerParams):
+    max_epochs: Count = 50
