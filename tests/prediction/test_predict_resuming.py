@@ -77,7 +77,7 @@ def test_two_processes_write_every_event_once(place, ckpt, events, day, continuo
     config = ["--config_predict", str(ROOT / "configs" / "predict.yaml"), "--ckpt", str(ckpt), "--out", name, "precision=32-true"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*launcher, *config, *map(str, arguments)], cwd=place, env=environment, capture_output=True, text=True, timeout=300
+        [*launcher, *config, *map(str, arguments)], cwd=place, env=environment, capture_output=True, text=True, timeout=1200
     )
     assert done.returncode == 0, done.stderr[-3000:]
     one = "oneTrue.csv" if continuous else "oneFalse.csv"
@@ -147,12 +147,12 @@ def test_sigterm_ends_prediction_and_its_readers(place, ckpt, events):
     with subprocess.Popen(
         command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as running:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 600
         while not ((place / "many.csv").exists() and len((place / "many.csv").read_text().splitlines()) > 20):
             assert time.monotonic() < deadline and running.poll() is None
             time.sleep(0.1)
         running.terminate()
-        _, message = running.communicate(timeout=60)
+        _, message = running.communicate(timeout=300)
     assert (
         running.returncode == 143
         and "terminated: go on by the same command with --resume" in message
