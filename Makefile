@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_EXPORT := $(VENV)/.installed-export
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow bench docs lint clean
@@ -27,10 +28,10 @@ demo: $(INSTALLED)  ## simulate events, pretrain, fine-tune, compare: the main j
 	$(BIN)/python reproduce.py --config configs/demo.yaml
 
 test: $(INSTALLED_EXPORT)  ## run the test suite, but for what takes long
-	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) --dist loadfile
 
 test-slow: $(INSTALLED_EXPORT)  ## run what takes long: kills at many moments, thousands of steps
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(SIDE_BY_SIDE) --dist worksteal
 
 bench: $(INSTALLED)  ## measure speed against the published way, three to ten minutes; leave the machine alone meanwhile
 	$(BIN)/python -m benchmarks.speed

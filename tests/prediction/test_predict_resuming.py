@@ -78,7 +78,7 @@ def test_two_processes_write_every_event_once(place, ckpt, events, day, continuo
     config = ["--config_predict", str(ROOT / "configs" / "predict.yaml"), "--ckpt", str(ckpt), "--out", name, "precision=32-true"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*launcher, *config, *map(str, arguments)], cwd=place, env=environment, capture_output=True, text=True, timeout=300
+        [*launcher, *config, *map(str, arguments)], cwd=place, env=environment, capture_output=True, text=True, timeout=1200
     )
     assert done.returncode == 0, done.stderr[-3000:]
     one = "oneTrue.csv" if continuous else "oneFalse.csv"
@@ -163,13 +163,13 @@ def test_a_stop_signal_ends_prediction_and_its_readers(place, ckpt, many, number
     command = [str(ROOT / "predict.py"), "--config_predict", str(ROOT / "configs" / "predict.yaml"), "--ckpt", str(ckpt), str(many),
                "--out", out.name, "precision=32-true"]  # fmt: skip
     with start_as_from_a_terminal(command, place) as running:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 600
         # the command, what watches over shared resources, and a reader
         while len(members(running.pid)) < 3 or (when == "classifying" and len(out.read_text().splitlines()) <= 20):
             assert time.monotonic() < deadline and running.poll() is None
             time.sleep(0.02)
         (os.killpg if to_all else os.kill)(running.pid, number)
-        _, message = running.communicate(timeout=200)
+        _, message = running.communicate(timeout=600)
     status, word = {signal.SIGTERM: (143, "terminated"), signal.SIGINT: (130, "interrupted")}[number]
     assert running.returncode == status and message.count(f"{word}: go on by the same command with --resume") == 1
     assert "Traceback" not in message, message[-3000:]

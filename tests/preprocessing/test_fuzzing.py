@@ -22,7 +22,7 @@ def report(tmp_path_factory) -> tuple[dict[int, dict], str]:
     while True:
         command = [sys.executable, "-m", "tests.preprocessing.fuzzing", str(path), str(first), str(LAST)]
         done = subprocess.run(
-            command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+            command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=1200
         )
         console += done.stdout + done.stderr
         results = {line["case"]: line for line in map(json.loads, path.read_text().splitlines())}
