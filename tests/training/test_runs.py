@@ -116,9 +116,7 @@ def test_an_unwritable_place_is_named(config, tmp_path):
         write_atomically(tmp_path / "runs" / "x.txt", lambda path: path.write_text("x"))
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\xff\xfe", b"- 1", b"a: [1", b"seed: &a [*a]", b"[" * 50_000, b"seed: !!python/name:os.system"]
-)
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"- 1", b"a: [1", b"\0\0", b"seed: !!python/name:os.system"])
 def test_a_run_folder_with_a_damaged_configuration_is_refused(config, content):
     run = Run(config())
     run.start()

@@ -1,13 +1,14 @@
+import contextlib
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.splits import STRATEGIES
 from preprocessing.views import AUGMENTATIONS
 from tests.conftest import CONFIGS, ROOT
-from utils.config import ConfigError, load_config
+from utils.config import ConfigError, YamlError, load_config, parse_yaml
 from utils.dataset_sections import DatasetParams
 from utils.schema import FinetuneConfig, SSLConfig
 
@@ -174,8 +175,14 @@ def test_keys_without_meaning_are_refused_but_not_their_defaults(empty):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [1", "not valid YAML"),
-        ("seed: 1\nseed: 2", "'seed' is given twice"),
+        ("a: [1", "not valid YAML: line 1: expected ',' or ']'"),
+        ("seed: 1\n\n run_name: a", "not valid YAML: line 3: mapping values are not allowed here"),
+        ("seed: 1\n\nseed: 2", "line 3: key 'seed' is given twice"),
+        ("dataset:\n  root: a\n  source: folder\n  root: b", "line 4: key 'root' is given twice"),
+        ("\tseed: 1", "line 1: found character '.t' that cannot start any token"),
+        ("seed: 1\n---\nseed: 2", "line 2: but found another document"),
+        ("run_name: \0", "not valid YAML: unacceptable character #x0000"),
+        ("", "is empty"),
         ("- 1", "should be a mapping"),
         ("seed: !!python/object/apply:os.system ['touch pwned']", "not valid YAML"),
         ("? [a, b]\n: 1", "not valid YAML|mistake"),
@@ -190,9 +197,31 @@ def test_files_that_are_no_configuration(tmp_path, monkeypatch, text, message):
     assert not (tmp_path / "pwned").exists()
 
 
-def test_missing_file_and_broken_override(tmp_path, empty):
+def test_a_file_in_another_encoding_is_no_configuration(tmp_path):
+    (tmp_path / "c.yaml").write_text("run_name: å\n", encoding="latin-1")
+    with pytest.raises(ConfigError, match="c.yaml: not valid YAML: not text in UTF-8 .* byte 10"):
+        load_config(tmp_path / "c.yaml", SSLConfig)
+
+
+@settings(deadline=None)
+@given(st.text("[]{}:,-?&*!|>'\"%@` \n\ta1=.", max_size=40))
+def test_whatever_is_typed_is_a_value_or_a_message(text):
+    with contextlib.suppress(YamlError):
+        parse_yaml(text)
+
+
+def test_aliases_name_the_same_value_but_an_override_reaches_one(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("exp_params: &same {out_size_enc: 512}\nmodel_params: *same\n")
+    with pytest.raises(ConfigError, match="exp_params.out_size_enc: found 2048") as error:
+        load_config(path, SSLConfig, ["exp_params.out_size_enc=2048"])
+    assert "model_params.out_size_enc" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["none.yaml", ""])
+def test_missing_file_and_broken_override(tmp_path, empty, name):
     with pytest.raises(ConfigError, match="cannot be read"):
-        load_config(tmp_path / "none.yaml", SSLConfig)
+        load_config(tmp_path / name, SSLConfig)
     with pytest.raises(ConfigError, match=r"key\.path=value"):
         load_config(empty, SSLConfig, ["dataset.batch_size"])
 

@@ -230,10 +230,10 @@ def test_lists_of_numbers_may_hold_exponents(empty):
     assert (config.seeds, config.label_fractions, config.gpus) == ((10, 2), (0.05, 0.8), (1,))
 
 
-@given(value=st.integers(10**5000, 10**5001))
+@given(value=st.integers(10**400, 10**401))
 @settings(max_examples=5, deadline=None)
 def test_numbers_beyond_all_bounds_are_refused(empty, value):
     for key in KEYS:
         if key.is_number:
-            found = mistakes(empty, key.kind, *whole(key, f"{key.name}={value:#x}"))
+            found = mistakes(empty, key.kind, *whole(key, f"{key.name}={value}"))
             assert any(line.startswith(f"{key.name}: ") and len(line) < 400 for line in found), key.name
