@@ -59,7 +59,7 @@ def _read_tree(path: Path) -> dict:
     while "base" in tree:
         asking, base = files[-1], tree.pop("base")
         if not isinstance(base, str) or not base.strip() or "\0" in base:
-            found = _repr(base)
+            found = _short(repr(base))
             raise ConfigError(f"{asking}: base: found {found}; should be the path of a YAML file")
         file = asking.parent / base
         try:
