@@ -61,7 +61,7 @@ def test_layout_is_seisbenchs(folder, tmp_path):
 
 
 def test_processes_and_order_do_not_matter(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "FEW_FILES", 2)
+    monkeypatch.setattr(packing, "MAX_SERIAL_FILES", 2)
     pack_recordings(folder, tmp_path / "one", n_workers=1)
     pack_recordings(folder, tmp_path / "two", n_workers=2)
     assert EventArchive(tmp_path / "one").fingerprint == EventArchive(tmp_path / "two").fingerprint
