@@ -5,6 +5,7 @@ python predict.py --ckpt ... --continuous day.mseed --out events.csv
 python predict.py --ckpt ... --export model.onnx
 """
 
+import os
 import signal
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -55,9 +56,20 @@ def _stop(number: int, _) -> None:
     raise Interrupted(f"{reason}: go on by the same command with --resume", status)
 
 
+def require_one_process() -> None:
+    """Raise ``UserError`` if torchrun has started several processes, which would write one table."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            f"found {os.environ['WORLD_SIZE']} processes started together (WORLD_SIZE), but one process writes a "
+            "table. Start python predict.py once for each part of the recordings, each with its own --out, "
+            "for example by a SLURM job array (README, Classify new recordings)"
+        )
+
+
 def predict() -> None:
     """Read the command line, open the model, classify or export."""
     arguments = parse()
+    require_one_process()
     config = load_config(arguments.config_predict, PredictConfig, arguments.overrides)
 
     from prediction.load import load_classifier

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from utils.errors import UserError
 from utils.precision import choose_precision
 
 log = logging.getLogger(__name__)
-FEW_OF_IT = 0.5  # of the model's length: less than that, padded to it, a person should look at
+MIN_LENGTH_FRACTION = 0.5  # of the model's length; shorter events are flagged for review
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ class Predictor:
                            f"no confidence keeps errors within {100 * self.config.error_rate:g} %")  # fmt: skip
         if n_usable == 0:
             reasons.append("no sensor shows an event over its own noise")
-        if item.recording.waveforms.shape[1] < FEW_OF_IT * self.n_samples:
+        if item.recording.waveforms.shape[1] < MIN_LENGTH_FRACTION * self.n_samples:
             reasons.append(f"only {item.recording.waveforms.shape[1] / self.rate_hz:g} s of {self.duration_s:g} s")
         return reasons
 
@@ -189,11 +188,10 @@ def _threshold(model: EventClassifier, config: PredictConfig) -> float:
 
 
 def choose_device(config: PredictConfig) -> torch.device:
-    """Return the configured GPU, under torchrun each process's own; the CPU where there is none."""
+    """Return the configured GPU; the CPU where there is none."""
     n_gpus = torch.cuda.device_count()
     if config.gpu is None or n_gpus == 0:
         return torch.device("cpu")
-    gpu = int(os.environ.get("LOCAL_RANK", 0)) % n_gpus if int(os.environ.get("WORLD_SIZE", 1)) > 1 else config.gpu
-    if gpu >= n_gpus:
-        raise UserError(f"gpu: found {gpu}, but this machine has GPUs 0 to {n_gpus - 1}")
-    return torch.device("cuda", gpu)
+    if config.gpu >= n_gpus:
+        raise UserError(f"gpu: found {config.gpu}, but this machine has GPUs 0 to {n_gpus - 1}")
+    return torch.device("cuda", config.gpu)

@@ -1,6 +1,5 @@
-"""What predict.py does: recordings in, a table of events out, which a kill does not harm and several processes can share."""
+"""Classify recordings into a table of events that grows row by row; a killed run can be resumed."""
 
-import glob
 import logging
 import os
 import time
@@ -8,12 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from prediction.continuous import ContinuousData
@@ -25,12 +22,12 @@ from prediction.trigger import find_events
 from preprocessing.recordings import read_recording
 from preprocessing.traces import RecordingError
 from utils.errors import UserError
-from utils.files import Taken, take_lock
+from utils.files import LockHeld, take_lock
 from utils.parallel import ahead, map_in_order
 
 log = logging.getLogger(__name__)
 EVENTS_PER_BATCH = 16
-FEW_FILES = 32  # starting processes costs more than reading these
+MAX_SERIAL_FILES = 32  # starting processes costs more than reading these
 
 
 @dataclass(frozen=True)
@@ -69,12 +66,13 @@ def predict_files(predictor: Predictor, paths: Sequence[str], outputs: Outputs, 
     """Classify recordings, one event a file; return how many could not be used. With ``strict`` the first of these raises."""
     files = list_files(paths, outputs)
     groups = [files[i : i + EVENTS_PER_BATCH] for i in range(0, len(files), EVENTS_PER_BATCH)]
-    with _Writer(predictor, outputs, [_key(file) for file in files]) as writer:
+    with _Writer(predictor, outputs) as writer:
         # whole batches, so that a resumed run computes what the first would have
-        todo = [group for group in groups if writer.mine() and not writer.done.issuperset(map(_key, group))]
+        todo = [group for group in groups if not writer.done.issuperset(map(_key, group))]
         read = partial(_read, rate_hz=predictor.rate_hz, n_samples=predictor.n_samples, max_gap_s=predictor.config.max_gap_s)
         wanted = [file for group in todo for file in group]
-        with closing(ahead(map_in_order(read, wanted, few=FEW_FILES), EVENTS_PER_BATCH)) as items:
+        recordings = map_in_order(read, wanted, max_serial=MAX_SERIAL_FILES)
+        with closing(ahead(recordings, EVENTS_PER_BATCH)) as items:
             for group in tqdm(todo, desc="Predicting", unit="batch"):
                 batch = [next(items) for _ in group]
                 broken = next((item for item in batch if item.recording is None), None)
@@ -90,22 +88,21 @@ def predict_continuous(predictor: Predictor, paths: Sequence[str], outputs: Outp
     data = ContinuousData(list_files(paths, outputs))
     source = ", ".join(paths[:3])
     with _Writer(predictor, outputs) as writer:
-        # of several processes each may be at another place: they begin at the beginning
-        known = [] if writer.shared else sorted(_time_ns(key) for key in writer.done if key.endswith("Z"))
+        known = sorted(_time_ns(key) for key in writer.done if key.endswith("Z"))
         chunks = find_events(data, config.trigger, config.chunk_s, predictor.pre_trigger_s, predictor.duration_s, predictor.rate_hz,
                              config.max_gap_s, known)  # fmt: skip
         for windows in ahead(chunks):
             items = [Item(time, source, w.recording, w.reason, time) for w in windows for time in [_utc(w.trigger_ns)]]
             for start in range(0, len(items), EVENTS_PER_BATCH):
                 batch = items[start : start + EVENTS_PER_BATCH]
-                if writer.mine() and not writer.done.issuperset(item.key for item in batch):
+                if not writer.done.issuperset(item.key for item in batch):
                     writer.write(predictor.classify(batch))
             if strict and data.unusable:
                 break
         for path, reason in data.unusable.items():
             if strict:
                 raise UserError(f"{path}: {reason}")
-            if writer.mine() and _key(path) not in writer.done:
+            if _key(path) not in writer.done:
                 writer.write(predictor.classify([Item(_key(path), str(path), None, reason)]))
     return writer.finish((data.start_ns, data.end_ns))
 
@@ -159,71 +156,49 @@ def _time_ns(utc: str) -> int:
 
 
 class _Writer:
-    """Write what was classified: tables as it comes, and what needs all events at the end.
+    """Write predictions: tables batch by batch, and at the end what needs all events."""
 
-    Of several processes (torchrun) each writes tables of its own, which the first puts together at the end.
-    """
-
-    def __init__(self, predictor: Predictor, outputs: Outputs, order: Sequence[str] | None = None):
-        self.predictor, self.outputs, self.order = predictor, outputs, order
-        self.rank, self.world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
-        kinds = [(outputs.out, predictor.columns)]
+    def __init__(self, predictor: Predictor, outputs: Outputs):
+        self.predictor, self.outputs = predictor, outputs
+        self.tables = [Table(outputs.out, predictor.columns, outputs.form)]
         if outputs.per_sensor:
-            kinds.append((outputs.sensors, predictor.sensor_columns))
-        self.whole = [Table(path, columns, outputs.form) for path, columns in kinds]
-        self.tables = self.whole
-        if self.world > 1:
-            self.tables = [Table(_part(table.path, self.rank), table.columns, table.form) for table in self.whole]
-        self.shared = self.world > 1 or bool(_parts(self.whole[0]))
+            self.tables.append(Table(outputs.sensors, predictor.sensor_columns, outputs.form))
         self.done: set[str] = set()
-        self.n_batches = self.n_written = self.n_resampled = 0
+        self.n_written = self.n_resampled = 0
 
     def __enter__(self) -> "_Writer":
-        path = self.tables[0].path
+        path, resume = self.outputs.out, self.outputs.resume
         try:
             self.lock = take_lock(path.with_name(f".{path.name}.lock"), wait=False)
-        except Taken:
+        except LockHeld:
             raise UserError(f"{path}: another process is writing it; wait for it or choose another name") from None
         except OSError as error:
             raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-        if self.world > 1:
-            torch.distributed.init_process_group("gloo", timeout=timedelta(days=7))  # processes end when they end
-        if self.whole[0].path.exists() and not self.outputs.resume:
-            self.whole[0].begin()  # says that it exists
-        rows = [row for table in [self.whole[0], *_parts(self.whole[0])] if table.path.exists() for row in table.rows()]
-        if rows and not self.outputs.resume:
-            raise UserError(
-                f"{self.outputs.out}: an interrupted run has left parts of it; go on by --resume, or remove {path.name}.part*"
-            )
+        rows = self.tables[0].rows() if resume and path.exists() else []
         self._require_same(rows)
         self.done = {_key_of(row) for row in rows}
         for table in self.tables:
-            table.begin(self.outputs.resume, lambda row: _key_of(row) in self.done)
+            table.begin(resume, lambda row: _key_of(row) in self.done)
         self.started = time.monotonic()
         return self
 
     def _require_same(self, rows: list[dict]) -> None:
         """Refuse to go on with a table that another model, other settings or other flags began."""
-        for column, mine, what in (
+        for column, own, what in (
             ("model", self.predictor.fingerprint, "model"),
             ("settings", self.predictor.settings, "configuration"),
         ):
-            others = {row[column] for row in rows} - {mine}
+            others = {row[column] for row in rows} - {own}
             if others:
                 raise UserError(
                     f"{self.outputs.out}: was begun with another {what} ({', '.join(sorted(others))}); choose another name"
                 )
-        if rows and self.outputs.per_sensor and not any(t.path.exists() for t in [self.whole[1], *_parts(self.whole[1])]):
+        if rows and self.outputs.per_sensor and not self.outputs.sensors.exists():
             raise UserError(f"{self.outputs.out}: was begun without --per-sensor; leave it out, or choose another name")
 
     def __exit__(self, *error) -> None:
         self.seconds = time.monotonic() - self.started
         self.lock.close()
-
-    def mine(self) -> bool:
-        """Deal out batches: tell whether the next one is this process's."""
-        self.n_batches += 1
-        return (self.n_batches - 1) % self.world == self.rank
 
     def write(self, classified: Sequence[Classified]) -> None:
         """Write a batch, but for the events that are there already; the row of the event last, as it says that all is done."""
@@ -239,18 +214,12 @@ class _Writer:
         self.n_resampled += sum(bool(event.item.recording and event.item.recording.n_resampled) for event in new)
 
     def finish(self, span_ns: tuple[int, int] | None = None) -> int:
-        """Put tables together, write what needs all events, say what was found; return how many could not be used."""
+        """Write what needs all events, log a summary; return how many events could not be used."""
         speed = f"{self.n_written} events in {self.seconds:.1f} s ({self.n_written / max(self.seconds, 1e-9):.1f} events/s)"
         if self.n_resampled:
             log.info("%d recordings had another sampling rate than the model and were resampled to %g Hz", self.n_resampled,
                      self.predictor.rate_hz)  # fmt: skip
-        if self.world > 1:
-            torch.distributed.barrier()
-            if self.rank:
-                return 0
-        if _parts(self.whole[0]):
-            self._merge()
-        rows = self.whole[0].rows()
+        rows = self.tables[0].rows()
         if self.outputs.quakeml is not None:
             write_quakeml(rows, self.predictor, self.outputs.quakeml)
         if self.outputs.plots is not None and span_ns is not None:
@@ -260,35 +229,6 @@ class _Writer:
         found = ", ".join(f"{n} {name}" for name, n in classes.most_common()) or "no events"
         log.info("%s; %s\n%d for review; %d without prediction. %s", speed, found, n_review, n_errors, self.outputs.out)
         return n_errors
-
-    def _merge(self) -> None:
-        """Put the parts into the whole tables, in order; a row that is in both (a kill came between) counts once."""
-        places = None if self.order is None else {key: place for place, key in enumerate(self.order)}
-        for table in reversed(self.whole):  # the table of events last: it says what is done
-            parts = _parts(table)
-            rows = [row for part in [table, *parts] if part.path.exists() for row in part.rows()]
-            rows = list({(_key_of(row), row.get("channel")): row for row in reversed(rows)}.values())[::-1]
-            rows.sort(
-                key=lambda row: (
-                    (not row["trigger_time"], _key_of(row)) if places is None else places.get(_key_of(row), len(places))
-                )
-            )
-            merged = Table(table.path.with_name(f".{table.path.name}.merged"), table.columns, table.form)
-            merged.path.unlink(missing_ok=True)
-            merged.begin()
-            merged.write(rows)
-            os.replace(merged.path, table.path)
-            for part in parts:
-                part.path.unlink()
-
-
-def _part(path: Path, rank: int) -> Path:
-    return path.with_name(f"{path.name}.part{rank}")
-
-
-def _parts(table: Table) -> list[Table]:
-    paths = sorted(table.path.parent.glob(f"{glob.escape(table.path.name)}.part*"))
-    return [Table(path, table.columns, table.form) for path in paths]
 
 
 def _file_name(key: str) -> str:

@@ -27,7 +27,7 @@ __all__ = ["UNLABELED", "ArchiveError", "ArchiveWriter", "EventArchive", "PackRe
 
 log = logging.getLogger(__name__)
 PACKING = "packing.json"
-FEW_FILES = 100  # starting processes costs more than reading these
+MAX_SERIAL_FILES = 100  # starting processes costs more than reading these
 
 
 @dataclass
@@ -97,7 +97,7 @@ def pack_recordings(
     report, known = PackReport(), {}
     with ArchiveWriter(archive_dir, sampling_rate_hz, duration_s) as writer:
         read = partial(_read, scratch=writer.partial, sampling_rate_hz=sampling_rate_hz, max_gap_s=max_gap_s)
-        results = tqdm(map_in_order(read, files, n_workers, FEW_FILES), total=len(files), desc="Packing", unit="event")
+        results = tqdm(map_in_order(read, files, n_workers, MAX_SERIAL_FILES), total=len(files), desc="Packing", unit="event")
         for file, (recording, reason, identity) in zip(files, results):
             name = file.relative_to(source_dir).as_posix()
             known[name] = identity

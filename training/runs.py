@@ -14,7 +14,7 @@ import yaml
 from utils.checkpoints import require_resumable
 from utils.config import YamlError, read_yaml
 from utils.errors import UserError
-from utils.files import Taken, take_lock, write_atomically
+from utils.files import LockHeld, take_lock, write_atomically
 from utils.schema import RunConfig
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Run:
             self._lock = take_lock(self.dir / LOCK, wait=False)
         except OSError as error:
             raise UserError(f"{self.dir}: cannot be written: {error.strerror}") from error
-        except Taken:
+        except LockHeld:
             raise UserError(f"{self.dir}: another process is at work in it; wait for it or stop it") from None
         if not self.resumed:
             text = yaml.safe_dump(self.plain_config, sort_keys=False, allow_unicode=True)

@@ -27,12 +27,15 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
             partial.unlink(missing_ok=True)
 
 
-class Taken(Exception):
-    """Say that another process holds the lock."""
+class LockHeld(Exception):
+    """Another process holds the lock."""
 
 
 def take_lock(path: Path, wait: bool = True) -> IO:
-    """Take the lock; it is held until the returned file is closed. Raises ``Taken`` if another has it, unless ``wait``."""
+    """Take the lock; it is held until the returned file is closed.
+
+    Raises ``LockHeld`` if another process has it, unless ``wait``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = open(path, "w")  # noqa: SIM115
     try:
@@ -43,7 +46,7 @@ def take_lock(path: Path, wait: bool = True) -> IO:
         pass
     except BlockingIOError:
         file.close()
-        raise Taken(str(path)) from None
+        raise LockHeld(str(path)) from None
     return file
 
 

@@ -18,15 +18,15 @@ TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of mallopt(3)
 
 
 def map_in_order(
-    function: Callable[[Item], Result], items: Sequence[Item], n_workers: int | None = None, few: int = WAITING_PER_WORKER
+    function: Callable[[Item], Result], items: Sequence[Item], n_workers: int | None = None, max_serial: int = WAITING_PER_WORKER
 ) -> Iterator[Result]:
     """Yield ``function(item)`` for each item, in order, computed by ``n_workers`` processes (default: a process per core).
 
-    At most ``few`` items are not worth starting processes. These are spawned (a fork of a process in which PyTorch has
+    Up to ``max_serial`` items are computed in this process. Others are spawned (a fork of a process in which PyTorch has
     started threads may hang), so a script that calls this needs its ``if __name__ == "__main__"``.
     """
     n_workers = min(n_workers or os.cpu_count() or 1, len(items))
-    if n_workers < 2 or len(items) <= few:
+    if n_workers < 2 or len(items) <= max_serial:
         yield from map(function, items)
         return
     pool = ProcessPoolExecutor(n_workers, SpawnedWorkers(), _begin, (os.getpid(),))

@@ -1,10 +1,8 @@
-"""predict.py killed, gone on with, and in several processes."""
+"""predict.py killed, resumed, and started by several processes."""
 
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -12,7 +10,7 @@ import torch
 
 from tests.conftest import ROOT
 from tests.killing import members, start_as_from_a_terminal, wait_for_the_end
-from tests.prediction.conftest import TRIGGER, predict, table
+from tests.prediction.conftest import TRIGGER, predict
 from utils.files import take_lock
 
 
@@ -63,52 +61,15 @@ def test_a_killed_watch_goes_on(place, ckpt, day, n_writes):
     assert (place / f"watch{n_writes}.csv").read_bytes() == (place / "watch.csv").read_bytes()
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-def test_two_processes_write_every_event_once(place, ckpt, events, day, continuous):
-    arguments = ["--continuous", day[0], *TRIGGER, "chunk_s=130"] if continuous else [events, "--per-sensor"]
-    name = f"two{continuous}.csv"
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node=2",
-        "--master_port=29731",
-        str(ROOT / "predict.py"),
-    ]
-    config = ["--config_predict", str(ROOT / "configs" / "predict.yaml"), "--ckpt", str(ckpt), "--out", name, "precision=32-true"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launcher, *config, *map(str, arguments)], cwd=place, env=environment, capture_output=True, text=True, timeout=1200
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    one = "oneTrue.csv" if continuous else "oneFalse.csv"
-    predict(ckpt, *arguments, "--out", one, cwd=place)
-    two, one = table(place / name), table(place / one)
-    assert [(row["file"], row["trigger_time"], row["class"]) for row in two] == [
-        (r["file"], r["trigger_time"], r["class"]) for r in one
-    ]
-    assert [float(row["confidence"]) for row in two] == pytest.approx([float(row["confidence"]) for row in one], abs=1e-3)
-    assert not list(place.glob(f"{name}.part*"))
-
-
-def test_a_run_of_two_processes_can_be_finished_by_one(place, ckpt, events):
-    """Whatever parts a killed torchrun leaves: nothing lost, nothing twice."""
-    files = [events / "low", events / "high", events / "twice"]
-    predict(ckpt, *files, "--out", "alone.csv", "--per-sensor", cwd=place)
-    for name in ("alone.csv", "alone_sensors.csv"):
-        lines = (place / name).read_text().splitlines(keepends=True)
-        per_event = (len(lines) - 1) // 27
-        new = place / name.replace("alone", "parts")
-        new.write_text("".join(lines[: 1 + 9 * per_event]))
-        # the last of the whole table is in a part, too, as after a kill while they were put together
-        (place / f"{new.name}.part1").write_text("".join([lines[0], *lines[1 + 8 * per_event : 1 + 15 * per_event]]))
-    output = predict(ckpt, *files, "--out", "parts.csv", "--per-sensor", cwd=place, status=2)
-    assert "go on" in output and "--resume" in output
-    predict(ckpt, *files, "--out", "parts.csv", "--per-sensor", "--resume", cwd=place)
-    for name in ("", "_sensors"):
-        ours, theirs = table(place / f"parts{name}.csv"), table(place / f"alone{name}.csv")
-        assert [row["file"] for row in ours] == [row["file"] for row in theirs] and len(ours) == len(theirs)
-    assert not list(place.glob("parts*.part*"))
+def test_several_processes_are_refused(place, ckpt, events, monkeypatch):
+    """As torchrun starts them."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    output = predict(ckpt, events, "--out", "several.csv", cwd=place, status=2)
+    assert output.startswith("error: found 2 processes") and output.count("\n") == 1
+    assert "each with its own --out" in output and "SLURM job array" in output
+    assert not list(place.glob("*several*"))
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    predict(ckpt, events / "low", "--out", "single.csv", cwd=place)
 
 
 def test_a_table_has_one_writer_one_model_and_one_configuration(place, ckpt, events):

@@ -72,7 +72,7 @@ def test_an_event_keeps_its_identity_at_another_rate_and_length_and_in_another_c
 
 
 def test_processes_and_order_do_not_matter(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "FEW_FILES", 2)
+    monkeypatch.setattr(packing, "MAX_SERIAL_FILES", 2)
     pack_recordings(folder, tmp_path / "one", n_workers=1)
     pack_recordings(folder, tmp_path / "two", n_workers=2)
     assert EventArchive(tmp_path / "one").fingerprint == EventArchive(tmp_path / "two").fingerprint

@@ -24,7 +24,7 @@ def pages_anew(_=None):
 
 if __name__ == "__main__":
     {"plain": lambda: print(pages_anew()), "command": lambda: main(lambda: print(pages_anew())),
-     "workers": lambda: print(*map_in_order(pages_anew, [1, 2], n_workers=2, few=1))}[sys.argv[1]]()
+     "workers": lambda: print(*map_in_order(pages_anew, [1, 2], n_workers=2, max_serial=1))}[sys.argv[1]]()
 """
 
 
