@@ -23,26 +23,61 @@ def parse() -> Namespace:
     """Read the command line; what holds a = and is no file overrides a key of the configuration."""
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument(
-        "recordings", nargs="*", metavar="RECORDINGS", help="files and folders, in any format ObsPy reads; key.path=value"
+        "recordings",
+        nargs="*",
+        metavar="RECORDINGS",
+        help="files and folders, in any format ObsPy reads; key.path=value",
     )
-    parser.add_argument("--ckpt", required=True, metavar="FILE", help="checkpoints/last.ckpt of a trained classifier")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="table of events, one row each")
-    parser.add_argument("--format", choices=("csv", "json"), default="csv", help="of the tables; json has one object a line")
-    parser.add_argument("--continuous", action="store_true", help="find the events in continuous recordings first")
     parser.add_argument(
-        "--config_predict", default="configs/predict.yaml", metavar="FILE", help="YAML file (default: %(default)s)"
+        "--ckpt",
+        required=True,
+        metavar="FILE",
+        help="checkpoints/last.ckpt of a trained classifier",
     )
-    parser.add_argument("--per-sensor", action="store_true", help="also a table of what each channel says, OUT_sensors")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="table of events, one row each")
+    parser.add_argument(
+        "--format",
+        choices=("csv", "json"),
+        default="csv",
+        help="of the tables; json has one object a line",
+    )
+    parser.add_argument(
+        "--continuous", action="store_true", help="find the events in continuous recordings first"
+    )
+    parser.add_argument(
+        "--config_predict",
+        default="configs/predict.yaml",
+        metavar="FILE",
+        help="YAML file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--per-sensor",
+        action="store_true",
+        help="also a table of what each channel says, OUT_sensors",
+    )
     parser.add_argument("--quakeml", type=Path, metavar="FILE", help="also the events as QuakeML")
     parser.add_argument(
-        "--plots", type=Path, metavar="DIR", help="also a picture of each event, and of continuous data a timeline"
+        "--plots",
+        type=Path,
+        metavar="DIR",
+        help="also a picture of each event, and of continuous data a timeline",
     )
-    parser.add_argument("--strict", action="store_true", help="stop at the first file that cannot be used")
+    parser.add_argument(
+        "--strict", action="store_true", help="stop at the first file that cannot be used"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted table")
-    parser.add_argument("--export", type=Path, metavar="FILE.onnx", help="write the model as one ONNX graph instead")
-    arguments = parser.parse_intermixed_args()  # recordings may come before, between and after flags
-    arguments.overrides = [text for text in arguments.recordings if "=" in text and not Path(text).exists()]
-    arguments.recordings = [text for text in arguments.recordings if text not in arguments.overrides]
+    parser.add_argument(
+        "--export", type=Path, metavar="FILE.onnx", help="write the model as one ONNX graph instead"
+    )
+    arguments = (
+        parser.parse_intermixed_args()
+    )  # recordings may come before, between and after flags
+    arguments.overrides = [
+        text for text in arguments.recordings if "=" in text and not Path(text).exists()
+    ]
+    arguments.recordings = [
+        text for text in arguments.recordings if text not in arguments.overrides
+    ]
     if arguments.export is None and (not arguments.recordings or arguments.out is None):
         parser.error("recordings and --out FILE are needed (or --export FILE.onnx)")
     return arguments
@@ -90,15 +125,24 @@ def predict() -> None:
 
     predictor = Predictor(model, fingerprint, config, choose_device(config))
     outputs = prediction.Outputs(
-        arguments.out, arguments.format, arguments.per_sensor, arguments.quakeml, arguments.plots, arguments.resume
+        arguments.out,
+        arguments.format,
+        arguments.per_sensor,
+        arguments.quakeml,
+        arguments.plots,
+        arguments.resume,
     )
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
     if arguments.continuous:
-        n_unusable = prediction.predict_continuous(predictor, arguments.recordings, outputs, arguments.strict)
+        n_unusable = prediction.predict_continuous(
+            predictor, arguments.recordings, outputs, arguments.strict
+        )
     else:
-        n_unusable = prediction.predict_files(predictor, arguments.recordings, outputs, arguments.strict)
+        n_unusable = prediction.predict_files(
+            predictor, arguments.recordings, outputs, arguments.strict
+        )
     sys.exit(1 if n_unusable else 0)
 
 

@@ -21,7 +21,9 @@ def pretrain() -> None:
     model, params = config.model_params, config.exp_params
     archive = events.open_events(config)
     exclude = config.dataset.exclude_test_events
-    split = pretraining_split(**events.split_arguments(config, archive), exclude_test_events=exclude)
+    split = pretraining_split(
+        **events.split_arguments(config, archive), exclude_test_events=exclude
+    )
     data = events.serve_events(config, archive, split, sensors_train="pair")
     module = VNIbCReg(
         backbone_type=model.backbone_type,

@@ -20,8 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent
 DAY_S = 86_400
 SHORT_S = 60  # of continuous data: what a command costs besides
 EVENTS_PER_HOUR = 30
-ONE_EPOCH = ("trainer_params.max_epochs=1", "exp_params.model_save_ep_period=-1",
-             "exp_params.knn_acc_record_ep_period=-1")  # fmt: skip
+ONE_EPOCH = (
+    "trainer_params.max_epochs=1",
+    "exp_params.model_save_ep_period=-1",
+    "exp_params.knn_acc_record_ep_period=-1",
+)
 PACKING = """
 import sys, time
 from preprocessing.packing import pack_recordings
@@ -115,8 +118,14 @@ def memory_row(size: Size, folder: Path) -> Row:
         peaks.append(int((folder / "peak_kb").read_text(encoding="utf-8")))
     growth = 100 * (peaks[1] / peaks[0] - 1)
     what = f"memory of a training at {size.n_memory} and {10 * size.n_memory} events, preload: none"
-    return Row(what, "", f"{peaks[0] / 1024:.0f} and {peaks[1] / 1024:.0f} MB", f"{growth:+.1f} %",
-               "within 10 %", abs(growth) <= 10)  # fmt: skip
+    return Row(
+        what,
+        "",
+        f"{peaks[0] / 1024:.0f} and {peaks[1] / 1024:.0f} MB",
+        f"{growth:+.1f} %",
+        "within 10 %",
+        abs(growth) <= 10,
+    )
 
 
 def continuous_row(size: Size, folder: Path) -> Row:
@@ -135,8 +144,10 @@ def continuous_row(size: Size, folder: Path) -> Row:
     seconds = {name: found[0] for name, found in take_turns(ways, 1).items()}
     per_second = (seconds["long"] - seconds["short"]) / (size.continuous_s - SHORT_S)
     day_s = seconds["short"] + per_second * (DAY_S - SHORT_S)
-    what = (f"a day of 24 channels at 1000 Hz through predict.py, {COMPACT}, "
-            f"scaled from {size.continuous_s / 60:g} minutes with {n_events} events")  # fmt: skip
+    what = (
+        f"a day of 24 channels at 1000 Hz through predict.py, {COMPACT}, "
+        f"scaled from {size.continuous_s / 60:g} minutes with {n_events} events"
+    )
     return Row(
         what,
         "",

@@ -4,7 +4,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from statistics import median
 
-from benchmarks.network_rows import classifier, evaluation, optimiser_step, precisions, supervised_loss
+from benchmarks.network_rows import (
+    classifier,
+    evaluation,
+    optimiser_step,
+    precisions,
+    supervised_loss,
+)
 from benchmarks.table import Row
 from benchmarks.timing import alternate, ratio
 from benchmarks.work import Size, Work

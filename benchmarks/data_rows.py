@@ -118,8 +118,14 @@ def linear_row(size: Size, folder: Path) -> Row:
     spread = 100 * (max(each.values()) / min(each.values()) - 1)
     shown = ", ".join(f"{1e3 * seconds:.3g}" for seconds in each.values())
     n = size.n_linear
-    return Row(f"an epoch at {n}, {4 * n} and {16 * n} events", "", f"{shown} ms per event",
-               f"{spread:.2g} % apart", "within 10 %", spread <= 10)  # fmt: skip
+    return Row(
+        f"an epoch at {n}, {4 * n} and {16 * n} events",
+        "",
+        f"{shown} ms per event",
+        f"{spread:.2g} % apart",
+        "within 10 %",
+        spread <= 10,
+    )
 
 
 def _one_epoch(data: EventDataModule, watch: _EpochSeconds, folder: Path) -> None:

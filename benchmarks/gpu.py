@@ -47,11 +47,21 @@ class Size(Networks):
 
 
 SMALL = Size(
-    ssl_backbone="ResNet18Encoder", ssl_batch=8, supervised_batch=8, projector=64,
-    n_labelled=40, n_unlabelled=8, n_sensors=3, n_samples=4000, resize_size=32,
-    classifier_backbones=("ResNet18Encoder",), ssl_epochs=1, classifier_epochs=1,
-    n_predicted=16, predicted_batch=8,
-)  # fmt: skip
+    ssl_backbone="ResNet18Encoder",
+    ssl_batch=8,
+    supervised_batch=8,
+    projector=64,
+    n_labelled=40,
+    n_unlabelled=8,
+    n_sensors=3,
+    n_samples=4000,
+    resize_size=32,
+    classifier_backbones=("ResNet18Encoder",),
+    ssl_epochs=1,
+    classifier_epochs=1,
+    n_predicted=16,
+    predicted_batch=8,
+)
 
 
 class NoiseArchive:
@@ -95,9 +105,14 @@ class Experiment:
         shuffled = np.random.default_rng(0).permutation(events)
         n_test = len(events) // 5
         data = EventDataModule(
-            self.archive, shuffled[n_test:], shuffled[:n_test], batch_size=batch_size,
-            class_names=self.archive.class_names, sensors_train=sensors, preload="device",
-        )  # fmt: skip
+            self.archive,
+            shuffled[n_test:],
+            shuffled[:n_test],
+            batch_size=batch_size,
+            class_names=self.archive.class_names,
+            sensors_train=sensors,
+            preload="device",
+        )
         data.store = self.store
         return data
 
@@ -201,8 +216,10 @@ def measure(experiment: Experiment) -> Iterator[Row]:
     size, n_events = experiment.size, len(experiment.archive)
     n_sensors = experiment.archive.live.shape[1]
     yield seconds_row(f"loading {n_events} events to the device", experiment.loading_s)
-    what = (f"pretraining, {size.ssl_backbone}, batch {size.ssl_batch}, "
-            f"projector {size.projector}, {size.ssl_epochs} epochs")  # fmt: skip
+    what = (
+        f"pretraining, {size.ssl_backbone}, batch {size.ssl_batch}, "
+        f"projector {size.projector}, {size.ssl_epochs} epochs"
+    )
     yield seconds_row(what, experiment.pretrain(), 120)
     share = experiment.busy_share()
     known = share is not None

@@ -16,7 +16,14 @@ import models.vnibcreg
 from benchmarks import published
 from benchmarks.networks import NATIVE_IMAGES, build_classifier, build_pretraining
 from benchmarks.table import Row, compare
-from benchmarks.timing import alternate, count_flops, large_convolution, own_process, ratio, take_turns
+from benchmarks.timing import (
+    alternate,
+    count_flops,
+    large_convolution,
+    own_process,
+    ratio,
+    take_turns,
+)
 from benchmarks.trainer import BF16
 from benchmarks.work import SMALL, Size, Work
 from models.event_classifier import EventClassifier
@@ -150,12 +157,23 @@ def _step_rows(
         factor, here = ratio(seconds["published"], seconds[name]), median(seconds[name])
         difference = abs(first[name] / first["published"] - 1)
         shown = f"{here:.3g} s (first loss differs by {difference:.1g})"
-        yield Row(f"{what}, {name}", published_s, shown, f"{factor:.3g} x", f"≥ {goal:g} x",
-                  factor >= goal)  # fmt: skip
+        yield Row(
+            f"{what}, {name}",
+            published_s,
+            shown,
+            f"{factor:.3g} x",
+            f"≥ {goal:g} x",
+            factor >= goal,
+        )
         rate, reachable = flops / here, plain[name][1] / median(seconds[f"plain {name}"])
-        yield Row(f"– its operations against a plain large convolution, {name}",
-                  f"{reachable / 1e9:.0f} GFLOP/s", f"{rate / 1e9:.0f} GFLOP/s",
-                  f"{100 * rate / reachable:.0f} %", "≥ 80 %", rate >= 0.8 * reachable)  # fmt: skip
+        yield Row(
+            f"– its operations against a plain large convolution, {name}",
+            f"{reachable / 1e9:.0f} GFLOP/s",
+            f"{rate / 1e9:.0f} GFLOP/s",
+            f"{100 * rate / reachable:.0f} %",
+            "≥ 80 %",
+            rate >= 0.8 * reachable,
+        )
 
 
 def image_size_rows(work: Work) -> Iterator[Row]:
@@ -171,8 +189,13 @@ def image_size_rows(work: Work) -> Iterator[Row]:
     step = f"supervised step, {backbone}, batch {size.supervised_batch}, {precision}"
     for what in others:
         factor = ratio(seconds[published_size], seconds[what])
-        yield Row(f"{step}, {what}", f"{published_size}: {median(seconds[published_size]):.3g} s",
-                  f"{median(seconds[what]):.3g} s", f"{factor:.3g} x", "")  # fmt: skip
+        yield Row(
+            f"{step}, {what}",
+            f"{published_size}: {median(seconds[published_size]):.3g} s",
+            f"{median(seconds[what]):.3g} s",
+            f"{factor:.3g} x",
+            "",
+        )
 
 
 def published_evaluation(size: Size, files: Sequence[Path]) -> Callable[[], None]:

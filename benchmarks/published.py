@@ -38,7 +38,9 @@ def image(samples: np.ndarray, rows: int | None = ROWS) -> Tensor:
     if rows is None:
         return native[0, 0]
     height, width = native.shape[-2:]
-    return F.interpolate(native, size=(rows, int(width * rows / height)), mode="bilinear", align_corners=False)[0, 0]
+    return F.interpolate(
+        native, size=(rows, int(width * rows / height)), mode="bilinear", align_corners=False
+    )[0, 0]
 
 
 def ssl_item(path: Path, rng: np.random.Generator) -> Tensor:
@@ -73,7 +75,10 @@ def supervised_item(path: Path, rng: np.random.Generator) -> Tensor:
 @torch.no_grad()
 def ensemble_probabilities(path: Path, network: nn.Module) -> Tensor:
     """Classify one event, sensor by sensor: (K,)."""
-    log_probs = [F.log_softmax(network(image(samples)[None, None]), dim=-1)[0] for samples in read_channels(path)]
+    log_probs = [
+        F.log_softmax(network(image(samples)[None, None]), dim=-1)[0]
+        for samples in read_channels(path)
+    ]
     return F.softmax(torch.stack(log_probs).mean(0), dim=-1)
 
 

@@ -52,9 +52,14 @@ def share_row(work: Work, folder: Path) -> Row:
     torch.manual_seed(0)
     model = _Timed(size.ssl_backbone, proj_hid=size.projector, proj_out=size.projector)
     data = EventDataModule(
-        work.archive, events, events[:2], class_names=work.archive.class_names,
-        batch_size=size.ssl_batch, sensors_train="pair", preload="ram",
-    )  # fmt: skip
+        work.archive,
+        events,
+        events[:2],
+        class_names=work.archive.class_names,
+        batch_size=size.ssl_batch,
+        sensors_train="pair",
+        preload="ram",
+    )
     spent = {}
 
     class Epoch(pl.Callback):
@@ -76,5 +81,4 @@ def share_row(work: Work, folder: Path) -> Row:
     trainer.fit(model, datamodule=data)
     share = 100 * (1 - spent["network"] / spent["epoch"])
     what = f"share of an SSL epoch outside the network, {precision}, preload: ram"
-    return Row(what, "", f"{spent['epoch']:.3g} s an epoch", f"{share:.2g} %", "≤ 5 %",
-               share <= 5)  # fmt: skip
+    return Row(what, "", f"{spent['epoch']:.3g} s an epoch", f"{share:.2g} %", "≤ 5 %", share <= 5)

@@ -39,14 +39,32 @@ class Size(Networks):
 
 PAPER = Size()
 # a quarter of the batches: minutes on any machine
-QUICK = Size(ssl_batch=32, supervised_batch=16, n_events=64, n_evaluated=2, n_packed=1000,
-             continuous_s=1800, rounds_s=10)  # fmt: skip
+QUICK = Size(
+    ssl_batch=32,
+    supervised_batch=16,
+    n_events=64,
+    n_evaluated=2,
+    n_packed=1000,
+    continuous_s=1800,
+    rounds_s=10,
+)
 SMALL = Size(
-    "ResNet18Encoder", 4, 2, 64, n_events=8, n_evaluated=1, n_packed=16, n_memory=40, n_linear=16,
-    continuous_s=120, n_rounds=1,
-    demo=("methods=[scratch]", "overrides.all=[dataset.n_simulated=100,dataset.batch_size=8,"
-                               "trainer_params.max_epochs=1]"),
-)  # fmt: skip
+    "ResNet18Encoder",
+    4,
+    2,
+    64,
+    n_events=8,
+    n_evaluated=1,
+    n_packed=16,
+    n_memory=40,
+    n_linear=16,
+    continuous_s=120,
+    n_rounds=1,
+    demo=(
+        "methods=[scratch]",
+        "overrides.all=[dataset.n_simulated=100,dataset.batch_size=8,trainer_params.max_epochs=1]",
+    ),
+)
 
 
 @dataclass(frozen=True)

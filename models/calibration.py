@@ -81,7 +81,9 @@ def confidence_threshold(confidence: Tensor, correct: Tensor, error_rate: float)
     events = torch.arange(1, len(order) + 1, device=errors.device)
     ranked = confidence[order]
     # events of equal confidence are accepted together
-    last_of_equals = torch.cat([ranked[1:] < ranked[:-1], torch.ones(1, dtype=torch.bool, device=ranked.device)])
+    last_of_equals = torch.cat(
+        [ranked[1:] < ranked[:-1], torch.ones(1, dtype=torch.bool, device=ranked.device)]
+    )
     within = ((errors + 1) / (events + 1) <= error_rate) & last_of_equals
     return float(ranked[within.nonzero().max()]) if within.any() else math.inf
 
@@ -98,5 +100,8 @@ def reliability(confidence: Tensor, correct: Tensor, n_bins: int) -> tuple[Tenso
     bins = (confidence * n_bins).long().clamp(max=n_bins - 1)
     count = torch.bincount(bins, minlength=n_bins)
     kept = count > 0
-    sums = [torch.bincount(bins, values.double(), minlength=n_bins)[kept] for values in (confidence, correct)]
+    sums = [
+        torch.bincount(bins, values.double(), minlength=n_bins)[kept]
+        for values in (confidence, correct)
+    ]
     return sums[0] / count[kept], sums[1] / count[kept], count[kept]

@@ -23,16 +23,22 @@ class EncoderFileError(UserError):
 class ResNetEncoder(nn.Module):
     """Map images (N, 1, H, W) to representations (N, D), D = 128, 512 or 2048, by global average pooling. [L22]"""
 
-    def __init__(self, backbone_type: str, in_channels: int = 1, stem_stride: int = PUBLISHED_STEM_STRIDE):
+    def __init__(
+        self, backbone_type: str, in_channels: int = 1, stem_stride: int = PUBLISHED_STEM_STRIDE
+    ):
         super().__init__()
         if backbone_type == "CompactEncoder":
             self.model = compact_resnet(in_channels, stem_stride)
         else:
-            self.model = getattr(torchvision.models, backbone_type.removesuffix("Encoder").lower())(weights=None)
+            self.model = getattr(torchvision.models, backbone_type.removesuffix("Encoder").lower())(
+                weights=None
+            )
             self.model.conv1 = resnet_stem(in_channels, stem_stride)
             self.model.fc = nn.Identity()
         self.out_size, self.stem_stride = ENCODER_SIZES[backbone_type], stem_stride
-        self.to(memory_format=torch.channels_last)  # the layout that convolution kernels are fastest in
+        self.to(
+            memory_format=torch.channels_last
+        )  # the layout that convolution kernels are fastest in
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, 1, H, W) to representations (N, D)."""
@@ -67,21 +73,29 @@ def compact_resnet(in_channels: int, stem_stride: int) -> nn.Sequential:
 def _residual_stage(n_in: int, n_out: int, stride: int) -> nn.Sequential:
     shortcut = None
     if stride != 1 or n_in != n_out:
-        shortcut = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
+        shortcut = nn.Sequential(
+            nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out)
+        )
     return nn.Sequential(BasicBlock(n_in, n_out, stride, shortcut))
 
 
-def build_encoder(backbone_type: str, in_channels: int = 1, stem_stride: int = PUBLISHED_STEM_STRIDE) -> ResNetEncoder:
+def build_encoder(
+    backbone_type: str, in_channels: int = 1, stem_stride: int = PUBLISHED_STEM_STRIDE
+) -> ResNetEncoder:
     """Build an encoder with random weights; raises ``ValueError`` for an unknown name.
 
     ``stem_stride`` 1 instead of the published 2 keeps the first convolution at full resolution, for images of native size.
     """
     if backbone_type not in ENCODER_SIZES:
-        raise ValueError(f"backbone_type: found {backbone_type!r}, allowed are {', '.join(ENCODER_SIZES)}")
+        raise ValueError(
+            f"backbone_type: found {backbone_type!r}, allowed are {', '.join(ENCODER_SIZES)}"
+        )
     return ResNetEncoder(backbone_type, in_channels, stem_stride)
 
 
-def resnet_stem(in_channels: int, stride: int = PUBLISHED_STEM_STRIDE, n_filters: int = 64) -> nn.Conv2d:
+def resnet_stem(
+    in_channels: int, stride: int = PUBLISHED_STEM_STRIDE, n_filters: int = 64
+) -> nn.Conv2d:
     return nn.Conv2d(in_channels, n_filters, kernel_size=7, stride=stride, padding=3, bias=False)
 
 
@@ -101,17 +115,35 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> list[int] | No
     weights = _encoder_weights(path, content)
     expected, stride = encoder.state_dict(), _stem_stride(content)
     if stride != encoder.stem_stride:  # the weights would fit
-        raise EncoderFileError(f"{path}: was trained with stem_stride {stride}; set load_encoder.stem_stride to that")
-    missing, unexpected = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
-    wrong = sorted(k for k in expected.keys() & weights.keys() if expected[k].shape != weights[k].shape)
-    problems = [f"{what}: {_few(keys)}" for what, keys in
-                (("missing keys", missing), ("unexpected keys", unexpected), ("keys of another shape", wrong)) if keys]  # fmt: skip
+        raise EncoderFileError(
+            f"{path}: was trained with stem_stride {stride}; set load_encoder.stem_stride to that"
+        )
+    missing, unexpected = (
+        sorted(expected.keys() - weights.keys()),
+        sorted(weights.keys() - expected.keys()),
+    )
+    wrong = sorted(
+        k for k in expected.keys() & weights.keys() if expected[k].shape != weights[k].shape
+    )
+    problems = [
+        f"{what}: {_few(keys)}"
+        for what, keys in (
+            ("missing keys", missing),
+            ("unexpected keys", unexpected),
+            ("keys of another shape", wrong),
+        )
+        if keys
+    ]
     if problems:
-        raise EncoderFileError(f"{path}: does not fit load_encoder.backbone_type; {'; '.join(problems)}")
+        raise EncoderFileError(
+            f"{path}: does not fit load_encoder.backbone_type; {'; '.join(problems)}"
+        )
     try:
         encoder.load_state_dict(weights)
     except (RuntimeError, NotImplementedError) as error:  # sparse tensors, or such without content
-        raise EncoderFileError(f"{path}: holds tensors that are no weights ({' '.join(str(error).split())[:200]})") from error
+        raise EncoderFileError(
+            f"{path}: holds tensors that are no weights ({' '.join(str(error).split())[:200]})"
+        ) from error
     return _seen_events(path, content)
 
 
@@ -129,8 +161,14 @@ def _encoder_weights(path: Path, content: object) -> dict[str, Tensor]:
         weights = content.get("model_state_dict")
         if weights is None and isinstance(content.get("state_dict"), dict):
             prefix = "encoder."
-            weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if str(k).startswith(prefix)}
-    if not isinstance(weights, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()):
+            weights = {
+                k.removeprefix(prefix): v
+                for k, v in content["state_dict"].items()
+                if str(k).startswith(prefix)
+            }
+    if not isinstance(weights, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()
+    ):
         raise EncoderFileError(
             f"{path}: holds neither model_state_dict (an encoder file) nor state_dict (a Lightning checkpoint)"
         )

@@ -49,7 +49,9 @@ def signal_to_noise(waveforms: Tensor, sampling_rate_hz: float, pre_trigger_s: f
     frame, n_noise = _lengths(sampling_rate_hz, pre_trigger_s)
     hop = frame // 2
     if waveforms.shape[-1] < n_noise + frame:
-        raise ValueError(f"{waveforms.shape[-1]} samples hold no event after {n_noise} samples of noise")
+        raise ValueError(
+            f"{waveforms.shape[-1]} samples hold no event after {n_noise} samples of noise"
+        )
     centred = waveforms.float() - waveforms[..., :n_noise].float().mean(-1, keepdim=True)
     rms = centred.unfold(-1, frame, hop).square().mean(-1).sqrt()
     n_frames = (n_noise - frame) // hop + 1

@@ -19,13 +19,19 @@ def evaluate(log_probs: Tensor, labels: Tensor, n_events: int | None = None) -> 
     from torchmetrics.functional.classification import multiclass_calibration_error
 
     n_classes, predicted = log_probs.shape[1], log_probs.argmax(1)
-    confusion = torch.bincount(labels * n_classes + predicted, minlength=n_classes**2).view(n_classes, n_classes).numpy()
+    confusion = (
+        torch.bincount(labels * n_classes + predicted, minlength=n_classes**2)
+        .view(n_classes, n_classes)
+        .numpy()
+    )
     true, found, right = confusion.sum(1), confusion.sum(0), confusion.diagonal()
     recall = np.divide(right, true, out=np.full(n_classes, np.nan), where=true > 0)
     f1 = np.divide(2 * right, true + found, out=np.full(n_classes, np.nan), where=true + found > 0)
     accuracy = float(right.sum() / len(labels))
     n_events = n_events or len(labels)
-    ece = multiclass_calibration_error(log_probs.exp(), labels, n_classes, n_bins=N_CALIBRATION_BINS)
+    ece = multiclass_calibration_error(
+        log_probs.exp(), labels, n_classes, n_bins=N_CALIBRATION_BINS
+    )
     return {
         "n_events": n_events,
         "accuracy": accuracy,

@@ -85,19 +85,29 @@ class EventClassifier(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.class_names = tuple(class_names)
-        self.encoder, self.classifier = self.build_network(backbone_type, stem_stride, len(self.class_names))
+        self.encoder, self.classifier = self.build_network(
+            backbone_type, stem_stride, len(self.class_names)
+        )
         self.spectrogram = LogSpectrogram(**spectrogram)
         self.jitter = RandomAmplitudeJitter() if "RandomAmplitudeJitter" in augmentations else None
-        weights = torch.ones(len(self.class_names)) if class_weights is None else torch.tensor(class_weights).float()
+        weights = (
+            torch.ones(len(self.class_names))
+            if class_weights is None
+            else torch.tensor(class_weights).float()
+        )
         self.register_buffer("class_weights", weights, persistent=False)
         self.encoder.requires_grad_(not freeze_encoder)
         self.evaluation: Evaluation | None = None
-        self.calibrations: dict[str, Calibration] = {}  # of each kind of ensemble; none if nothing was held out
+        self.calibrations: dict[
+            str, Calibration
+        ] = {}  # of each kind of ensemble; none if nothing was held out
         self._batches: list[Evaluation] = []
         self.train()  # Lightning keeps the modes that it finds
 
     @staticmethod
-    def build_network(backbone_type: str, stem_stride: int, n_classes: int) -> tuple[nn.Module, nn.Module]:
+    def build_network(
+        backbone_type: str, stem_stride: int, n_classes: int
+    ) -> tuple[nn.Module, nn.Module]:
         """Build encoder (N, 1, H, W) -> (N, D) and linear classifier (N, D) -> (N, K)."""
         encoder = build_encoder(backbone_type, stem_stride=stem_stride)
         return encoder, nn.Linear(encoder.out_size, n_classes)
@@ -143,7 +153,9 @@ class EventClassifier(pl.LightningModule):
         if self.jitter is not None:
             images = self.jitter(images, batch.draws[event, JITTER_DRAW, None])
         logits = self.forward(images)
-        loss = weighted_cross_entropy(logits, labels, self.class_weights, self.hparams.label_smoothing)
+        loss = weighted_cross_entropy(
+            logits, labels, self.class_weights, self.hparams.label_smoothing
+        )
         self._log("train", loss, logits, labels)
         return loss
 
@@ -151,20 +163,37 @@ class EventClassifier(pl.LightningModule):
         """Monitor held-out events, on as many sensors as training uses."""
         waveforms, mask = self.traces(batch.waveforms, batch.mask)
         log_probs = ensemble_log_probs(self.sensor_logits(waveforms, mask), mask)
-        self._log("val", weighted_cross_entropy(log_probs, batch.labels, self.class_weights), log_probs, batch.labels)
+        self._log(
+            "val",
+            weighted_cross_entropy(log_probs, batch.labels, self.class_weights),
+            log_probs,
+            batch.labels,
+        )
 
     def _log(self, side: str, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
         accuracy = (scores.argmax(-1) == labels).float().mean()
-        self.log_dict({f"{side}/loss": loss, f"{side}/accuracy": accuracy}, on_step=False, on_epoch=True, prog_bar=True,
-                      sync_dist=True, batch_size=len(labels))  # fmt: skip
+        self.log_dict(
+            {f"{side}/loss": loss, f"{side}/accuracy": accuracy},
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            sync_dist=True,
+            batch_size=len(labels),
+        )
 
     def test_step(self, batch, batch_idx: int) -> None:
         """Collect the logits of all test and calibration events."""
         waveforms, mask = self.traces(batch.waveforms, batch.mask)
         logits = self.sensor_logits(waveforms, mask)
         ratio = self._signal_to_noise(waveforms)
-        missing = self.trainer.datamodule.archive.live.shape[1] - mask.shape[1]  # batches differ in their sensors
-        logits, mask, ratio = F.pad(logits, (0, 0, 0, missing)), F.pad(mask, (0, missing)), F.pad(ratio, (0, missing))
+        missing = (
+            self.trainer.datamodule.archive.live.shape[1] - mask.shape[1]
+        )  # batches differ in their sensors
+        logits, mask, ratio = (
+            F.pad(logits, (0, 0, 0, missing)),
+            F.pad(mask, (0, missing)),
+            F.pad(ratio, (0, missing)),
+        )
         self._batches.append(Evaluation(batch.events, batch.labels, logits, mask, ratio))
 
     def on_test_epoch_end(self) -> None:
@@ -172,14 +201,21 @@ class EventClassifier(pl.LightningModule):
         gathered = gather_by_event(*(list(column) for column in zip(*self._batches)))
         self._batches.clear()
         both = Evaluation(*map(torch.from_numpy, gathered))
-        for_calibration = torch.isin(both.events, torch.from_numpy(self.trainer.datamodule.calibration_events))
+        for_calibration = torch.isin(
+            both.events, torch.from_numpy(self.trainer.datamodule.calibration_events)
+        )
         self.evaluation = Evaluation(*(column[~for_calibration] for column in both))
         if for_calibration.any():
             held_out = Evaluation(*(column[for_calibration] for column in both))
-            self.calibrations = {kind: calibrate(held_out.log_probs(kind), held_out.labels) for kind in ENSEMBLES}
+            self.calibrations = {
+                kind: calibrate(held_out.log_probs(kind), held_out.labels) for kind in ENSEMBLES
+            }
         for kind, metrics in self.test_metrics().items():
             numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
-            self.log_dict({f"test/{kind}/{name}": value for name, value in numbers.items()}, rank_zero_only=True)
+            self.log_dict(
+                {f"test/{kind}/{name}": value for name, value in numbers.items()},
+                rank_zero_only=True,
+            )
 
     def test_metrics(self) -> dict[str, dict]:
         """Score the evaluated test events: by the ensembles (if there are any), and every living trace by itself."""
@@ -187,9 +223,16 @@ class EventClassifier(pl.LightningModule):
         metrics = {}
         if mask.sum(1).max() > 1:
             names = {kind: f"ensemble_{kind}" for kind in ENSEMBLES} | {"all": "ensemble"}
-            metrics = {name: evaluate(self.evaluation.log_probs(kind), labels) for kind, name in names.items()}
+            metrics = {
+                name: evaluate(self.evaluation.log_probs(kind), labels)
+                for kind, name in names.items()
+            }
         trace_labels = labels[:, None].expand(mask.shape)[mask]
-        return metrics | {self.trace_kind: evaluate(F.log_softmax(logits[mask], -1), trace_labels, n_events=len(labels))}
+        return metrics | {
+            self.trace_kind: evaluate(
+                F.log_softmax(logits[mask], -1), trace_labels, n_events=len(labels)
+            )
+        }
 
     def predict_waveforms(self, waveforms: Tensor) -> Tensor:
         """Classify events (B, S, T) in recorder units: class probabilities (B, K) of the ensemble of living sensors.
@@ -199,7 +242,9 @@ class EventClassifier(pl.LightningModule):
         return self.predict_events(waveforms).log_probs.exp()
 
     @torch.no_grad()
-    def predict_events(self, waveforms: Tensor, ensemble: Ensemble = "all", mask: Tensor | None = None) -> Prediction:
+    def predict_events(
+        self, waveforms: Tensor, ensemble: Ensemble = "all", mask: Tensor | None = None
+    ) -> Prediction:
         """Classify events (B, S, T) in recorder units by the sensors that ``ensemble`` chooses among those in ``mask`` (B, S).
 
         Without a mask, every sensor that is not constant is there. Raises ``ValueError`` naming event and channel for NaN or
@@ -231,7 +276,9 @@ class EventClassifier(pl.LightningModule):
         return self.calibrations[ensemble].temperature if self.calibrations else 1.0
 
     def _signal_to_noise(self, waveforms: Tensor) -> Tensor:
-        return signal_to_noise(waveforms, self.spectrogram.sampling_rate_hz, self.hparams.pre_trigger_s)
+        return signal_to_noise(
+            waveforms, self.spectrogram.sampling_rate_hz, self.hparams.pre_trigger_s
+        )
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Take the calibration out of a checkpoint that has one."""
@@ -242,9 +289,13 @@ class EventClassifier(pl.LightningModule):
         """Use Adam with a cosine schedule, with one learning rate each for encoder and classifier."""
         rate = self.hparams.learning_rate
         rates = rate if isinstance(rate, Mapping) else {"encoder": rate, "clf": rate}
-        groups = [{"params": list(self.encoder.parameters()), "lr": rates["encoder"]},
-                  {"params": list(self.classifier.parameters()), "lr": rates["clf"]}]  # fmt: skip
-        return adam_with_cosine(groups, self.hparams.weight_decay, self.trainer.estimated_stepping_batches)
+        groups = [
+            {"params": list(self.encoder.parameters()), "lr": rates["encoder"]},
+            {"params": list(self.classifier.parameters()), "lr": rates["clf"]},
+        ]
+        return adam_with_cosine(
+            groups, self.hparams.weight_decay, self.trainer.estimated_stepping_batches
+        )
 
 
 def _places(mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -252,17 +303,23 @@ def _places(mask: Tensor) -> tuple[Tensor, Tensor]:
     return mask.nonzero(as_tuple=True)
 
 
-def weighted_cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def weighted_cross_entropy(
+    logits: Tensor, labels: Tensor, class_weights: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
     """Return the class-weighted mean cross-entropy of logits (N, K), float32; 0 if every label has weight 0. [L22]
 
     Averaged over processes, it is the mean over the samples of all of them.
     """
-    total = F.cross_entropy(logits.float(), labels, class_weights, reduction="sum", label_smoothing=label_smoothing)
+    total = F.cross_entropy(
+        logits.float(), labels, class_weights, reduction="sum", label_smoothing=label_smoothing
+    )
     weight = mean_over_processes(class_weights[labels].sum())
     return total / weight.clamp(min=torch.finfo(torch.float32).tiny)
 
 
-def balanced_class_weights(labels: Sequence[int], n_classes: int, without: Sequence[int] = ()) -> list[float]:
+def balanced_class_weights(
+    labels: Sequence[int], n_classes: int, without: Sequence[int] = ()
+) -> list[float]:
     """Return the weight n / (K' n_c) of each class, counted on the training ``labels``. [L22]
 
     n and K' count without the classes in ``without``, which get 0, as do classes without events.

@@ -19,10 +19,15 @@ class Projector(nn.Module):
     def __init__(self, out_size_enc: int, proj_hid: int, proj_out: int):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(out_size_enc, proj_hid), nn.BatchNorm1d(proj_hid), nn.ReLU(),
-            nn.Linear(proj_hid, proj_hid), nn.BatchNorm1d(proj_hid), nn.ReLU(),
-            nn.Linear(proj_hid, proj_out), IterNorm(proj_out, num_groups=max(1, proj_out // WHITENING_GROUP_SIZE)),
-        )  # fmt: skip
+            nn.Linear(out_size_enc, proj_hid),
+            nn.BatchNorm1d(proj_hid),
+            nn.ReLU(),
+            nn.Linear(proj_hid, proj_hid),
+            nn.BatchNorm1d(proj_hid),
+            nn.ReLU(),
+            nn.Linear(proj_hid, proj_out),
+            IterNorm(proj_out, num_groups=max(1, proj_out // WHITENING_GROUP_SIZE)),
+        )
 
     def forward(self, y: Tensor) -> Tensor:
         """Map representations (B, D) to projections (B, P)."""
@@ -35,7 +40,10 @@ class Discriminator(nn.Module):
     def __init__(self, input_size: int):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(2 * input_size, 4 * input_size), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4 * input_size, 1)
+            nn.Linear(2 * input_size, 4 * input_size),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(4 * input_size, 1),
         )
         for layer in (self.layers[0], self.layers[-1]):
             nn.init.xavier_uniform_(layer.weight)

@@ -14,12 +14,25 @@ class IterNorm(nn.Module):
     ``ValueError`` for a number of features that the groups do not divide, and for a training batch of one.
     """
 
-    def __init__(self, num_features: int, num_groups: int = 64, n_iterations: int = 5, eps: float = 1e-5,
-                 momentum: float = 0.1, affine: bool = True):  # fmt: skip
+    def __init__(
+        self,
+        num_features: int,
+        num_groups: int = 64,
+        n_iterations: int = 5,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+    ):
         super().__init__()
         if num_features % num_groups:
-            raise ValueError(f"num_groups must divide num_features but found {num_groups} and {num_features}")
-        self.num_features, self.num_groups, self.n_iterations = num_features, num_groups, n_iterations
+            raise ValueError(
+                f"num_groups must divide num_features but found {num_groups} and {num_features}"
+            )
+        self.num_features, self.num_groups, self.n_iterations = (
+            num_features,
+            num_groups,
+            n_iterations,
+        )
         self.eps, self.momentum = eps, momentum
         size = num_features // num_groups
         self.register_buffer("running_mean", torch.zeros(num_groups, size))
@@ -36,10 +49,14 @@ class IterNorm(nn.Module):
                 if len(x) < 2:
                     raise ValueError(f"batch size must be > 1 in training but found {len(x)}")
                 mean = grouped.mean(1)
-                whitening = whitening_matrix(grouped - mean.unsqueeze(1), self.n_iterations, self.eps)
+                whitening = whitening_matrix(
+                    grouped - mean.unsqueeze(1), self.n_iterations, self.eps
+                )
                 with torch.no_grad():
                     self.running_mean.lerp_(mean.detach().to(self.running_mean), self.momentum)
-                    self.running_whitening.lerp_(whitening.detach().to(self.running_whitening), self.momentum)
+                    self.running_whitening.lerp_(
+                        whitening.detach().to(self.running_whitening), self.momentum
+                    )
             else:
                 mean, whitening = self.running_mean.to(x), self.running_whitening.to(x)
             # the matrix is symmetric, so samples may stand in rows

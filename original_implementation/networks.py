@@ -13,7 +13,9 @@ def build_backbone_with_clf(backbone_type: str, n_classes: int = 8) -> nn.Module
     [LS23] Langet & Silverberg, Earth Surf. Dynam. 11, 89, 2023. Raises ``ValueError`` for an unknown name.
     """
     if backbone_type not in BACKBONES_WITH_CLF:
-        raise ValueError(f"backbone_with_clf_type: found {backbone_type!r}, allowed are {', '.join(BACKBONES_WITH_CLF)}")
+        raise ValueError(
+            f"backbone_with_clf_type: found {backbone_type!r}, allowed are {', '.join(BACKBONES_WITH_CLF)}"
+        )
     model = getattr(torchvision.models, backbone_type.lower())(weights=None, num_classes=n_classes)
     if backbone_type == "AlexNet":
         model.features[0] = nn.Conv2d(1, 64, kernel_size=11, stride=4, padding=2)

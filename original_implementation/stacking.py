@@ -14,7 +14,9 @@ from original_implementation.networks import build_backbone_with_clf
 def stack_channels(waveforms: Tensor) -> Tensor:
     """Stack channels (…, S, T) to one trace (…, T), weighted by 1 / std and normalised; a constant channel has weight 0."""
     waveforms = waveforms.float()
-    alive = waveforms.amax(-1, keepdim=True) > waveforms.amin(-1, keepdim=True)  # std of a constant may round to above 0
+    alive = waveforms.amax(-1, keepdim=True) > waveforms.amin(
+        -1, keepdim=True
+    )  # std of a constant may round to above 0
     weights = torch.where(alive, 1 / waveforms.std(-1, keepdim=True), 0)
     weights = weights / weights.sum(-2, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     return (weights * waveforms).sum(-2)
@@ -26,7 +28,9 @@ class StackedTraceClassifier(EventClassifier):
     trace_kind = "stacked_trace"
 
     @staticmethod
-    def build_network(backbone_type: str, stem_stride: int, n_classes: int) -> tuple[nn.Module, nn.Module]:
+    def build_network(
+        backbone_type: str, stem_stride: int, n_classes: int
+    ) -> tuple[nn.Module, nn.Module]:
         """Build a network with its own classifier, (N, 1, H, W) -> (N, K), and its own published stem."""
         return build_backbone_with_clf(backbone_type, n_classes), nn.Identity()
 

@@ -61,5 +61,7 @@ class PredictConfig(Section):
                 f"it stays below lta_s / sta_s = {trigger.lta_s / trigger.sta_s:g}"
             )
         if trigger.thr_off > trigger.thr_on:
-            found.append(f"trigger.thr_off: found {trigger.thr_off:g}; it must not be above trigger.thr_on, {trigger.thr_on:g}")
+            found.append(
+                f"trigger.thr_off: found {trigger.thr_off:g}; it must not be above trigger.thr_on, {trigger.thr_on:g}"
+            )
         return found

@@ -107,7 +107,9 @@ class ContinuousData:
                     self._note(file.path, error)
             elif content := file.read(start_ns, end_ns):
                 traces += self._read_records(file, content)
-        stream = obspy.Stream([trace for trace in traces if trace.data.dtype.kind in "iuf"])  # a miniSEED log is text
+        stream = obspy.Stream(
+            [trace for trace in traces if trace.data.dtype.kind in "iuf"]
+        )  # a miniSEED log is text
         stream.trim(start, end)
         return _joined(stream)
 
@@ -120,7 +122,9 @@ class ContinuousData:
         traces = []
         for first in range(0, len(content), file.n_bytes):
             with suppress(RecordingError):
-                traces += read_traces(file.path, BytesIO(content[first : first + file.n_bytes]), format="MSEED")
+                traces += read_traces(
+                    file.path, BytesIO(content[first : first + file.n_bytes]), format="MSEED"
+                )
         return traces
 
 
@@ -142,7 +146,13 @@ def _joined(stream):
     for trace in stream:
         rates.setdefault(trace.id, []).append(trace.stats.sampling_rate)
     usual = {name: max(set(found), key=found.count) for name, found in rates.items()}
-    joined = type(stream)([t for t in stream if abs(t.stats.sampling_rate / usual[t.id] - 1) <= SAME_RATE and t.stats.npts])
+    joined = type(stream)(
+        [
+            t
+            for t in stream
+            if abs(t.stats.sampling_rate / usual[t.id] - 1) <= SAME_RATE and t.stats.npts
+        ]
+    )
     for trace in joined:  # what differs between segments, or they do not merge
         trace.stats.sampling_rate, trace.stats.calib = usual[trace.id], 1.0
         trace.data = np.ma.filled(trace.data.astype(np.float64), np.nan)
@@ -161,10 +171,14 @@ def _index(path: Path, unusable: dict[Path, str]) -> _Records | _WholeFile:
     if records is not None:
         return records
     if path.stat().st_size > MAX_WHOLE_FILE_BYTES:
-        raise RecordingError(f"{path}: {path.stat().st_size / 1e9:.1f} GB in a format that must be read whole; convert it to miniSEED, "
-                             "or cut it into files of less than 2 GB")  # fmt: skip
+        raise RecordingError(
+            f"{path}: {path.stat().st_size / 1e9:.1f} GB in a format that must be read whole; convert it to miniSEED, "
+            "or cut it into files of less than 2 GB"
+        )
     traces = read_traces(path, headonly=True)
-    times = [(trace.stats.starttime.ns, trace.stats.endtime.ns) for trace in traces if trace.stats.npts]
+    times = [
+        (trace.stats.starttime.ns, trace.stats.endtime.ns) for trace in traces if trace.stats.npts
+    ]
     if not times:
         raise RecordingError(f"{path}: holds no traces")
     return _WholeFile(path, min(start for start, _ in times), max(end for _, end in times))
@@ -187,7 +201,9 @@ def _index_records(path: Path, unusable: dict[Path, str]) -> _Records | None:
     if headers is None:
         return None
     start_ns, duration_ns = _times(path, headers, order)
-    return _Records(path, np.arange(len(headers)) * n_bytes, start_ns, start_ns + duration_ns, n_bytes)
+    return _Records(
+        path, np.arange(len(headers)) * n_bytes, start_ns, start_ns + duration_ns, n_bytes
+    )
 
 
 def _read_headers(path: Path, n_bytes: int, unusable: dict[Path, str]) -> np.ndarray | None:
@@ -196,9 +212,13 @@ def _read_headers(path: Path, n_bytes: int, unusable: dict[Path, str]) -> np.nda
     with open(path, "rb") as file:
         while block := file.read(BLOCK_BYTES // n_bytes * n_bytes):
             if len(block) % n_bytes:
-                unusable[path] = "truncated: ends in the middle of a miniSEED record; the records before it are used"
+                unusable[path] = (
+                    "truncated: ends in the middle of a miniSEED record; the records before it are used"
+                )
                 block = block[: len(block) // n_bytes * n_bytes]
-            headers.append(np.frombuffer(block, np.uint8).reshape(-1, n_bytes)[:, :HEADER_BYTES].copy())
+            headers.append(
+                np.frombuffer(block, np.uint8).reshape(-1, n_bytes)[:, :HEADER_BYTES].copy()
+            )
     found = np.concatenate(headers)
     if not len(found):
         raise RecordingError(f"{path}: truncated: shorter than one miniSEED record")
@@ -211,16 +231,32 @@ def _times(path: Path, headers: np.ndarray, order: str) -> tuple[np.ndarray, np.
 
     def field(place: int, kind: str) -> np.ndarray:
         width = int(kind[1])
-        return np.ascontiguousarray(headers[:, place : place + width]).view(f"{order}{kind}")[:, 0].astype(np.int64)
+        return (
+            np.ascontiguousarray(headers[:, place : place + width])
+            .view(f"{order}{kind}")[:, 0]
+            .astype(np.int64)
+        )
 
     if not np.isin(field(20, "u2"), YEARS).all():
-        raise RecordingError(f"{path}: a record of the year {field(20, 'u2')[~np.isin(field(20, 'u2'), YEARS)][0]}: damaged")
-    days = (field(20, "u2") - 1970).astype("datetime64[Y]").astype("datetime64[D]").astype(np.int64) + field(22, "u2") - 1
+        raise RecordingError(
+            f"{path}: a record of the year {field(20, 'u2')[~np.isin(field(20, 'u2'), YEARS)][0]}: damaged"
+        )
+    days = (
+        (field(20, "u2") - 1970).astype("datetime64[Y]").astype("datetime64[D]").astype(np.int64)
+        + field(22, "u2")
+        - 1
+    )
     seconds = ((days * 24 + field(24, "u1")) * 60 + field(25, "u1")) * 60 + field(26, "u1")
     start_ns = seconds * NS + field(28, "u2") * 100_000
-    n_samples, factor, multiplier = field(30, "u2"), field(32, "i2").astype(float), field(34, "i2").astype(float)
+    n_samples, factor, multiplier = (
+        field(30, "u2"),
+        field(32, "i2").astype(float),
+        field(34, "i2").astype(float),
+    )
     # positive: samples per second, or a factor to multiply with; negative: seconds per sample, or a factor to divide by
     with np.errstate(divide="ignore", invalid="ignore"):
-        rate_hz = np.where(factor > 0, factor, -1 / factor) * np.where(multiplier > 0, multiplier, -1 / multiplier)
+        rate_hz = np.where(factor > 0, factor, -1 / factor) * np.where(
+            multiplier > 0, multiplier, -1 / multiplier
+        )
         duration_s = np.where(np.isfinite(rate_hz) & (rate_hz > 0), n_samples / rate_hz, 0)
     return start_ns, (duration_s * NS).astype(np.int64)

@@ -37,17 +37,29 @@ def export_onnx(model: EventClassifier, path: Path) -> None:
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UserError(f"--export needs {error.name}: pip install -r requirements-export.txt") from error
+        raise UserError(
+            f"--export needs {error.name}: pip install -r requirements-export.txt"
+        ) from error
     for name in ("onnxscript", "onnx_ir", "torch.onnx"):
         logging.getLogger(name).setLevel(logging.WARNING)
     graph, n_samples = _Graph(model).eval(), model.hparams.n_samples
     sensors = torch.export.Dim("sensors", min=1)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(graph, (_example(3, n_samples),), dynamo=True, dynamic_shapes=({0: sensors},), verbose=False,
-                                    input_names=["waveforms"], output_names=["probabilities"])  # fmt: skip
+        program = torch.onnx.export(
+            graph,
+            (_example(3, n_samples),),
+            dynamo=True,
+            dynamic_shapes=({0: sensors},),
+            verbose=False,
+            input_names=["waveforms"],
+            output_names=["probabilities"],
+        )
     program.model.metadata_props.update(
-        {"class_names": ",".join(model.class_names), "sampling_rate_hz": str(model.spectrogram.sampling_rate_hz)}
+        {
+            "class_names": ",".join(model.class_names),
+            "sampling_rate_hz": str(model.spectrogram.sampling_rate_hz),
+        }
     )
     partial = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,12 +67,19 @@ def export_onnx(model: EventClassifier, path: Path) -> None:
         program.save(partial)
         difference = _largest_difference(graph, onnxruntime.InferenceSession(partial), n_samples)
         if difference > LARGEST_DIFFERENCE:
-            raise UserError(f"{path}: not written; onnxruntime's probabilities differ from PyTorch's by {difference:.2g}")
+            raise UserError(
+                f"{path}: not written; onnxruntime's probabilities differ from PyTorch's by {difference:.2g}"
+            )
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    log.info("%s: waveforms (sensors, %d) -> probabilities (%d); differs from PyTorch by at most %.1g", path, n_samples,
-             len(model.class_names), difference)  # fmt: skip
+    log.info(
+        "%s: waveforms (sensors, %d) -> probabilities (%d); differs from PyTorch by at most %.1g",
+        path,
+        n_samples,
+        len(model.class_names),
+        difference,
+    )
 
 
 def _example(n_sensors: int, n_samples: int) -> Tensor:

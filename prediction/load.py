@@ -27,11 +27,20 @@ def load_classifier(path: str | Path) -> tuple[EventClassifier, str]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the bytes of a strange file lead the unpickler to
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: not a checkpoint that can be loaded safely ({type(error).__name__}: {reason})") from error
+        raise CheckpointError(
+            f"{path}: not a checkpoint that can be loaded safely ({type(error).__name__}: {reason})"
+        ) from error
     parts = checkpoint if isinstance(checkpoint, dict) else {}
-    parts = {key: parts.get(key) if isinstance(parts.get(key), dict) else {} for key in ("hyper_parameters", "config")}
+    parts = {
+        key: parts.get(key) if isinstance(parts.get(key), dict) else {}
+        for key in ("hyper_parameters", "config")
+    }
     if "class_names" not in parts["hyper_parameters"]:
-        what = "an encoder file" if isinstance(checkpoint, dict) and "model_state_dict" in checkpoint else "no trained classifier"
+        what = (
+            "an encoder file"
+            if isinstance(checkpoint, dict) and "model_state_dict" in checkpoint
+            else "no trained classifier"
+        )
         raise CheckpointError(
             f"{path}: {what}; give the checkpoints/last.ckpt of a run of finetune.py or original_implementation/train.py"
         )
@@ -42,7 +51,9 @@ def load_classifier(path: str | Path) -> tuple[EventClassifier, str]:
         model.load_state_dict(checkpoint["state_dict"])
         model.on_load_checkpoint(checkpoint)
     except Exception as error:  # whatever strange values lead the model to
-        raise CheckpointError(f"{path}: does not fit this version ({' '.join(str(error).split())[:200]})") from error
+        raise CheckpointError(
+            f"{path}: does not fit this version ({' '.join(str(error).split())[:200]})"
+        ) from error
     if model.hparams.n_samples is None:
         raise CheckpointError(f"{path}: was saved without the length of its events; train it again")
     with open(path, "rb") as file:

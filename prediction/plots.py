@@ -19,7 +19,11 @@ def plot_event(event: Classified, predictor: Predictor, path: Path) -> Path:
     waveforms, rate_hz = event.waveforms[:n], predictor.rate_hz
     images = predictor.model.spectrogram.cpu().native(torch.from_numpy(waveforms)).numpy()
     predictor.model.spectrogram.to(predictor.device)
-    names = [row["channel"] for row in event.sensor_rows] if len(event.sensor_rows) >= n else [str(k + 1) for k in range(n)]
+    names = (
+        [row["channel"] for row in event.sensor_rows]
+        if len(event.sensor_rows) >= n
+        else [str(k + 1) for k in range(n)]
+    )
     time_s = np.arange(waveforms.shape[1]) / rate_hz
 
     def draw(figure) -> None:
@@ -27,13 +31,31 @@ def plot_event(event: Classified, predictor: Predictor, path: Path) -> Path:
         left, middle, right = (figure.add_subplot(grid[0, column]) for column in range(3))
         for line, samples in enumerate(waveforms):
             centred = samples - np.median(samples)
-            left.plot(time_s, line - centred / max(2.2 * np.abs(centred).max(), 1e-9), lw=0.4, color="black")
-        left.set(xlim=(0, time_s[-1]), ylim=(n - 0.5, -0.5), xlabel="time (s)", title="waveforms, each to its own peak")
+            left.plot(
+                time_s,
+                line - centred / max(2.2 * np.abs(centred).max(), 1e-9),
+                lw=0.4,
+                color="black",
+            )
+        left.set(
+            xlim=(0, time_s[-1]),
+            ylim=(n - 0.5, -0.5),
+            xlabel="time (s)",
+            title="waveforms, each to its own peak",
+        )
         left.set_yticks(range(n), map(_drawable, names[:n]), fontsize=7, parse_math=False)
         left.axvline(predictor.pre_trigger_s, color=ORANGE, lw=0.8)
         # one strip per channel, low frequencies at its bottom
         strips = np.concatenate([image[::-1] for image in images])
-        middle.imshow(strips, aspect="auto", cmap="magma", vmin=0, vmax=1, extent=(0, time_s[-1], n, 0), interpolation="nearest")
+        middle.imshow(
+            strips,
+            aspect="auto",
+            cmap="magma",
+            vmin=0,
+            vmax=1,
+            extent=(0, time_s[-1], n, 0),
+            interpolation="nearest",
+        )
         middle.hlines(range(1, n), 0, time_s[-1], color="white", lw=0.3)
         middle.set(yticks=[], xlabel="time (s)", title=f"spectrograms, each 0–{rate_hz / 2:g} Hz")
         _draw_votes(figure, right, figure.add_subplot(grid[1, 2]), event, predictor.class_names)
@@ -49,12 +71,20 @@ def _draw_votes(figure, above, below, event: Classified, class_names: Sequence[s
     for axes, table in ((above, event.sensor_probabilities[:MAX_CHANNELS]), (below, [ensemble])):
         picture = axes.imshow(table, aspect="auto", cmap="Blues", vmin=0, vmax=1)
     for column, probability in enumerate(ensemble):
-        below.text(column, 0, f"{100 * probability:.0f}", ha="center", va="center", fontsize=9,
-                   color="white" if probability > 0.6 else "black")  # fmt: skip
+        below.text(
+            column,
+            0,
+            f"{100 * probability:.0f}",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if probability > 0.6 else "black",
+        )
     above.set(
         xticks=[],
         yticks=[],
-        title="probability by channel" + " (grey: left out)" * bool(np.isnan(event.sensor_probabilities).any()),
+        title="probability by channel"
+        + " (grey: left out)" * bool(np.isnan(event.sensor_probabilities).any()),
     )
     below.set_yticks([0], ["ensemble (%)"], fontsize=9)
     names = [name.replace("_", " ") for name in class_names]
@@ -71,10 +101,14 @@ def _title(event: Classified) -> str:
     row = event.row
     place = event.item.key if not row["trigger_time"] else f"{row['file']}, {row['trigger_time']}"
     verdict = f"{row['class'].replace('_', ' ')} ({100 * row['confidence']:.0f} %; {100 * row['agreement']:.0f} % of {row['sensors']} sensors agree)"
-    return f"{place}\n{verdict}" + (f" — for review: {row['review_reason']}" if row["review"] else "")
+    return f"{place}\n{verdict}" + (
+        f" — for review: {row['review_reason']}" if row["review"] else ""
+    )
 
 
-def plot_timeline(rows: Sequence[dict], class_names: Sequence[str], span_ns: tuple[int, int], path: Path) -> Path:
+def plot_timeline(
+    rows: Sequence[dict], class_names: Sequence[str], span_ns: tuple[int, int], path: Path
+) -> Path:
     """Draw when which class of event happened; hollow are those that a person should look at."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
@@ -82,20 +116,54 @@ def plot_timeline(rows: Sequence[dict], class_names: Sequence[str], span_ns: tup
 
     def draw(figure) -> None:
         counts, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.2))
-        times = {name: [np.datetime64(row["trigger_time"][:-1]) for row in rows if row["class"] == name] for name in class_names}
-        review = {name: [str(row["review"]) == "1" for row in rows if row["class"] == name] for name in class_names}
+        times = {
+            name: [np.datetime64(row["trigger_time"][:-1]) for row in rows if row["class"] == name]
+            for name in class_names
+        }
+        review = {
+            name: [str(row["review"]) == "1" for row in rows if row["class"] == name]
+            for name in class_names
+        }
         for line, name in enumerate(class_names):
             colors = ["white" if flagged else BLUE for flagged in review[name]]
-            axes.scatter(times[name], np.full(len(times[name]), line), c=colors, edgecolors=BLUE, s=28, lw=0.9, zorder=3)
-        axes.set_yticks(range(len(class_names)), [f"{name.replace('_', ' ')} ({len(times[name])})" for name in class_names])
-        axes.set(ylim=(len(class_names) - 0.5, -0.5), xlim=(start, end), xlabel="time (UTC); hollow: for review")
+            axes.scatter(
+                times[name],
+                np.full(len(times[name]), line),
+                c=colors,
+                edgecolors=BLUE,
+                s=28,
+                lw=0.9,
+                zorder=3,
+            )
+        axes.set_yticks(
+            range(len(class_names)),
+            [f"{name.replace('_', ' ')} ({len(times[name])})" for name in class_names],
+        )
+        axes.set(
+            ylim=(len(class_names) - 0.5, -0.5),
+            xlim=(start, end),
+            xlabel="time (UTC); hollow: for review",
+        )
         axes.grid(alpha=0.3)
         minutes = _bin_minutes((end - start) / np.timedelta64(1, "m"))
         width = np.timedelta64(minutes * 60, "s").astype("timedelta64[ns]")
-        edges = start.astype("datetime64[m]").astype("datetime64[ns]") + np.arange(math.ceil((end - start) / width) + 2) * width
-        everything = np.array([time for of_class in times.values() for time in of_class], dtype="datetime64[ns]")
+        edges = (
+            start.astype("datetime64[m]").astype("datetime64[ns]")
+            + np.arange(math.ceil((end - start) / width) + 2) * width
+        )
+        everything = np.array(
+            [time for of_class in times.values() for time in of_class], dtype="datetime64[ns]"
+        )
         counted, _ = np.histogram(everything.astype(np.int64), edges.astype(np.int64))
-        counts.bar(edges[:-1], counted, width=np.diff(edges), align="edge", color=GREY, edgecolor="white", lw=0.5)
+        counts.bar(
+            edges[:-1],
+            counted,
+            width=np.diff(edges),
+            align="edge",
+            color=GREY,
+            edgecolor="white",
+            lw=0.5,
+        )
         counts.set(ylabel=f"events in {minutes} min", title=f"{everything.size} events")
         counts.yaxis.get_major_locator().set_params(integer=True)
         locator = AutoDateLocator()
@@ -107,4 +175,11 @@ def plot_timeline(rows: Sequence[dict], class_names: Sequence[str], span_ns: tup
 
 def _bin_minutes(total_minutes: float) -> int:
     """Return a round number of minutes that makes at most some fifty bins."""
-    return next((width for width in (1, 2, 5, 10, 15, 30, 60, 120, 240, 360, 720) if total_minutes / width <= 50), 1440)
+    return next(
+        (
+            width
+            for width in (1, 2, 5, 10, 15, 30, 60, 120, 240, 360, 720)
+            if total_minutes / width <= 50
+        ),
+        1440,
+    )

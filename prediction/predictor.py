@@ -46,8 +46,15 @@ class Classified:
 class Predictor:
     """Classify items with a trained model on one device."""
 
-    def __init__(self, model: EventClassifier, fingerprint: str, config: PredictConfig, device: torch.device):
-        self.model, self.fingerprint, self.config, self.device = model.to(device), fingerprint, config, device
+    def __init__(
+        self, model: EventClassifier, fingerprint: str, config: PredictConfig, device: torch.device
+    ):
+        self.model, self.fingerprint, self.config, self.device = (
+            model.to(device),
+            fingerprint,
+            config,
+            device,
+        )
         settings = config.model_dump_json(exclude={"gpu"})
         self.settings = hashlib.sha256(settings.encode()).hexdigest()[:4]
         self.class_names = model.class_names
@@ -61,14 +68,38 @@ class Predictor:
     def columns(self) -> list[str]:
         """Return the columns of the table."""
         probabilities = [f"prob_{name}" for name in self.class_names]
-        return ["file", "start_time", "trigger_time", "class", "confidence", *probabilities, "entropy", "agreement", "sensors",
-                "usable_sensors", "review", "review_reason", "error", "model", "settings"]  # fmt: skip
+        return [
+            "file",
+            "start_time",
+            "trigger_time",
+            "class",
+            "confidence",
+            *probabilities,
+            "entropy",
+            "agreement",
+            "sensors",
+            "usable_sensors",
+            "review",
+            "review_reason",
+            "error",
+            "model",
+            "settings",
+        ]
 
     @property
     def sensor_columns(self) -> list[str]:
         """Return the columns of the table of sensors."""
         probabilities = [f"prob_{name}" for name in self.class_names]
-        return ["file", "start_time", "trigger_time", "channel", "signal_to_noise", "weight", "class", *probabilities]
+        return [
+            "file",
+            "start_time",
+            "trigger_time",
+            "channel",
+            "signal_to_noise",
+            "weight",
+            "class",
+            *probabilities,
+        ]
 
     def classify(self, items: Sequence[Item]) -> list[Classified]:
         """Classify a few items at once; those that cannot be used get a row with the reason."""
@@ -78,20 +109,29 @@ class Predictor:
         if usable:
             waveforms, mask = self._batch(usable)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                prediction = self.model.predict_events(waveforms.to(self.device), self.config.ensemble, mask.to(self.device))
+                prediction = self.model.predict_events(
+                    waveforms.to(self.device), self.config.ensemble, mask.to(self.device)
+                )
             arrays = [column.cpu().numpy() for column in prediction]
             for number, item in enumerate(usable):
                 n = len(item.recording.waveforms)
                 log_probs, *of_sensors = (column[number] for column in arrays)
-                results[item.key] = self._classified(item, waveforms[number, :n].numpy(), log_probs, *(c[:n] for c in of_sensors))
-        return [results.get(item.key) or Classified(item, self._row(item) | {"error": item.reason}, []) for item in items]
+                results[item.key] = self._classified(
+                    item, waveforms[number, :n].numpy(), log_probs, *(c[:n] for c in of_sensors)
+                )
+        return [
+            results.get(item.key) or Classified(item, self._row(item) | {"error": item.reason}, [])
+            for item in items
+        ]
 
     def _require_usable(self, item: Item) -> Item:
         needed = least_samples(self.rate_hz, self.pre_trigger_s)
         if item.recording is None:
             return item
         if not live_channels(item.recording.waveforms[:, : self.n_samples]).any():
-            reason = f"no usable channel (every channel is constant in the first {self.duration_s:g} s)"
+            reason = (
+                f"no usable channel (every channel is constant in the first {self.duration_s:g} s)"
+            )
             return Item(item.key, item.file, None, reason, item.trigger_time)
         if item.recording.waveforms.shape[1] >= needed:
             return item
@@ -126,8 +166,15 @@ class Predictor:
         }
         return dict.fromkeys(self.columns, "") | places
 
-    def _classified(self, item: Item, waveforms: np.ndarray, log_probs: np.ndarray, sensor_log_probs: np.ndarray,
-                    weights: np.ndarray, ratio: np.ndarray) -> Classified:  # fmt: skip
+    def _classified(
+        self,
+        item: Item,
+        waveforms: np.ndarray,
+        log_probs: np.ndarray,
+        sensor_log_probs: np.ndarray,
+        weights: np.ndarray,
+        ratio: np.ndarray,
+    ) -> Classified:
         """Put one event's prediction into words and numbers."""
         probabilities, took_part = np.exp(log_probs), weights > 0
         best = int(log_probs.argmax())
@@ -148,28 +195,42 @@ class Predictor:
         names = ("stack of all",) if stacked else item.recording.channels
         places = {name: row[name] for name in ("file", "start_time", "trigger_time")}
         sensor_rows = [
-            places | {"channel": name, "signal_to_noise": "" if stacked else round(float(snr), 3), "weight": round(float(weight), 4),
-                      "class": self.class_names[int(own.argmax())] if weight > 0 else "",
-                      **(self._named(np.exp(own)) if weight > 0 else self._named(None))}
+            places
+            | {
+                "channel": name,
+                "signal_to_noise": "" if stacked else round(float(snr), 3),
+                "weight": round(float(weight), 4),
+                "class": self.class_names[int(own.argmax())] if weight > 0 else "",
+                **(self._named(np.exp(own)) if weight > 0 else self._named(None)),
+            }
             for name, snr, weight, own in zip(names, ratio, weights, sensor_log_probs)
-        ]  # fmt: skip
+        ]
         sensor_probabilities = np.where(took_part[:, None], np.exp(sensor_log_probs), np.nan)
         return Classified(item, row, sensor_rows, waveforms, sensor_probabilities)
 
     def _named(self, probabilities: np.ndarray | None) -> dict:
-        values = [""] * len(self.class_names) if probabilities is None else [round(float(p), 4) for p in probabilities]
+        values = (
+            [""] * len(self.class_names)
+            if probabilities is None
+            else [round(float(p), 4) for p in probabilities]
+        )
         return {f"prob_{name}": value for name, value in zip(self.class_names, values)}
 
     def _why_review(self, item: Item, confidence: float, n_usable: int) -> list[str]:
         """List why a person should decide this event; empty if the model may."""
         reasons = []
         if confidence < self.threshold:
-            reasons.append(f"confidence {confidence:.3f} below {self.threshold:.3f}" if self.threshold <= 1 else
-                           f"no confidence keeps errors within {100 * self.config.error_rate:g} %")  # fmt: skip
+            reasons.append(
+                f"confidence {confidence:.3f} below {self.threshold:.3f}"
+                if self.threshold <= 1
+                else f"no confidence keeps errors within {100 * self.config.error_rate:g} %"
+            )
         if n_usable == 0:
             reasons.append("no sensor shows an event over its own noise")
         if item.recording.waveforms.shape[1] < MIN_LENGTH_FRACTION * self.n_samples:
-            reasons.append(f"only {item.recording.waveforms.shape[1] / self.rate_hz:g} s of {self.duration_s:g} s")
+            reasons.append(
+                f"only {item.recording.waveforms.shape[1] / self.rate_hz:g} s of {self.duration_s:g} s"
+            )
         return reasons
 
 
@@ -177,13 +238,20 @@ def _threshold(model: EventClassifier, config: PredictConfig) -> float:
     if config.min_confidence is not None:
         return config.min_confidence
     if not model.calibrations:
-        log.info("The checkpoint holds no calibration: probabilities are as the network gives them, and no event is flagged for low "
-                 "confidence. Train with dataset.calibration_ratio above 0, or set min_confidence.")  # fmt: skip
+        log.info(
+            "The checkpoint holds no calibration: probabilities are as the network gives them, and no event is flagged for low "
+            "confidence. Train with dataset.calibration_ratio above 0, or set min_confidence."
+        )
         return 0.0
     calibration = model.calibrations[config.ensemble]
     threshold = calibration.threshold(config.error_rate)
-    log.info("Temperature %.3f, from %d events. For %g %% errors, events are reviewed below a confidence of %.3f",
-             calibration.temperature, len(calibration.correct), 100 * config.error_rate, threshold)  # fmt: skip
+    log.info(
+        "Temperature %.3f, from %d events. For %g %% errors, events are reviewed below a confidence of %.3f",
+        calibration.temperature,
+        len(calibration.correct),
+        100 * config.error_rate,
+        threshold,
+    )
     return threshold
 
 

@@ -8,7 +8,12 @@ from prediction.predictor import Predictor
 from utils.files import write_atomically
 
 # QuakeML knows no slope quakes, tremors or spikes
-EVENT_TYPES = {"Regional": "earthquake", "Rockfall": "rockslide", "Spike": "other event", "Noise": "other event"}
+EVENT_TYPES = {
+    "Regional": "earthquake",
+    "Rockfall": "rockslide",
+    "Spike": "other event",
+    "Noise": "other event",
+}
 UNKNOWN_TYPE = "other event"
 
 
@@ -34,22 +39,44 @@ def write_quakeml(rows: Iterable[dict], predictor: Predictor, path: Path) -> Non
         if not row["class"]:
             continue
         time = UTCDateTime(row["trigger_time"] or row["start_time"])
-        place = hashlib.sha256(f"{row['file']} {row['trigger_time']}".encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        place = hashlib.sha256(
+            f"{row['file']} {row['trigger_time']}".encode("utf-8", "surrogateescape")
+        ).hexdigest()[:8]
         name = f"smi:local/aknes-ssl/{time.strftime('%Y%m%dT%H%M%S%f')}-{place}-{predictor.fingerprint}"
-        probabilities = ", ".join(f"{kind} {float(row[f'prob_{kind}']):.3f}" for kind in predictor.class_names)
+        probabilities = ", ".join(
+            f"{kind} {float(row[f'prob_{kind}']):.3f}" for kind in predictor.class_names
+        )
         text = f"{probabilities}; sensors in agreement: {100 * float(row['agreement']):.0f} %"
-        review = f"for review: {row['review_reason']}" if str(row["review"]) == "1" else "decided by the model"
+        review = (
+            f"for review: {row['review_reason']}"
+            if str(row["review"]) == "1"
+            else "decided by the model"
+        )
         events.append(
             Event(
                 resource_id=ResourceIdentifier(name),
                 event_type=EVENT_TYPES.get(row["class"], UNKNOWN_TYPE),
                 event_type_certainty="suspected",
                 event_descriptions=[EventDescription(text=row["class"])],
-                comments=[Comment(text=line, resource_id=ResourceIdentifier(f"{name}/comment/{n}")) for n, line in enumerate((text, review))],
-                picks=[Pick(resource_id=ResourceIdentifier(f"{name}/pick"), time=time, evaluation_mode="automatic",
-                            waveform_id=WaveformStreamID(network_code="XX", station_code="NETW"))] if row["trigger_time"] else [],
+                comments=[
+                    Comment(text=line, resource_id=ResourceIdentifier(f"{name}/comment/{n}"))
+                    for n, line in enumerate((text, review))
+                ],
+                picks=[
+                    Pick(
+                        resource_id=ResourceIdentifier(f"{name}/pick"),
+                        time=time,
+                        evaluation_mode="automatic",
+                        waveform_id=WaveformStreamID(network_code="XX", station_code="NETW"),
+                    )
+                ]
+                if row["trigger_time"]
+                else [],
                 creation_info=CreationInfo(author=f"aknes-ssl, model {predictor.fingerprint}"),
             )
-        )  # fmt: skip
-    catalogue = Catalog(events, resource_id=ResourceIdentifier(f"smi:local/aknes-ssl/catalogue-{predictor.fingerprint}"))
+        )
+    catalogue = Catalog(
+        events,
+        resource_id=ResourceIdentifier(f"smi:local/aknes-ssl/catalogue-{predictor.fingerprint}"),
+    )
     write_atomically(path, lambda partial: catalogue.write(str(partial), format="QUAKEML"))

@@ -57,19 +57,28 @@ class Outputs:
     def holds(self, file: Path) -> bool:
         """Tell whether a file is one of the outputs, of this run or of one that was interrupted."""
         place = file.resolve()
-        tables = any(str(place).startswith(str(table.resolve())) for table in (self.out, self.sensors))
+        tables = any(
+            str(place).startswith(str(table.resolve())) for table in (self.out, self.sensors)
+        )
         drawn = self.plots is not None and self.plots.resolve() in place.parents
         return tables or drawn or (self.quakeml is not None and place == self.quakeml.resolve())
 
 
-def predict_files(predictor: Predictor, paths: Sequence[str], outputs: Outputs, strict: bool) -> int:
+def predict_files(
+    predictor: Predictor, paths: Sequence[str], outputs: Outputs, strict: bool
+) -> int:
     """Classify recordings, one event a file; return how many could not be used. With ``strict`` the first of these raises."""
     files = list_files(paths, outputs)
     groups = [files[i : i + EVENTS_PER_BATCH] for i in range(0, len(files), EVENTS_PER_BATCH)]
     with _Writer(predictor, outputs) as writer:
         # whole batches, so that a resumed run computes what the first would have
         todo = [group for group in groups if not writer.done.issuperset(map(_key, group))]
-        read = partial(_read, rate_hz=predictor.rate_hz, n_samples=predictor.n_samples, max_gap_s=predictor.config.max_gap_s)
+        read = partial(
+            _read,
+            rate_hz=predictor.rate_hz,
+            n_samples=predictor.n_samples,
+            max_gap_s=predictor.config.max_gap_s,
+        )
         wanted = [file for group in todo for file in group]
         recordings = map_in_order(read, wanted, max_serial=MAX_SERIAL_FILES)
         with closing(ahead(recordings, EVENTS_PER_BATCH)) as items:
@@ -82,17 +91,31 @@ def predict_files(predictor: Predictor, paths: Sequence[str], outputs: Outputs, 
     return writer.finish()
 
 
-def predict_continuous(predictor: Predictor, paths: Sequence[str], outputs: Outputs, strict: bool) -> int:
+def predict_continuous(
+    predictor: Predictor, paths: Sequence[str], outputs: Outputs, strict: bool
+) -> int:
     """Find events in continuous recordings and classify them; return how many files could not be used. ``strict``: they raise."""
     config = predictor.config
     data = ContinuousData(list_files(paths, outputs))
     source = ", ".join(paths[:3])
     with _Writer(predictor, outputs) as writer:
         known = sorted(_time_ns(key) for key in writer.done if key.endswith("Z"))
-        chunks = find_events(data, config.trigger, config.chunk_s, predictor.pre_trigger_s, predictor.duration_s, predictor.rate_hz,
-                             config.max_gap_s, known)  # fmt: skip
+        chunks = find_events(
+            data,
+            config.trigger,
+            config.chunk_s,
+            predictor.pre_trigger_s,
+            predictor.duration_s,
+            predictor.rate_hz,
+            config.max_gap_s,
+            known,
+        )
         for windows in ahead(chunks):
-            items = [Item(time, source, w.recording, w.reason, time) for w in windows for time in [_utc(w.trigger_ns)]]
+            items = [
+                Item(time, source, w.recording, w.reason, time)
+                for w in windows
+                for time in [_utc(w.trigger_ns)]
+            ]
             for start in range(0, len(items), EVENTS_PER_BATCH):
                 batch = items[start : start + EVENTS_PER_BATCH]
                 if not writer.done.issuperset(item.key for item in batch):
@@ -113,7 +136,11 @@ def list_files(paths: Sequence[str], outputs: Outputs) -> list[Path]:
     for path in map(Path, paths):
         if path.is_dir():
             inside = (file for file in sorted(path.rglob("*")) if file.is_file())
-            found = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+            found = [
+                file
+                for file in inside
+                if not any(part.startswith(".") for part in file.relative_to(path).parts)
+            ]
         elif path.is_file():
             found = [path]
         else:
@@ -139,7 +166,11 @@ def _read(path: Path, rate_hz: float, n_samples: int, max_gap_s: float) -> Item:
     try:
         recording = read_recording(path, rate_hz, max_gap_s)
         # no more than is used: many of these wait in memory
-        return Item(_key(path), str(path), replace(recording, waveforms=recording.waveforms[:, :n_samples].copy()))
+        return Item(
+            _key(path),
+            str(path),
+            replace(recording, waveforms=recording.waveforms[:, :n_samples].copy()),
+        )
     except RecordingError as error:
         reason = str(error)
     except OSError as error:
@@ -171,7 +202,9 @@ class _Writer:
         try:
             self.lock = take_lock(path.with_name(f".{path.name}.lock"), wait=False)
         except LockHeld:
-            raise UserError(f"{path}: another process is writing it; wait for it or choose another name") from None
+            raise UserError(
+                f"{path}: another process is writing it; wait for it or choose another name"
+            ) from None
         except OSError as error:
             raise UserError(f"{path}: cannot be written: {error.strerror}") from error
         rows = self.tables[0].rows() if resume and path.exists() else []
@@ -194,7 +227,9 @@ class _Writer:
                     f"{self.outputs.out}: was begun with another {what} ({', '.join(sorted(others))}); choose another name"
                 )
         if rows and self.outputs.per_sensor and not self.outputs.sensors.exists():
-            raise UserError(f"{self.outputs.out}: was begun without --per-sensor; leave it out, or choose another name")
+            raise UserError(
+                f"{self.outputs.out}: was begun without --per-sensor; leave it out, or choose another name"
+            )
 
     def __exit__(self, *error) -> None:
         self.seconds = time.monotonic() - self.started
@@ -206,28 +241,49 @@ class _Writer:
         if self.outputs.plots is not None:
             for event in new:
                 if event.waveforms is not None:
-                    plot_event(event, self.predictor, self.outputs.plots / f"{_file_name(event.item.key)}.png")
+                    plot_event(
+                        event,
+                        self.predictor,
+                        self.outputs.plots / f"{_file_name(event.item.key)}.png",
+                    )
         for table in self.tables[1:]:
             table.write(row for event in new for row in event.sensor_rows)
         self.tables[0].write(event.row for event in new)
         self.n_written += len(new)
-        self.n_resampled += sum(bool(event.item.recording and event.item.recording.n_resampled) for event in new)
+        self.n_resampled += sum(
+            bool(event.item.recording and event.item.recording.n_resampled) for event in new
+        )
 
     def finish(self, span_ns: tuple[int, int] | None = None) -> int:
         """Write what needs all events, log a summary; return how many events could not be used."""
         speed = f"{self.n_written} events in {self.seconds:.1f} s ({self.n_written / max(self.seconds, 1e-9):.1f} events/s)"
         if self.n_resampled:
-            log.info("%d recordings had another sampling rate than the model and were resampled to %g Hz", self.n_resampled,
-                     self.predictor.rate_hz)  # fmt: skip
+            log.info(
+                "%d recordings had another sampling rate than the model and were resampled to %g Hz",
+                self.n_resampled,
+                self.predictor.rate_hz,
+            )
         rows = self.tables[0].rows()
         if self.outputs.quakeml is not None:
             write_quakeml(rows, self.predictor, self.outputs.quakeml)
         if self.outputs.plots is not None and span_ns is not None:
-            plot_timeline(rows, self.predictor.class_names, span_ns, self.outputs.plots / "timeline.png")
+            plot_timeline(
+                rows, self.predictor.class_names, span_ns, self.outputs.plots / "timeline.png"
+            )
         classes = Counter(row["class"] for row in rows if row["class"])
-        n_review, n_errors = sum(str(row["review"]) == "1" for row in rows), sum(bool(row["error"]) for row in rows)
+        n_review, n_errors = (
+            sum(str(row["review"]) == "1" for row in rows),
+            sum(bool(row["error"]) for row in rows),
+        )
         found = ", ".join(f"{n} {name}" for name, n in classes.most_common()) or "no events"
-        log.info("%s; %s\n%d for review; %d without prediction. %s", speed, found, n_review, n_errors, self.outputs.out)
+        log.info(
+            "%s; %s\n%d for review; %d without prediction. %s",
+            speed,
+            found,
+            n_review,
+            n_errors,
+            self.outputs.out,
+        )
         return n_errors
 
 

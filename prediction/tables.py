@@ -25,16 +25,27 @@ class Table:
     def begin(self, resume: bool = False, keep=lambda row: True) -> list[dict]:
         """Start the file, or with ``resume`` go on with it; return the rows that are there, those that ``keep`` wants."""
         if self.path.exists() and not resume:
-            raise UserError(f"{self.path}: exists; choose another name, remove it, or go on with it by --resume")
+            raise UserError(
+                f"{self.path}: exists; choose another name, remove it, or go on with it by --resume"
+            )
         rows = [row for row in self.rows() if keep(row)] if self.path.exists() else []
-        head = _lines([dict(zip(self.columns, self.columns))], self.columns, "csv") if self.form == "csv" else ""
+        head = (
+            _lines([dict(zip(self.columns, self.columns))], self.columns, "csv")
+            if self.form == "csv"
+            else ""
+        )
         content = head + _lines(rows, self.columns, self.form)
-        write_atomically(self.path, lambda partial: partial.write_text(content, encoding="utf-8", errors="surrogateescape"))
+        write_atomically(
+            self.path,
+            lambda partial: partial.write_text(content, encoding="utf-8", errors="surrogateescape"),
+        )
         return rows
 
     def rows(self) -> list[dict]:
         """Read the complete rows of the file; numbers of a CSV are strings."""
-        text = self.path.read_text(encoding="utf-8", errors="surrogateescape")  # file names need not be text
+        text = self.path.read_text(
+            encoding="utf-8", errors="surrogateescape"
+        )  # file names need not be text
         text = text[: text.rfind("\n") + 1]  # what comes after was cut short
         if self.form == "json":
             rows = [_object(line) for line in text.split("\n")[:-1]]
@@ -53,15 +64,22 @@ class Table:
     def write(self, rows: Iterable[dict]) -> None:
         """Append rows; raises ``UserError`` naming the file where the system refuses."""
         try:
-            with open(self.path, "a", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            with open(
+                self.path, "a", encoding="utf-8", errors="surrogateescape", newline=""
+            ) as file:
                 file.write(_lines(rows, self.columns, self.form))
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}; make room and go on by --resume") from error
+            raise UserError(
+                f"{self.path}: cannot be written: {error.strerror}; make room and go on by --resume"
+            ) from error
 
 
 def _lines(rows: Iterable[dict], columns: list[str], form: str) -> str:
     if form == "json":
-        return "".join(json.dumps({name: row[name] for name in columns}, ensure_ascii=False) + "\n" for row in rows)
+        return "".join(
+            json.dumps({name: row[name] for name in columns}, ensure_ascii=False) + "\n"
+            for row in rows
+        )
     text = io.StringIO()
     csv.DictWriter(text, columns, lineterminator="\n").writerows(rows)
     return text.getvalue()

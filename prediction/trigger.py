@@ -34,8 +34,16 @@ class Window:
     reason: str = ""
 
 
-def find_events(data: ContinuousData, trigger: TriggerParams, chunk_s: float, pre_trigger_s: float, duration_s: float,
-                sampling_rate_hz: float, max_gap_s: float = 0.0, known_ns: Sequence[int] = ()) -> Iterator[list[Window]]:  # fmt: skip
+def find_events(
+    data: ContinuousData,
+    trigger: TriggerParams,
+    chunk_s: float,
+    pre_trigger_s: float,
+    duration_s: float,
+    sampling_rate_hz: float,
+    max_gap_s: float = 0.0,
+    known_ns: Sequence[int] = (),
+) -> Iterator[list[Window]]:
     """Go through recordings chunk by chunk; yield the windows of the events in each, every event once.
 
     A window begins ``pre_trigger_s`` before its trigger and lasts ``duration_s``; triggers within it belong to it. ``known_ns``
@@ -54,15 +62,26 @@ def find_events(data: ContinuousData, trigger: TriggerParams, chunk_s: float, pr
         n_channels = len({trace.id for trace in stream})
         _tell(
             told,
-            f"Channels too slow for a highpass at {trigger.highpass_hz:g} Hz are left out: {', '.join(slow)}" if slow else "",
+            f"Channels too slow for a highpass at {trigger.highpass_hz:g} Hz are left out: {', '.join(slow)}"
+            if slow
+            else "",
         )
-        _tell(told, f"Only {n_channels} channels in some of the recordings: with trigger.channels = {trigger.channels} nothing can "
-                    "trigger there" if n_channels < trigger.channels else "")  # fmt: skip
+        _tell(
+            told,
+            f"Only {n_channels} channels in some of the recordings: with trigger.channels = {trigger.channels} nothing can "
+            "trigger there"
+            if n_channels < trigger.channels
+            else "",
+        )
         windows = []
         for time_ns in _triggers(stream, trigger):
-            within_last = last_ns is not None and time_ns < last_ns + int((duration_s - pre_trigger_s) * NS)
+            within_last = last_ns is not None and time_ns < last_ns + int(
+                (duration_s - pre_trigger_s) * NS
+            )
             if start_ns <= time_ns < end_ns and not within_last:
-                windows.append(_cut(stream, time_ns, pre_trigger_s, duration_s, sampling_rate_hz, max_gap_s))
+                windows.append(
+                    _cut(stream, time_ns, pre_trigger_s, duration_s, sampling_rate_hz, max_gap_s)
+                )
                 last_ns = time_ns
         yield windows
 
@@ -92,7 +111,13 @@ def _triggers(stream, trigger: TriggerParams) -> list[int]:
     from obspy.signal.trigger import coincidence_trigger, trigger_onset
 
     # a segment shorter than both windows cannot tell
-    pulses = Stream([t.copy() for t in stream if t.stats.npts >= (trigger.sta_s + trigger.lta_s) * t.stats.sampling_rate])
+    pulses = Stream(
+        [
+            t.copy()
+            for t in stream
+            if t.stats.npts >= (trigger.sta_s + trigger.lta_s) * t.stats.sampling_rate
+        ]
+    )
     pulses.detrend("demean").filter("highpass", freq=trigger.highpass_hz)
     pulses.trigger("classicstalta", sta=trigger.sta_s, lta=trigger.lta_s)
     for trace in pulses:
@@ -105,7 +130,14 @@ def _triggers(stream, trigger: TriggerParams) -> list[int]:
     return sorted(round(event["time"].ns / 1000) * 1000 for event in events)
 
 
-def _cut(stream, trigger_ns: int, pre_trigger_s: float, duration_s: float, sampling_rate_hz: float, max_gap_s: float) -> Window:
+def _cut(
+    stream,
+    trigger_ns: int,
+    pre_trigger_s: float,
+    duration_s: float,
+    sampling_rate_hz: float,
+    max_gap_s: float,
+) -> Window:
     """Cut the window of an event out of all channels that cover it; at the end of the recordings, at least half of it."""
     start = UTCDateTime(ns=trigger_ns - int(pre_trigger_s * NS))
     cut = stream.slice(start, start + duration_s, nearest_sample=True)
@@ -114,11 +146,17 @@ def _cut(stream, trigger_ns: int, pre_trigger_s: float, duration_s: float, sampl
         if covering:
             break
     else:
-        return Window(trigger_ns, None, "no channel covers enough of the window (gap, or end of the recordings)")
+        return Window(
+            trigger_ns,
+            None,
+            "no channel covers enough of the window (gap, or end of the recordings)",
+        )
     for trace in covering:
         trace.trim(start, start + duration_s - trace.stats.delta)
     try:
-        return Window(trigger_ns, join_channels("the window", covering, sampling_rate_hz, max_gap_s))
+        return Window(
+            trigger_ns, join_channels("the window", covering, sampling_rate_hz, max_gap_s)
+        )
     except RecordingError as error:
         return Window(trigger_ns, None, str(error))
 
@@ -128,7 +166,9 @@ def _covering(cut, start, length_s: float, max_gap_s: float) -> list:
     traces = []
     for name in sorted({trace.id for trace in cut}):
         kept, end = [], start
-        for trace in sorted((trace for trace in cut if trace.id == name), key=lambda trace: trace.stats.starttime):
+        for trace in sorted(
+            (trace for trace in cut if trace.id == name), key=lambda trace: trace.stats.starttime
+        ):
             if trace.stats.starttime - end > 1.5 * trace.stats.delta + max_gap_s:
                 break
             kept.append(trace)

@@ -39,15 +39,25 @@ class EventBatch(NamedTuple):
 
 def event_draws(seed: int, stream: int, epoch: int, events: Sequence[int]) -> np.ndarray:
     """Return the (B, 8) uniform numbers that belong to these events in this epoch."""
-    generators = (np.random.Philox(key=[seed, (stream << 60) | (epoch << 32) | int(event)]) for event in events)
+    generators = (
+        np.random.Philox(key=[seed, (stream << 60) | (epoch << 32) | int(event)])
+        for event in events
+    )
     return np.stack([np.random.Generator(generator).random(N_DRAWS) for generator in generators])
 
 
 class EventDataset(Dataset):
     """Make batches from keys (epoch, event): ``one`` random living sensor, a ``pair`` drawn with replacement, or ``all``."""
 
-    def __init__(self, archive: EventArchive, labels: np.ndarray, sensors: Sensors, seed: int, stream: int = 0,
-                 store: "WaveformStore | None" = None):  # fmt: skip
+    def __init__(
+        self,
+        archive: EventArchive,
+        labels: np.ndarray,
+        sensors: Sensors,
+        seed: int,
+        stream: int = 0,
+        store: "WaveformStore | None" = None,
+    ):
         self.archive, self.labels, self.sensors = archive, labels, sensors
         self.seed, self.stream, self.store = seed, stream, store
 
@@ -75,7 +85,9 @@ class EventDataset(Dataset):
             living[np.arange(live.shape[1]) >= n_live[:, None]] = -1
             return living[:, : n_live.max()]
         n_drawn = 2 if self.sensors == "pair" else 1
-        return np.take_along_axis(living, (draws[:, :n_drawn] * n_live[:, None]).astype(np.int64), axis=1)
+        return np.take_along_axis(
+            living, (draws[:, :n_drawn] * n_live[:, None]).astype(np.int64), axis=1
+        )
 
     def _read(self, events: np.ndarray, sensors: np.ndarray) -> Tensor:
         if self.store is not None:
@@ -109,7 +121,9 @@ class WaveformStore:
         """Return (B, S, T), zeros where a sensor is -1; (B, 0, 0) while the indices are on another device."""
         if self.waveforms.device != events.device:
             return torch.zeros(len(events), 0, 0)
-        rows = torch.where(sensors < 0, len(self.waveforms) - 1, self.row_of[events][:, None] + sensors)
+        rows = torch.where(
+            sensors < 0, len(self.waveforms) - 1, self.row_of[events][:, None] + sensors
+        )
         return self.waveforms.index_select(0, rows.flatten()).reshape(*sensors.shape, -1)
 
 
@@ -119,7 +133,14 @@ class EpochBatches(Sampler):
     With ``epoch``, a function that tells the current one, the order is shuffled anew in each; without, it is fixed.
     """
 
-    def __init__(self, events: np.ndarray, batch_size: int, seed: int, epoch: Callable[[], int] | None, drop_last: bool):
+    def __init__(
+        self,
+        events: np.ndarray,
+        batch_size: int,
+        seed: int,
+        epoch: Callable[[], int] | None,
+        drop_last: bool,
+    ):
         self.events, self.batch_size, self.seed = events, batch_size, seed
         self.epoch, self.drop_last = epoch, drop_last
 
@@ -131,7 +152,9 @@ class EpochBatches(Sampler):
         epoch, events = 0, self.events
         if self.epoch is not None:
             epoch = self.epoch()
-            events = np.random.Generator(np.random.Philox(key=[self.seed, (ORDER << 60) | epoch])).permutation(events)
+            events = np.random.Generator(
+                np.random.Philox(key=[self.seed, (ORDER << 60) | epoch])
+            ).permutation(events)
         rank, world = _rank_and_world()
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             batch = events[start : start + self.batch_size]
@@ -167,10 +190,21 @@ class EventDataModule(pl.LightningDataModule):
     for a batch that the training events cannot fill.
     """
 
-    def __init__(self, archive: EventArchive, train_events: np.ndarray, test_events: np.ndarray, *,
-                 class_names: Sequence[str], batch_size: int, sensors_train: Sensors, sensors_test: Sensors = "all",
-                 seed: int = 0, num_workers: int = 0, preload: Preload = "none",
-                 calibration_events: np.ndarray | None = None):  # fmt: skip
+    def __init__(
+        self,
+        archive: EventArchive,
+        train_events: np.ndarray,
+        test_events: np.ndarray,
+        *,
+        class_names: Sequence[str],
+        batch_size: int,
+        sensors_train: Sensors,
+        sensors_test: Sensors = "all",
+        seed: int = 0,
+        num_workers: int = 0,
+        preload: Preload = "none",
+        calibration_events: np.ndarray | None = None,
+    ):
         super().__init__()
         if len(train_events) < batch_size:
             raise UserError(
@@ -181,10 +215,14 @@ class EventDataModule(pl.LightningDataModule):
                 f"{len(test_events)} held-out events are too few to monitor pretraining; raise dataset.test_data_ratio"
             )
         self.archive, self.train_events, self.test_events = archive, train_events, test_events
-        self.calibration_events = np.empty(0, dtype=np.int64) if calibration_events is None else calibration_events
+        self.calibration_events = (
+            np.empty(0, dtype=np.int64) if calibration_events is None else calibration_events
+        )
         self.class_names = tuple(class_names)
         ids = {name: number for number, name in enumerate(self.class_names)}
-        self.labels = np.array([ids.get(label, -1) for label in archive.labels.tolist()], dtype=np.int64)
+        self.labels = np.array(
+            [ids.get(label, -1) for label in archive.labels.tolist()], dtype=np.int64
+        )
         self.batch_size, self.seed = batch_size, seed
         self.sensors_train, self.sensors_test = sensors_train, sensors_test
         self.num_workers, self.preload = num_workers, preload
@@ -193,22 +231,32 @@ class EventDataModule(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Load the waveforms into memory if that was asked for."""
         if self.preload != "none" and self.store is None:
-            device = self.trainer.strategy.root_device if self.preload == "device" else torch.device("cpu")
+            device = (
+                self.trainer.strategy.root_device
+                if self.preload == "device"
+                else torch.device("cpu")
+            )
             events = np.concatenate([self.train_events, self.calibration_events, self.test_events])
             self.store = WaveformStore(self.archive, np.unique(events), device)
 
     def train_dataloader(self) -> DataLoader:
         """Serve shuffled training events."""
         drop_last = self.sensors_train == "pair"
-        return self._loader(self.train_events, self.sensors_train, 0, lambda: self.trainer.current_epoch, drop_last)
+        return self._loader(
+            self.train_events, self.sensors_train, 0, lambda: self.trainer.current_epoch, drop_last
+        )
 
     def val_dataloader(self) -> DataLoader:
         """Serve held-out events for the monitors of an epoch: always the same sensors and crops."""
-        return self._loader(self.test_events, self.sensors_train, HELD_OUT, drop_last=self.sensors_train == "pair")
+        return self._loader(
+            self.test_events, self.sensors_train, HELD_OUT, drop_last=self.sensors_train == "pair"
+        )
 
     def test_dataloader(self) -> DataLoader:
         """Serve the test events, and those that calibrate, for the final evaluation."""
-        return self._loader(np.concatenate([self.calibration_events, self.test_events]), self.sensors_test, HELD_OUT)
+        return self._loader(
+            np.concatenate([self.calibration_events, self.test_events]), self.sensors_test, HELD_OUT
+        )
 
     def labelled_dataloader(self, training: bool) -> DataLoader:
         """Serve one fixed sensor of every labelled event of one side."""
@@ -221,14 +269,24 @@ class EventDataModule(pl.LightningDataModule):
             return batch
         return batch._replace(waveforms=self.store.take(batch.events, batch.sensors))
 
-    def _loader(self, events: np.ndarray, sensors: Sensors, stream: int, epoch: Callable[[], int] | None = None,
-                drop_last: bool = False) -> DataLoader:  # fmt: skip
-        n_workers = 0 if self.preload == "device" else self.num_workers  # then nothing is left to read
+    def _loader(
+        self,
+        events: np.ndarray,
+        sensors: Sensors,
+        stream: int,
+        epoch: Callable[[], int] | None = None,
+        drop_last: bool = False,
+    ) -> DataLoader:
+        n_workers = (
+            0 if self.preload == "device" else self.num_workers
+        )  # then nothing is left to read
         # not wherever there is a GPU: pinning takes some of its memory, for a CPU training, too
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return _LazyLoader(
             EventDataset(self.archive, self.labels, sensors, self.seed, stream, self.store),
-            batch_sampler=EpochBatches(events, min(self.batch_size, len(events)), self.seed, epoch, drop_last),
+            batch_sampler=EpochBatches(
+                events, min(self.batch_size, len(events)), self.seed, epoch, drop_last
+            ),
             collate_fn=_as_is,
             num_workers=n_workers,
             persistent_workers=n_workers > 0,

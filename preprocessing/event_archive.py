@@ -19,13 +19,31 @@ import numpy as np
 
 from preprocessing.lengths import fit_length
 from preprocessing.limits import LARGEST_SAMPLE, SAME_RATE, UNLABELED, live_channels
-from preprocessing.metadata import COLUMNS, METADATA, WAY_ON, ArchiveError, component_order, read_metadata
+from preprocessing.metadata import (
+    COLUMNS,
+    METADATA,
+    WAY_ON,
+    ArchiveError,
+    component_order,
+    read_metadata,
+)
 from utils.files import PatientFile, locked
 
-__all__ = ["COLUMNS", "METADATA", "UNLABELED", "WAVEFORMS", "ArchiveError", "ArchiveWriter", "EventArchive", "component_order"]
+__all__ = [
+    "COLUMNS",
+    "METADATA",
+    "UNLABELED",
+    "WAVEFORMS",
+    "ArchiveError",
+    "ArchiveWriter",
+    "EventArchive",
+    "component_order",
+]
 
 WAVEFORMS = "waveforms.hdf5"
-TABLES_BYTES = 2**16  # of HDF5's tables in memory; more of them, strewn over the heap as events are met, hold large blocks apart
+TABLES_BYTES = (
+    2**16
+)  # of HDF5's tables in memory; more of them, strewn over the heap as events are met, hold large blocks apart
 
 
 def one_process_at_a_time(archive_dir: Path) -> AbstractContextManager:
@@ -36,8 +54,14 @@ def one_process_at_a_time(archive_dir: Path) -> AbstractContextManager:
 def _require_replaceable(archive_dir: Path) -> None:
     """Refuse to write over anything but an archive."""
     is_archive = any((archive_dir / name).is_file() for name in (WAVEFORMS, METADATA))
-    if archive_dir.exists() and not is_archive and (not archive_dir.is_dir() or any(archive_dir.iterdir())):
-        raise ArchiveError(f"{archive_dir}: holds something else than an archive; choose another folder")
+    if (
+        archive_dir.exists()
+        and not is_archive
+        and (not archive_dir.is_dir() or any(archive_dir.iterdir()))
+    ):
+        raise ArchiveError(
+            f"{archive_dir}: holds something else than an archive; choose another folder"
+        )
 
 
 class ArchiveWriter:
@@ -49,7 +73,12 @@ class ArchiveWriter:
     with each channel's mean; ``None`` takes the median length of the events.
     """
 
-    def __init__(self, archive_dir: str | Path, sampling_rate_hz: float | None = None, duration_s: float | None = None):
+    def __init__(
+        self,
+        archive_dir: str | Path,
+        sampling_rate_hz: float | None = None,
+        duration_s: float | None = None,
+    ):
         self.archive_dir = Path(archive_dir)
         self.partial = self.archive_dir.with_name(self.archive_dir.name + ".partial")
         self.sampling_rate_hz = sampling_rate_hz
@@ -79,8 +108,15 @@ class ArchiveWriter:
             reason = error.strerror or str(error).splitlines()[0]
             raise ArchiveError(f"{self.archive_dir}: cannot be written: {reason}") from error
 
-    def add(self, name: str, waveforms: np.ndarray, category: str, start_time: str = "",
-            sampling_rate_hz: float | None = None, **columns) -> None:  # fmt: skip
+    def add(
+        self,
+        name: str,
+        waveforms: np.ndarray,
+        category: str,
+        start_time: str = "",
+        sampling_rate_hz: float | None = None,
+        **columns,
+    ) -> None:
         """Write one event: (S, T) in recorder units, start in UTC (ISO 8601); extra ``columns`` join the metadata.
 
         Raises ``ArchiveError`` for non-finite samples, another sampling rate, and an event without a living channel.
@@ -89,33 +125,55 @@ class ArchiveWriter:
             raise ArchiveError(f"event {name}: the name is taken by another event")
         self.sampling_rate_hz = float(self.sampling_rate_hz or sampling_rate_hz or 0)
         if sampling_rate_hz and abs(sampling_rate_hz / self.sampling_rate_hz - 1) > SAME_RATE:
-            raise ArchiveError(f"event {name}: {sampling_rate_hz:g} Hz where the others have {self.sampling_rate_hz:g} Hz; "
-                               "set dataset.sampling_freq to one rate")  # fmt: skip
-        n_samples = round(self.duration_s * self.sampling_rate_hz) if self.duration_s else waveforms.shape[-1]
-        row = {"trace_name": name, "trace_category": category, "trace_start_time": start_time,
-                   "trace_sampling_rate_hz": self.sampling_rate_hz}  # fmt: skip
+            raise ArchiveError(
+                f"event {name}: {sampling_rate_hz:g} Hz where the others have {self.sampling_rate_hz:g} Hz; "
+                "set dataset.sampling_freq to one rate"
+            )
+        n_samples = (
+            round(self.duration_s * self.sampling_rate_hz)
+            if self.duration_s
+            else waveforms.shape[-1]
+        )
+        row = {
+            "trace_name": name,
+            "trace_category": category,
+            "trace_start_time": start_time,
+            "trace_sampling_rate_hz": self.sampling_rate_hz,
+        }
         self._rows.append(row | self._store(name, waveforms, n_samples) | columns)
 
     def _store(self, name: str, waveforms: np.ndarray, n_samples: int) -> dict:
         """Write a block of exactly ``n_samples``; return the columns that describe it."""
         if n_samples < 1:
-            raise ArchiveError(f"event {name}: no sample fits into {self.duration_s} s at {self.sampling_rate_hz:g} Hz")
+            raise ArchiveError(
+                f"event {name}: no sample fits into {self.duration_s} s at {self.sampling_rate_hz:g} Hz"
+            )
         n_found = waveforms.shape[-1]
         block = np.ascontiguousarray(waveforms[:, :n_samples], dtype=np.float32)
         low, high = block.min(axis=1), block.max(axis=1)
-        if not (low >= -LARGEST_SAMPLE).all() or not (high <= LARGEST_SAMPLE).all():  # NaN compares false
-            raise ArchiveError(f"event {name}: samples that are NaN, infinite or above {LARGEST_SAMPLE:g}")
+        if (
+            not (low >= -LARGEST_SAMPLE).all() or not (high <= LARGEST_SAMPLE).all()
+        ):  # NaN compares false
+            raise ArchiveError(
+                f"event {name}: samples that are NaN, infinite or above {LARGEST_SAMPLE:g}"
+            )
         live = high > low
         if not live.any():
-            raise ArchiveError(f"event {name}: no channel carries a signal in its first {n_samples} samples")
+            raise ArchiveError(
+                f"event {name}: no channel carries a signal in its first {n_samples} samples"
+            )
         block = fit_length(block, n_samples)
         with self._naming_the_folder():
             self._data.create_dataset(name, data=block, chunks=(1, n_samples), fletcher32=True)
         self.n_cut += n_found > n_samples
         self.n_padded += n_found < n_samples
         flags = "".join("01"[int(alive)] for alive in live)
-        return {"trace_npts": n_samples, "trace_component_order": component_order(len(block)), "trace_live_channels": flags,
-                    "trace_crc32": f"{zlib.crc32(block):08x}"}  # fmt: skip
+        return {
+            "trace_npts": n_samples,
+            "trace_component_order": component_order(len(block)),
+            "trace_live_channels": flags,
+            "trace_crc32": f"{zlib.crc32(block):08x}",
+        }
 
     def fit_lengths(self) -> None:
         """Bring all events to one length: the median of theirs, when no duration was given."""
@@ -141,7 +199,11 @@ class ArchiveWriter:
 
     def _finish(self) -> None:
         self.fit_lengths()
-        layout = {"dimension_order": "CW", "measurement": "raw recorder units", "sampling_rate": self.sampling_rate_hz}
+        layout = {
+            "dimension_order": "CW",
+            "measurement": "raw recorder units",
+            "sampling_rate": self.sampling_rate_hz,
+        }
         for key, value in layout.items():
             self._file[f"data_format/{key}"] = value
         self._file.close()
@@ -149,7 +211,9 @@ class ArchiveWriter:
         if self._written.refusal:
             raise self._written.refusal
         with open(self.partial / METADATA, "w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, list(dict.fromkeys(key for row in self._rows for key in row)))
+            table = csv.DictWriter(
+                file, list(dict.fromkeys(key for row in self._rows for key in row))
+            )
             table.writeheader()
             table.writerows(self._rows)
         for path in self.partial.iterdir():
@@ -168,7 +232,9 @@ class EventArchive:
 
     def __init__(self, archive_dir: str | Path):
         self.archive_dir = Path(archive_dir)
-        self._file: tuple[int, h5py.File, h5py.Group] | None = None  # of which process; a closed file would close its groups
+        self._file: tuple[int, h5py.File, h5py.Group] | None = (
+            None  # of which process; a closed file would close its groups
+        )
         text, self.metadata = read_metadata(self.archive_dir)
         self.names, self.labels = self.metadata["trace_name"], self.metadata["trace_category"]
         self.sampling_rate_hz = float(self.metadata["trace_sampling_rate_hz"][0])
@@ -183,9 +249,13 @@ class EventArchive:
             stored = set(self._open())
         except Exception as error:  # HDF5 raises whatever a damaged table leads it to
             path = self.archive_dir / WAVEFORMS
-            raise ArchiveError(f"{path}: cannot be opened as an event archive ({error}); {WAY_ON}") from error
+            raise ArchiveError(
+                f"{path}: cannot be opened as an event archive ({error}); {WAY_ON}"
+            ) from error
         if stored != set(self.names.tolist()):
-            raise ArchiveError(f"{self.archive_dir}: {WAVEFORMS} and {METADATA} list different events; {WAY_ON}")
+            raise ArchiveError(
+                f"{self.archive_dir}: {WAVEFORMS} and {METADATA} list different events; {WAY_ON}"
+            )
 
     def _open(self) -> h5py.Group:
         if self._file is None or self._file[0] != os.getpid():
@@ -215,7 +285,9 @@ class EventArchive:
         Hashes of the recordings' checksums; for events without a recording of name and waveforms.
         """
         sources = self.metadata.get("source_sha256", np.full(len(self), ""))
-        columns = (column.tolist() for column in (sources, self.names, self.metadata["trace_crc32"]))
+        columns = (
+            column.tolist() for column in (sources, self.names, self.metadata["trace_crc32"])
+        )
         texts = (source or f"{name} {crc}" for source, name, crc in zip(*columns))
         hashes = b"".join(hashlib.sha256(text.encode()).digest()[:8] for text in texts)
         return np.frombuffer(hashes, dtype="<i8").astype(np.int64)
@@ -230,10 +302,14 @@ class EventArchive:
             block = self._read(index, sensors)
         except Exception as error:  # HDF5 raises whatever damaged bytes lead it to
             raise ArchiveError(f"{self._event(index)}, {error}; {WAY_ON}") from error
-        for problem, sound in (("NaN or infinite samples", np.isfinite(block).all(axis=1)),
-                               ("no signal, where there was one", block.any(axis=1) | ~self.live[index, sensors])):  # fmt: skip
+        for problem, sound in (
+            ("NaN or infinite samples", np.isfinite(block).all(axis=1)),
+            ("no signal, where there was one", block.any(axis=1) | ~self.live[index, sensors]),
+        ):
             if not sound.all():
-                raise ArchiveError(f"{self._event(index)}, channel {sensors[int(np.argmin(sound))]}: {problem}; {WAY_ON}")
+                raise ArchiveError(
+                    f"{self._event(index)}, channel {sensors[int(np.argmin(sound))]}: {problem}; {WAY_ON}"
+                )
         return block
 
     def _event(self, index: int) -> str:
@@ -243,9 +319,14 @@ class EventArchive:
         """Read some channels; raises anything for a dataset that is damaged or not what the metadata says."""
         # HDF5's own calls: three times as fast as h5py's indexing, which matters when single channels are drawn
         dataset = h5py.h5d.open(self._open().id, self.names[index].encode())
-        found, expected = (dataset.shape, dataset.dtype), ((self.n_sensors[index], self.n_samples), np.float32)
+        found, expected = (
+            (dataset.shape, dataset.dtype),
+            ((self.n_sensors[index], self.n_samples), np.float32),
+        )
         if found != expected:
-            raise ValueError(f"is {found[1]} of shape {found[0]}, where {METADATA} says float32 of {expected[0]}")
+            raise ValueError(
+                f"is {found[1]} of shape {found[0]}, where {METADATA} says float32 of {expected[0]}"
+            )
         block = np.empty((len(sensors), self.n_samples), dtype=np.float32)
         one_channel, stored = h5py.h5s.create_simple((self.n_samples,)), dataset.get_space()
         for samples, sensor in zip(block, sensors):
@@ -262,7 +343,9 @@ class EventArchive:
             block, live = self.waveforms(index), self.live[index, : self.n_sensors[index]]
             if f"{zlib.crc32(block):08x}" != self.metadata["trace_crc32"][index]:
                 raise ArchiveError(f"{self._event(index)} differs from what was packed; {WAY_ON}")
-            wrong = np.flatnonzero([_contradicts(channel, alive) for channel, alive in zip(block, live)])
+            wrong = np.flatnonzero(
+                [_contradicts(channel, alive) for channel, alive in zip(block, live)]
+            )
             if wrong.size:
                 raise ArchiveError(
                     f"{self._event(index)}, channel {wrong[0]}: is not what trace_live_channels in {METADATA} says; {WAY_ON}"

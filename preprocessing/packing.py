@@ -15,7 +15,12 @@ from uuid import uuid4
 import numpy as np
 from tqdm import tqdm
 
-from preprocessing.event_archive import WAVEFORMS, ArchiveWriter, EventArchive, one_process_at_a_time
+from preprocessing.event_archive import (
+    WAVEFORMS,
+    ArchiveWriter,
+    EventArchive,
+    one_process_at_a_time,
+)
 from preprocessing.lengths import PADDING
 from preprocessing.limits import UNLABELED
 from preprocessing.metadata import ArchiveError
@@ -23,7 +28,15 @@ from preprocessing.recordings import Recording, read_recording
 from preprocessing.traces import RecordingError
 from utils.parallel import map_in_order
 
-__all__ = ["UNLABELED", "ArchiveError", "ArchiveWriter", "EventArchive", "PackReport", "open_or_pack", "pack_recordings"]
+__all__ = [
+    "UNLABELED",
+    "ArchiveError",
+    "ArchiveWriter",
+    "EventArchive",
+    "PackReport",
+    "open_or_pack",
+    "pack_recordings",
+]
 
 log = logging.getLogger(__name__)
 PACKING = "packing.json"
@@ -50,7 +63,10 @@ class PackReport:
             (self.n_channels_left_out, "channels left out (gaps, or not finite)"),
             (self.n_channels_bridged, "channels with bridged gaps"),
             (self.n_events_cut, "events cut at the end to the archive's length"),
-            (self.n_events_padded, "events padded with their channels' means to the archive's length"),
+            (
+                self.n_events_padded,
+                "events padded with their channels' means to the archive's length",
+            ),
             (len(self.unreadable), "unreadable files skipped"),
         ):
             if n:
@@ -70,11 +86,22 @@ def list_recordings(source_dir: str | Path) -> list[Path]:
     """List the files of ``source_dir/<Class>/*`` as a sorted directory walk gives them, without hidden ones."""
     source_dir = Path(source_dir)
     if not source_dir.is_dir():
-        raise ArchiveError(f"{source_dir}: no such folder; dataset.root must hold one folder of recordings per class")
-    classes = sorted(path for path in source_dir.iterdir() if path.is_dir() and not path.name.startswith("."))
-    files = [file for path in classes for file in sorted(path.iterdir()) if file.is_file() and file.name[0] != "."]
+        raise ArchiveError(
+            f"{source_dir}: no such folder; dataset.root must hold one folder of recordings per class"
+        )
+    classes = sorted(
+        path for path in source_dir.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+    files = [
+        file
+        for path in classes
+        for file in sorted(path.iterdir())
+        if file.is_file() and file.name[0] != "."
+    ]
     if not files:
-        raise ArchiveError(f"{source_dir}: no recordings found; expected {source_dir}/<Class>/<recording>")
+        raise ArchiveError(
+            f"{source_dir}: no recordings found; expected {source_dir}/<Class>/<recording>"
+        )
     return files
 
 
@@ -96,8 +123,15 @@ def pack_recordings(
     files = list_recordings(source_dir)
     report, known = PackReport(), {}
     with ArchiveWriter(archive_dir, sampling_rate_hz, duration_s) as writer:
-        read = partial(_read, scratch=writer.partial, sampling_rate_hz=sampling_rate_hz, max_gap_s=max_gap_s)
-        results = tqdm(map_in_order(read, files, n_workers, MAX_SERIAL_FILES), total=len(files), desc="Packing", unit="event")
+        read = partial(
+            _read, scratch=writer.partial, sampling_rate_hz=sampling_rate_hz, max_gap_s=max_gap_s
+        )
+        results = tqdm(
+            map_in_order(read, files, n_workers, MAX_SERIAL_FILES),
+            total=len(files),
+            desc="Packing",
+            unit="event",
+        )
         for file, (recording, reason, identity) in zip(files, results):
             name = file.relative_to(source_dir).as_posix()
             known[name] = identity
@@ -118,15 +152,28 @@ def pack_recordings(
     return report
 
 
-def open_or_pack(source_dir: str | Path, archive_dir: str | Path, sampling_rate_hz: float | None = None,
-                 duration_s: float | None = None, max_gap_s: float = 0.0, skip_unreadable: bool = False) -> EventArchive:  # fmt: skip
+def open_or_pack(
+    source_dir: str | Path,
+    archive_dir: str | Path,
+    sampling_rate_hz: float | None = None,
+    duration_s: float | None = None,
+    max_gap_s: float = 0.0,
+    skip_unreadable: bool = False,
+) -> EventArchive:
     """Open the archive of ``source_dir``; pack it first if there is none, or files or options have changed since."""
     archive_dir = Path(archive_dir)
     with one_process_at_a_time(archive_dir):
-        reason = _why_pack(Path(source_dir), archive_dir, _options(sampling_rate_hz, duration_s, max_gap_s), skip_unreadable)
+        reason = _why_pack(
+            Path(source_dir),
+            archive_dir,
+            _options(sampling_rate_hz, duration_s, max_gap_s),
+            skip_unreadable,
+        )
         if reason:
             log.info("%s: %s; packing into %s", source_dir, reason, archive_dir)
-            report = pack_recordings(source_dir, archive_dir, sampling_rate_hz, duration_s, max_gap_s, skip_unreadable)
+            report = pack_recordings(
+                source_dir, archive_dir, sampling_rate_hz, duration_s, max_gap_s, skip_unreadable
+            )
             log.info("Packed %s", report)
     return EventArchive(archive_dir)
 
@@ -159,7 +206,9 @@ class _Aside:
         return recording
 
 
-def _read(path: Path, scratch: Path, sampling_rate_hz: float | None, max_gap_s: float) -> tuple[_Aside | None, str, dict]:
+def _read(
+    path: Path, scratch: Path, sampling_rate_hz: float | None, max_gap_s: float
+) -> tuple[_Aside | None, str, dict]:
     """Read one file: the recording, or None with the reason; and what identifies the file."""
     name = os.fsencode(path).decode("utf-8", "backslashreplace")
     if name != str(path):  # an event is named after its file
@@ -187,8 +236,15 @@ def _sha256(path: Path) -> str:
 def _add(writer: ArchiveWriter, name: str, recording: Recording, identity: dict) -> str:
     """Write one recording; return the reason if the archive cannot take it."""
     try:
-        writer.add(name.replace("/", "__"), recording.waveforms, name.split("/")[0], recording.start_time,
-                   recording.sampling_rate_hz, source_file=name, source_sha256=identity["sha256"])  # fmt: skip
+        writer.add(
+            name.replace("/", "__"),
+            recording.waveforms,
+            name.split("/")[0],
+            recording.start_time,
+            recording.sampling_rate_hz,
+            source_file=name,
+            source_sha256=identity["sha256"],
+        )
     except ArchiveError as error:
         return str(error)
     return ""
@@ -199,8 +255,10 @@ def _unreadable_message(archive_dir: Path, report: PackReport) -> str:
     listing = archive_dir.with_name(archive_dir.name + ".unreadable.txt")
     listing.write_text("\n".join(reasons) + "\n", encoding="utf-8")
     shown = "\n  ".join(reasons[:5])
-    return (f"{len(reasons)} of {report.n_events + len(reasons)} recordings cannot be used (all listed in {listing}):\n  {shown}\n"
-            "Repair or remove them, or set dataset.skip_unreadable to true to go on without them.")  # fmt: skip
+    return (
+        f"{len(reasons)} of {report.n_events + len(reasons)} recordings cannot be used (all listed in {listing}):\n  {shown}\n"
+        "Repair or remove them, or set dataset.skip_unreadable to true to go on without them."
+    )
 
 
 def _why_pack(source_dir: Path, archive_dir: Path, options: dict, skip_unreadable: bool) -> str:
@@ -211,7 +269,14 @@ def _why_pack(source_dir: Path, archive_dir: Path, options: dict, skip_unreadabl
         known, unreadable = dict(packed["files"]), packed["report"]["unreadable"]
         n_padded = packed["report"].get("n_events_padded", 0)
         changed = sum(_changed(path, known[name]) for name, path in files.items() if name in known)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # missing, or damaged
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):  # missing, or damaged
         return "not packed yet"
     if not (archive_dir / WAVEFORMS).is_file():
         return "waveforms are missing"
@@ -221,7 +286,11 @@ def _why_pack(source_dir: Path, archive_dir: Path, options: dict, skip_unreadabl
         return f"{n_padded} events were padded with zeros"
     if unreadable and not skip_unreadable:
         return "packed without its unreadable files"
-    counts = {"added": len(files.keys() - known.keys()), "changed": changed, "removed": len(known.keys() - files.keys())}
+    counts = {
+        "added": len(files.keys() - known.keys()),
+        "changed": changed,
+        "removed": len(known.keys() - files.keys()),
+    }
     return ", ".join(f"{n} files {what}" for what, n in counts.items() if n)
 
 

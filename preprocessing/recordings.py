@@ -19,7 +19,9 @@ __all__ = ["Recording", "RecordingError", "join_channels", "read_recording", "re
 
 MAX_RESAMPLING_FACTOR = 1000
 # 1900 and 2100, in ns since 1970: a start before or after them is a damaged header
-EARLIEST_NS, LATEST_NS = (int(np.datetime64(year, "ns").astype(np.int64)) for year in ("1900", "2100"))
+EARLIEST_NS, LATEST_NS = (
+    int(np.datetime64(year, "ns").astype(np.int64)) for year in ("1900", "2100")
+)
 
 
 @dataclass(frozen=True)
@@ -47,18 +49,27 @@ class _Channel:
     rate_hz: float
 
 
-def read_recording(path: str | Path, sampling_rate_hz: float | None = None, max_gap_s: float = 0.0) -> Recording:
+def read_recording(
+    path: str | Path, sampling_rate_hz: float | None = None, max_gap_s: float = 0.0
+) -> Recording:
     """Read a recording into (S, T) float32 on the common time window of its channels.
 
     With ``sampling_rate_hz``, channels at another rate are resampled (polyphase, anti-aliased). Gaps, masked and non-finite
     samples up to ``max_gap_s`` seconds are bridged linearly; a channel with a longer one is left out. Raises
     ``RecordingError`` with file and reason when nothing usable remains.
     """
-    return join_channels(path, read_whole_traces(Path(path)), sampling_rate_hz, max_gap_s, MAX_SAMPLES)
+    return join_channels(
+        path, read_whole_traces(Path(path)), sampling_rate_hz, max_gap_s, MAX_SAMPLES
+    )
 
 
-def join_channels(source: str | Path, traces: list, sampling_rate_hz: float | None, max_gap_s: float,
-                  max_samples: float = inf) -> Recording:  # fmt: skip
+def join_channels(
+    source: str | Path,
+    traces: list,
+    sampling_rate_hz: float | None,
+    max_gap_s: float,
+    max_samples: float = inf,
+) -> Recording:
     """Make a recording of ObsPy traces, as ``read_recording`` does; ``source`` is what messages call it."""
     channels, left_out, n_bridged = [], [], 0
     for segments in _channels(traces):
@@ -72,16 +83,24 @@ def join_channels(source: str | Path, traces: list, sampling_rate_hz: float | No
     if not channels:
         raise RecordingError(f"{source}: no usable channel ({_few(left_out)})")
     rate_hz = sampling_rate_hz or _one_rate(source, channels)
-    n_samples = sum(channel.samples.size * max(1.0, rate_hz / channel.rate_hz) for channel in channels)
+    n_samples = sum(
+        channel.samples.size * max(1.0, rate_hz / channel.rate_hz) for channel in channels
+    )
     if n_samples > max_samples:
-        raise RecordingError(f"{source}: would have {n_samples:.0f} samples at {rate_hz:g} Hz; at most {max_samples} are read")
+        raise RecordingError(
+            f"{source}: would have {n_samples:.0f} samples at {rate_hz:g} Hz; at most {max_samples} are read"
+        )
     n_resampled = sum(_resample(source, channel, rate_hz) for channel in channels)
     waveforms, start_ns = _common_window(source, channels, rate_hz)
     if not np.ptp(waveforms, axis=1).any():
-        raise RecordingError(f"{source}: no usable channel (every channel is constant: {len(channels)} of {len(channels)})")
+        raise RecordingError(
+            f"{source}: no usable channel (every channel is constant: {len(channels)} of {len(channels)})"
+        )
     start_time = np.datetime64(start_ns, "ns").astype("datetime64[us]")
     names = tuple(channel.name for channel in channels)
-    return Recording(waveforms, float(rate_hz), f"{start_time}Z", n_resampled, n_bridged, tuple(left_out), names)
+    return Recording(
+        waveforms, float(rate_hz), f"{start_time}Z", n_resampled, n_bridged, tuple(left_out), names
+    )
 
 
 def _channels(traces: list) -> list[list]:
@@ -118,7 +137,9 @@ def _join(segments: list, max_gap_s: float, max_samples: float) -> tuple[_Channe
         if abs(trace.stats.sampling_rate / rate_hz - 1) > SAME_RATE:
             raise _Unusable(f"{name}: changes its sampling rate")
         offset = round((trace.stats.starttime.ns - start_ns) * 1e-9 * rate_hz)
-        if (offset - end) / rate_hz > max_gap_s:  # before anything is allocated: the gap may be years
+        if (
+            offset - end
+        ) / rate_hz > max_gap_s:  # before anything is allocated: the gap may be years
             raise _Unusable(f"{name}: gap of {(offset - end) / rate_hz:.3g} s")
         offsets.append(offset)
         end = max(end, offset + trace.stats.npts)
@@ -129,7 +150,9 @@ def _join(segments: list, max_gap_s: float, max_samples: float) -> tuple[_Channe
         data = np.full(end, np.nan)
         for offset, (_, trace) in zip(offsets, segments):
             with np.errstate(invalid="ignore"):  # signalling NaNs are missing samples, as all NaNs
-                data[offset : offset + trace.stats.npts] = np.ma.filled(np.ma.asarray(trace.data, dtype=np.float64), np.nan)
+                data[offset : offset + trace.stats.npts] = np.ma.filled(
+                    np.ma.asarray(trace.data, dtype=np.float64), np.nan
+                )
     samples = _bridge(name, data, round(max_gap_s * rate_hz), rate_hz)
     return _Channel(name, samples, start_ns, rate_hz), int(samples is not data)
 
@@ -137,7 +160,9 @@ def _join(segments: list, max_gap_s: float, max_samples: float) -> tuple[_Channe
 def _bridge(name: str, samples: np.ndarray, max_missing: int, rate_hz: float) -> np.ndarray:
     """Interpolate short runs of missing samples; return the array itself if there are none."""
     with np.errstate(invalid="ignore"):
-        if samples.min() >= -LARGEST_SAMPLE and samples.max() <= LARGEST_SAMPLE:  # NaN compares false
+        if (
+            samples.min() >= -LARGEST_SAMPLE and samples.max() <= LARGEST_SAMPLE
+        ):  # NaN compares false
             return samples
         missing = ~(np.abs(samples) <= LARGEST_SAMPLE)
     edges = np.flatnonzero(np.diff(missing, prepend=False, append=False))
@@ -164,15 +189,21 @@ def _resample(source: str | Path, channel: _Channel, rate_hz: float) -> bool:
     if abs(ratio - 1) <= SAME_RATE:
         return False
     if not 1 / MAX_RESAMPLING_FACTOR <= ratio <= MAX_RESAMPLING_FACTOR:
-        raise RecordingError(f"{source}: {channel.name} has {channel.rate_hz:g} Hz, too far from the wanted {rate_hz:g} Hz")
+        raise RecordingError(
+            f"{source}: {channel.name} has {channel.rate_hz:g} Hz, too far from the wanted {rate_hz:g} Hz"
+        )
     factor = Fraction(ratio).limit_denominator(MAX_RESAMPLING_FACTOR)
     # "line": an offset or drift must not ring at the ends
-    channel.samples = resample_poly(channel.samples.astype(np.float64), factor.numerator, factor.denominator, padtype="line")
+    channel.samples = resample_poly(
+        channel.samples.astype(np.float64), factor.numerator, factor.denominator, padtype="line"
+    )
     channel.rate_hz = rate_hz
     return True
 
 
-def _common_window(source: str | Path, channels: list[_Channel], rate_hz: float) -> tuple[np.ndarray, int]:
+def _common_window(
+    source: str | Path, channels: list[_Channel], rate_hz: float
+) -> tuple[np.ndarray, int]:
     """Cut every channel to the time that all of them cover: (S, T) float32 and its start in ns since 1970."""
     start_ns = max(channel.start_ns for channel in channels)
     offsets = [round((start_ns - channel.start_ns) * 1e-9 * rate_hz) for channel in channels]

@@ -32,7 +32,11 @@ def open_source(dataset: DatasetParams) -> EventArchive:
         from preprocessing.download import fetch_aknes
 
         folder = fetch_aknes(folder)
-    options = {"sampling_rate_hz": dataset.sampling_freq, "duration_s": dataset.duration_s, "max_gap_s": dataset.max_gap_s}
+    options = {
+        "sampling_rate_hz": dataset.sampling_freq,
+        "duration_s": dataset.duration_s,
+        "max_gap_s": dataset.max_gap_s,
+    }
     key = hashlib.sha256(json.dumps([str(folder.resolve()), options]).encode()).hexdigest()[:8]
     archive_dir = DATA_DIR / "archives" / f"{folder.resolve().name}-{key}"
     return open_or_pack(folder, archive_dir, skip_unreadable=dataset.skip_unreadable, **options)
@@ -42,12 +46,19 @@ def _require_wanted(archive: EventArchive, dataset: DatasetParams) -> EventArchi
     """Refuse a packed archive of another rate or length than the configuration asks for, and keys that come too late for it."""
     for key in ("max_gap_s", "skip_unreadable"):
         if getattr(dataset, key):
-            raise ArchiveError(f"dataset.{key}: has no meaning for the packed archive {archive.archive_dir}; remove the key")
-    found = {"sampling_freq": archive.sampling_rate_hz, "duration_s": archive.n_samples / archive.sampling_rate_hz}
+            raise ArchiveError(
+                f"dataset.{key}: has no meaning for the packed archive {archive.archive_dir}; remove the key"
+            )
+    found = {
+        "sampling_freq": archive.sampling_rate_hz,
+        "duration_s": archive.n_samples / archive.sampling_rate_hz,
+    }
     for key, value in found.items():
         wanted = getattr(dataset, key)
         if wanted is not None and abs(wanted - value) > 1e-6 * value:
-            raise ArchiveError(f"dataset.{key}: found {wanted:g}, but the packed archive {archive.archive_dir} has {value:g}")
+            raise ArchiveError(
+                f"dataset.{key}: found {wanted:g}, but the packed archive {archive.archive_dir} has {value:g}"
+            )
     return archive
 
 
@@ -59,7 +70,10 @@ def _open_or_simulate(dataset: DatasetParams) -> EventArchive:
 
     n_real, seed = sum(CLASS_COUNTS.values()), dataset.simulation_seed or 0
     n_events = dataset.n_simulated or n_real
-    counts = {name: max(MIN_SIMULATED_PER_CLASS, round(n * n_events / n_real)) for name, n in CLASS_COUNTS.items()}
+    counts = {
+        name: max(MIN_SIMULATED_PER_CLASS, round(n * n_events / n_real))
+        for name, n in CLASS_COUNTS.items()
+    }
     archive_dir = DATA_DIR / "archives" / f"simulated-{n_events}-seed{seed}"
     with one_process_at_a_time(archive_dir):
         if not archive_dir.exists():

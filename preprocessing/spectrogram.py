@@ -48,7 +48,9 @@ class LogSpectrogram(nn.Module):
             one_sided[-1] = 1.0
         scale = one_sided / (self.sampling_rate_hz * np.sum(window**2))
         # windowed Fourier coefficients of a segment without its mean
-        basis = np.sqrt(scale)[:, None] * np.fft.rfft(window[:, None] * (np.eye(nperseg) - 1 / nperseg), axis=0)
+        basis = np.sqrt(scale)[:, None] * np.fft.rfft(
+            window[:, None] * (np.eye(nperseg) - 1 / nperseg), axis=0
+        )
         basis = np.concatenate([basis.real, basis.imag])
         self.register_buffer("basis", torch.tensor(basis, dtype=torch.float32), persistent=False)
 
@@ -60,19 +62,27 @@ class LogSpectrogram(nn.Module):
     def native_shape(self, n_samples: int) -> tuple[int, int]:
         """Return (rows, columns) of the spectrogram of ``n_samples`` before resizing."""
         if n_samples < self.nperseg:
-            raise ValueError(f"{n_samples} samples do not hold one segment of {self.nperseg} (dataset.nperseg)")
+            raise ValueError(
+                f"{n_samples} samples do not hold one segment of {self.nperseg} (dataset.nperseg)"
+            )
         return self.nperseg // 2 + 1, (n_samples - self.nperseg) // self.hop + 1
 
     def image_shape(self, n_samples: int) -> tuple[int, int]:
         """Return (H, W) of the image of ``n_samples``."""
         rows, columns = self.native_shape(n_samples)
-        return (rows, columns) if self.resize_size is None else (self.resize_size, int(columns * self.resize_size / rows))
+        return (
+            (rows, columns)
+            if self.resize_size is None
+            else (self.resize_size, int(columns * self.resize_size / rows))
+        )
 
     def native(self, waveforms: Tensor) -> Tensor:
         """Compute the scaled spectrogram (…, rows, columns) before resizing; samples must be finite."""
         n_samples = waveforms.shape[-1]
         shape = *waveforms.shape[:-1], *self.native_shape(n_samples)
-        return _in_chunks(self._native, WAVEFORMS_PER_CHUNK_CPU, waveforms.reshape(-1, n_samples)).reshape(shape)
+        return _in_chunks(
+            self._native, WAVEFORMS_PER_CHUNK_CPU, waveforms.reshape(-1, n_samples)
+        ).reshape(shape)
 
     def _native(self, waveforms: Tensor) -> Tensor:
         power = self._power(waveforms)
@@ -89,12 +99,20 @@ class LogSpectrogram(nn.Module):
         def cut(waveforms: Tensor, columns: Tensor) -> Tensor:
             power = self._power(waveforms)
             extremes = (extreme.index_select(1, channels) for extreme in _extremes(power))
-            needed, across = (columns, None) if self.resize_size is None else _needed_columns(columns, n_native, width)
-            wanted = power.index_select(1, channels).gather(-1, needed.unsqueeze(-2).expand(-1, -1, n_rows, -1))
+            needed, across = (
+                (columns, None)
+                if self.resize_size is None
+                else _needed_columns(columns, n_native, width)
+            )
+            wanted = power.index_select(1, channels).gather(
+                -1, needed.unsqueeze(-2).expand(-1, -1, n_rows, -1)
+            )
             wanted = self._scale(wanted, *extremes)
             return wanted if across is None else _resize_columns(wanted, across, height)
 
-        return _in_chunks(cut, max(1, WAVEFORMS_PER_CHUNK_CPU // waveforms.shape[1]), waveforms, columns)
+        return _in_chunks(
+            cut, max(1, WAVEFORMS_PER_CHUNK_CPU // waveforms.shape[1]), waveforms, columns
+        )
 
     def _power(self, waveforms: Tensor) -> Tensor:
         """Compute the power spectral density (…, rows, columns) of (…, T)."""
@@ -119,7 +137,9 @@ class LogSpectrogram(nn.Module):
         rows, columns = native.shape[-2:]
         size = (self.resize_size, int(columns * self.resize_size / rows))
         flat = native.reshape(-1, 1, rows, columns)
-        return F.interpolate(flat, size, mode="bilinear", align_corners=False).reshape(*native.shape[:-2], *size)
+        return F.interpolate(flat, size, mode="bilinear", align_corners=False).reshape(
+            *native.shape[:-2], *size
+        )
 
 
 def require_finite(waveforms: Tensor) -> None:
@@ -127,8 +147,12 @@ def require_finite(waveforms: Tensor) -> None:
     finite = (waveforms.abs() <= LARGEST_SAMPLE).all(-1)
     if not finite.all():
         place = torch.nonzero(~finite)[0].tolist()
-        names = ("event", "channel")[2 - len(place) :] if len(place) <= 2 else ("index",) * len(place)
-        where = ", ".join(f"{name} {number}" for name, number in zip(names, place)) or "the waveform"
+        names = (
+            ("event", "channel")[2 - len(place) :] if len(place) <= 2 else ("index",) * len(place)
+        )
+        where = (
+            ", ".join(f"{name} {number}" for name, number in zip(names, place)) or "the waveform"
+        )
         raise ValueError(f"NaN, infinite or absurdly large samples in {where}")
 
 
@@ -149,7 +173,9 @@ def _extremes(image: Tensor) -> tuple[Tensor, Tensor]:
 
 def _in_chunks(function: Callable[..., Tensor], n: int, *tensors: Tensor) -> Tensor:
     """Apply a function to chunks of n along the first dimension, on a CPU, and join what it returns."""
-    if tensors[0].device.type != "cpu" or torch.compiler.is_exporting():  # an exported graph takes any number
+    if (
+        tensors[0].device.type != "cpu" or torch.compiler.is_exporting()
+    ):  # an exported graph takes any number
         return function(*tensors)
     chunks = [function(*chunk) for chunk in zip(*(tensor.split(n) for tensor in tensors))]
     return chunks[0] if len(chunks) == 1 else torch.cat(chunks)

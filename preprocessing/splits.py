@@ -19,8 +19,14 @@ class SplitError(UserError):
     """Say why the events cannot be divided as asked."""
 
 
-def split_events(labels: Sequence[str], train_ratio: float, test_ratio: float, seed: int, strategy: str = "nested",
-                 days: Sequence[str] | None = None) -> Split:  # fmt: skip
+def split_events(
+    labels: Sequence[str],
+    train_ratio: float,
+    test_ratio: float,
+    seed: int,
+    strategy: str = "nested",
+    days: Sequence[str] | None = None,
+) -> Split:
     """Divide events into training and test indices, stratified by label.
 
     Sizes are ``floor(train_ratio * N)`` and ``ceil(test_ratio * N)`` (``by_day``: as near as whole days allow). ``days``
@@ -38,21 +44,40 @@ def split_events(labels: Sequence[str], train_ratio: float, test_ratio: float, s
     return _nested_draw(pool, labels, n_train, seed), test
 
 
-def classifier_split(labels: np.ndarray, train_ratio: float, test_ratio: float, seed: int, strategy: str = "nested",
-                     days: np.ndarray | None = None) -> Split:  # fmt: skip
+def classifier_split(
+    labels: np.ndarray,
+    train_ratio: float,
+    test_ratio: float,
+    seed: int,
+    strategy: str = "nested",
+    days: np.ndarray | None = None,
+) -> Split:
     """Divide the labelled events of an archive; returns indices into the whole archive."""
     labelled = np.flatnonzero(labels != UNLABELED)
     n_classes = len(set(labels[labelled].tolist()))
     if n_classes < 2:
-        raise SplitError(f"the archive has {n_classes} classes of labelled events; a classifier needs at least two")
+        raise SplitError(
+            f"the archive has {n_classes} classes of labelled events; a classifier needs at least two"
+        )
     train, test = split_events(
-        labels[labelled], train_ratio, test_ratio, seed, strategy, None if days is None else days[labelled]
+        labels[labelled],
+        train_ratio,
+        test_ratio,
+        seed,
+        strategy,
+        None if days is None else days[labelled],
     )
     return labelled[train], labelled[test]
 
 
-def hold_out(train: np.ndarray, labels: np.ndarray, ratio: float, seed: int, strategy: str = "nested",
-             days: np.ndarray | None = None) -> Split:  # fmt: skip
+def hold_out(
+    train: np.ndarray,
+    labels: np.ndarray,
+    ratio: float,
+    seed: int,
+    strategy: str = "nested",
+    days: np.ndarray | None = None,
+) -> Split:
     """Divide training events into those that train and those that calibrate, stratified; ``ratio`` 0 holds out none.
 
     With ``by_day`` no recording day is on both sides.
@@ -64,8 +89,10 @@ def hold_out(train: np.ndarray, labels: np.ndarray, ratio: float, seed: int, str
     classes, counts = np.unique(labels[train], return_counts=True)
     n_held_out = int(np.ceil(ratio * len(train)))
     if counts.min() < 2 or min(n_held_out, len(train) - n_held_out) < len(classes):
-        raise SplitError(f"dataset.calibration_ratio: {ratio} of {len(train)} training events gives {n_held_out} for "
-                         f"{len(classes)} classes, of which {classes[counts.argmin()]} has {counts.min()}; change it, or 0 for none")  # fmt: skip
+        raise SplitError(
+            f"dataset.calibration_ratio: {ratio} of {len(train)} training events gives {n_held_out} for "
+            f"{len(classes)} classes, of which {classes[counts.argmin()]} has {counts.min()}; change it, or 0 for none"
+        )
     if strategy == "by_day":
         kept, held_out = _by_day(labels[train], days[train], ratio, seed)
         return train[kept], train[held_out]
@@ -73,8 +100,15 @@ def hold_out(train: np.ndarray, labels: np.ndarray, ratio: float, seed: int, str
     return train[kept], train[held_out]
 
 
-def pretraining_split(labels: np.ndarray, train_ratio: float, test_ratio: float, seed: int, strategy: str = "nested",
-                      days: np.ndarray | None = None, exclude_test_events: bool = True) -> Split:  # fmt: skip
+def pretraining_split(
+    labels: np.ndarray,
+    train_ratio: float,
+    test_ratio: float,
+    seed: int,
+    strategy: str = "nested",
+    days: np.ndarray | None = None,
+    exclude_test_events: bool = True,
+) -> Split:
     """Divide all events, ``Unlabeled`` being one more class.
 
     ``exclude_test_events`` first leaves out the test events that a classifier with the same test ratio, seed and strategy
@@ -91,7 +125,9 @@ def pretraining_split(labels: np.ndarray, train_ratio: float, test_ratio: float,
     return kept[train], kept[test]
 
 
-def _require_divisible(labels: np.ndarray, train_ratio: float, test_ratio: float, strategy: str, days) -> None:
+def _require_divisible(
+    labels: np.ndarray, train_ratio: float, test_ratio: float, strategy: str, days
+) -> None:
     if strategy not in STRATEGIES:
         raise SplitError(f"dataset.split: found {strategy!r}, allowed are {', '.join(STRATEGIES)}")
     if not (0 < train_ratio < 1 and 0 < test_ratio < 1 and train_ratio + test_ratio <= 1 + 1e-9):
@@ -108,14 +144,22 @@ def _require_divisible(labels: np.ndarray, train_ratio: float, test_ratio: float
     n_train, n_test = int(train_ratio * len(labels)), int(np.ceil(test_ratio * len(labels)))
     for side, n in (("train", n_train), ("test", n_test)):
         if n < len(classes):
-            raise SplitError(f"dataset.{side}_data_ratio gives {n} events for {len(classes)} classes; raise it or add events")
+            raise SplitError(
+                f"dataset.{side}_data_ratio gives {n} events for {len(classes)} classes; raise it or add events"
+            )
 
 
-def _random_split(labels: np.ndarray, train_size: float | int, test_size: float | int, seed: int) -> Split:
+def _random_split(
+    labels: np.ndarray, train_size: float | int, test_size: float | int, seed: int
+) -> Split:
     from sklearn.model_selection import train_test_split
 
     train, test = train_test_split(
-        np.arange(len(labels)), train_size=train_size, test_size=test_size, stratify=labels, random_state=seed
+        np.arange(len(labels)),
+        train_size=train_size,
+        test_size=test_size,
+        stratify=labels,
+        random_state=seed,
     )
     return train, test
 
@@ -147,5 +191,7 @@ def _by_day(labels: np.ndarray, days: np.ndarray, test_ratio: float, seed: int) 
         in_test[day] = (counts[day] <= missing).all()
         missing -= counts[day] * in_test[day]
     if not in_test.any() or in_test.all():
-        raise SplitError(f"dataset.split by_day: {len(names)} recording days cannot be divided; use nested")
+        raise SplitError(
+            f"dataset.split by_day: {len(names)} recording days cannot be divided; use nested"
+        )
     return np.flatnonzero(~in_test[day_ids]), np.flatnonzero(in_test[day_ids])

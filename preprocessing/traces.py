@@ -16,10 +16,15 @@ import numpy as np
 
 from utils.errors import UserError
 
-MAX_FILE_BYTES = 2**25  # an Åknes event has 1.5 MB; with these two limits reading stays below 1 GB of memory
+MAX_FILE_BYTES = (
+    2**25
+)  # an Åknes event has 1.5 MB; with these two limits reading stays below 1 GB of memory
 MAX_SAMPLES = 2**24  # of all channels together: 24 channels of 1000 Hz for 11 minutes
 # ObsPy's SEG-2 reader says these of every Geometrics file; they concern headers that are not used here.
-SEG2_HEADER_WARNINGS = ("Many companies use custom defined SEG2 header", "Non-zero value found in Trace's 'DELAY' field")
+SEG2_HEADER_WARNINGS = (
+    "Many companies use custom defined SEG2 header",
+    "Non-zero value found in Trace's 'DELAY' field",
+)
 # what libmseed says, as mere warnings, of files that have lost samples or hold wrong ones
 MSEED_DAMAGE = ("integrity check", "skip bytes", "rest of the file", "not enough to constitute")
 
@@ -41,16 +46,22 @@ def read_whole_traces(path: Path) -> list:
     if not path.is_file():
         raise RecordingError(f"{path}: no such file")
     if path.stat().st_size > MAX_FILE_BYTES:
-        raise RecordingError(f"{path}: {path.stat().st_size} bytes; at most {MAX_FILE_BYTES} are read, cut it into events")
+        raise RecordingError(
+            f"{path}: {path.stat().st_size} bytes; at most {MAX_FILE_BYTES} are read, cut it into events"
+        )
     _require_sound(path, mseed_problem)
     traces, heard = _read(path)
     n_samples = sum(trace.stats.npts for trace in traces)
     if not n_samples:
         raise RecordingError(f"{path}: holds no traces")
     if n_samples > MAX_SAMPLES:
-        raise RecordingError(f"{path}: holds {n_samples} samples; at most {MAX_SAMPLES} are read, cut it into events")
+        raise RecordingError(
+            f"{path}: holds {n_samples} samples; at most {MAX_SAMPLES} are read, cut it into events"
+        )
     _require_whole(path, traces)
-    damage = next((message for message in heard if any(sign in message for sign in MSEED_DAMAGE)), None)
+    damage = next(
+        (message for message in heard if any(sign in message for sign in MSEED_DAMAGE)), None
+    )
     if damage:
         raise RecordingError(f"{path}: damaged: {damage}")
     _pass_on(path, heard)
@@ -72,7 +83,9 @@ def _read(path: Path, file: BinaryIO | None = None, **options) -> tuple[list, li
     import obspy
     from obspy.core.util.base import ENTRY_POINTS
 
-    ENTRY_POINTS["waveform"].pop("PICKLE", None)  # reading a pickle runs the code in it; no recorder writes them
+    ENTRY_POINTS["waveform"].pop(
+        "PICKLE", None
+    )  # reading a pickle runs the code in it; no recorder writes them
     if file is None and not path.is_file():
         raise RecordingError(f"{path}: no such file")
     if file is None:
@@ -110,7 +123,9 @@ def _listening() -> Iterator[list[str]]:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            warnings.filterwarnings("ignore", category=RuntimeWarning)  # overflows of arithmetic with header fields
+            warnings.filterwarnings(
+                "ignore", category=RuntimeWarning
+            )  # overflows of arithmetic with header fields
             for message in SEG2_HEADER_WARNINGS:
                 warnings.filterwarnings("ignore", message=message, category=UserWarning)
             yield heard
@@ -133,7 +148,9 @@ def _require_whole(path: Path, traces: list) -> None:
         raise RecordingError(f"{path}: truncated: the channels of a SEG-2 file differ in length")
     if stats._format == "MSEED":
         headers = [trace.stats.mseed for trace in traces]
-        unread = path.stat().st_size - sum(header.number_of_records * header.record_length for header in headers)
+        unread = path.stat().st_size - sum(
+            header.number_of_records * header.record_length for header in headers
+        )
         # whole records may stay unread (headers of a full SEED volume); a part of one means that the file was cut
         if unread % max(header.record_length for header in headers):
             raise RecordingError(f"{path}: truncated: ends in the middle of a miniSEED record")
@@ -147,7 +164,9 @@ def mseed_problem(path: Path) -> str:
     if is_seg2(path):
         return ""
     content = path.read_bytes()
-    rows = np.frombuffer(content, np.uint8, len(content) // RECORD_STEP * RECORD_STEP).reshape(-1, RECORD_STEP)
+    rows = np.frombuffer(content, np.uint8, len(content) // RECORD_STEP * RECORD_STEP).reshape(
+        -1, RECORD_STEP
+    )
     rows = rows[np.isin(rows[:, 6], list(b"DRQM"))]
     rows = rows[np.isin(rows[:, :6], list(b"0123456789 \0")).all(axis=1)]
     n_channels = len(np.unique(rows[:, 8:20], axis=0)) if len(rows) > MAX_CHANNELS else 0
@@ -185,7 +204,11 @@ def _seg2_problem(file: BinaryIO, size_bytes: int) -> str:
     for number, place in enumerate(places, start=1):
         file.seek(place)
         block = file.read(DESCRIPTOR_BYTES)
-        if place < end or len(block) < DESCRIPTOR_BYTES or struct.unpack_from(order + "H", block)[0] != TRACE_BLOCK_ID:
+        if (
+            place < end
+            or len(block) < DESCRIPTOR_BYTES
+            or struct.unpack_from(order + "H", block)[0] != TRACE_BLOCK_ID
+        ):
             return f"truncated or damaged: no trace {number} at byte {place}"
         header_bytes, _, n_samples, code = struct.unpack_from(order + "HLLB", block, 2)
         text_bytes += header_bytes

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 CROP_FRACTION = 0.1  # r: a crop's share of the image's width
-SHIFT_FRACTION = 0.25 * CROP_FRACTION  # s: a neighbour's centre is nearer than this, as a share of the width
+SHIFT_FRACTION = (
+    0.25 * CROP_FRACTION
+)  # s: a neighbour's centre is nearer than this, as a share of the width
 MIN_COLUMNS_TO_CROP = 20  # a crop of two
 AMPLITUDE_RANGE = (0.7, 1.3)
 
@@ -28,7 +30,9 @@ class NeighboringCrop:
         low, high = self.s + self.r, 1 - self.s - self.r
         v, v_l, v_k = uniforms.double().unbind(-1)
         u = low + (high - low) * v
-        return torch.stack([u, u + self.s / 2 * _truncated_normal(v_l, 2.0), self._distant(u, v_k, low, high)], -1)
+        return torch.stack(
+            [u, u + self.s / 2 * _truncated_normal(v_l, 2.0), self._distant(u, v_k, low, high)], -1
+        )
 
     def _distant(self, u: Tensor, v: Tensor, low: float, high: float) -> Tensor:
         """Draw uniformly from [low, high) without the closed neighbourhood of u."""
@@ -65,7 +69,9 @@ class ToTensor:
         return images.float()
 
 
-AUGMENTATIONS = {view.__name__: view for view in (NeighboringCrop, RandomCrop, RandomAmplitudeJitter, ToTensor)}
+AUGMENTATIONS = {
+    view.__name__: view for view in (NeighboringCrop, RandomCrop, RandomAmplitudeJitter, ToTensor)
+}
 
 
 def crop_columns(centres: Tensor, width: int) -> Tensor:
@@ -75,7 +81,9 @@ def crop_columns(centres: Tensor, width: int) -> Tensor:
     """
     half = int(CROP_FRACTION * width) // 2
     if half < 1:
-        raise ValueError(f"images of {width} columns are too narrow to crop; they need {MIN_COLUMNS_TO_CROP}")
+        raise ValueError(
+            f"images of {width} columns are too narrow to crop; they need {MIN_COLUMNS_TO_CROP}"
+        )
     middle = torch.floor(centres * width).long()
     return middle.unsqueeze(-1) + torch.arange(-half, half, device=centres.device)
 

@@ -67,14 +67,18 @@ def pnw() -> Path:
     return _shared(PNW)
 
 
-def write_mseed(path: Path, waveforms: np.ndarray, rate_hz: float = 100.0, start: str = "2020-01-01T00:00:00") -> Path:
+def write_mseed(
+    path: Path, waveforms: np.ndarray, rate_hz: float = 100.0, start: str = "2020-01-01T00:00:00"
+) -> Path:
     """Write (S, T) as miniSEED, one named channel per row."""
     import obspy
 
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {"sampling_rate": rate_hz, "starttime": obspy.UTCDateTime(start), "network": "XX"}
     traces = [
-        obspy.Trace(np.ascontiguousarray(row), {**header, "station": f"S{number:02d}", "channel": "HHZ"})
+        obspy.Trace(
+            np.ascontiguousarray(row), {**header, "station": f"S{number:02d}", "channel": "HHZ"}
+        )
         for number, row in enumerate(waveforms)
     ]
     obspy.Stream(traces).write(str(path), format="MSEED")
@@ -82,7 +86,12 @@ def write_mseed(path: Path, waveforms: np.ndarray, rate_hz: float = 100.0, start
 
 
 def write_separable_events(
-    root: Path, n_per_class: int = 24, n_unlabeled: int = 12, n_channels: int = 3, seconds: float = 12.0, seed: int = 0
+    root: Path,
+    n_per_class: int = 24,
+    n_unlabeled: int = 12,
+    n_channels: int = 3,
+    seconds: float = 12.0,
+    seed: int = 0,
 ) -> Path:
     """Write classes that differ in what a spectrogram shows: a low burst, a high burst, two bursts."""
     rng = np.random.default_rng(seed)
@@ -91,14 +100,24 @@ def write_separable_events(
     labels += ["Unlabeled"] * n_unlabeled
     for number, label in enumerate(labels):
         kind = label if label != "Unlabeled" else ("high", "low", "twice")[number % 3]
-        onset_s, hz = rng.uniform(2, 4), {"high": 30.0, "low": 7.0, "twice": 15.0}[kind] * rng.uniform(0.85, 1.15)
+        onset_s, hz = (
+            rng.uniform(2, 4),
+            {"high": 30.0, "low": 7.0, "twice": 15.0}[kind] * rng.uniform(0.85, 1.15),
+        )
         bursts = [onset_s, onset_s + 4] if kind == "twice" else [onset_s]
-        signal = sum(np.exp(-(((time_s - t) / 0.8) ** 2)) * np.sin(2 * np.pi * hz * (time_s - t)) for t in bursts)
+        signal = sum(
+            np.exp(-(((time_s - t) / 0.8) ** 2)) * np.sin(2 * np.pi * hz * (time_s - t))
+            for t in bursts
+        )
         gains = rng.uniform(20, 60, (n_channels, 1)) * rng.choice([-1, 1], (n_channels, 1))
-        waveforms = (gains * signal + rng.normal(0, 3, (n_channels, len(time_s)))).astype(np.float32)
+        waveforms = (gains * signal + rng.normal(0, 3, (n_channels, len(time_s)))).astype(
+            np.float32
+        )
         day = 1 + number % 28
         write_mseed(
-            root / label / f"2020_{day:03d}_{number:04d}.mseed", waveforms, start=f"2020-01-{day:02d}T00:{number % 60:02d}:00"
+            root / label / f"2020_{day:03d}_{number:04d}.mseed",
+            waveforms,
+            start=f"2020-01-{day:02d}T00:{number % 60:02d}:00",
         )
     return root
 
@@ -117,7 +136,14 @@ def warm_start() -> WarmStart:
     return WarmStart(os.environ | ENVIRONMENT)
 
 
-def run_script(script: str, *arguments: str, cwd: Path, status: int = 0, timeout: float = 1200, new: bool = False) -> str:
+def run_script(
+    script: str,
+    *arguments: str,
+    cwd: Path,
+    status: int = 0,
+    timeout: float = 1200,
+    new: bool = False,
+) -> str:
     """Run an entry script as a user would; return what it printed, carriage returns as newlines.
 
     The imports of other packages are spared (tests/warm.py), unless the process shall be ``new`` from the start.
@@ -125,8 +151,16 @@ def run_script(script: str, *arguments: str, cwd: Path, status: int = 0, timeout
     environment = os.environ | ENVIRONMENT
     command = [str(ROOT / script), *arguments]
     if new:
-        done = subprocess.run([sys.executable, *command], cwd=cwd, env=environment, stdout=subprocess.PIPE, timeout=timeout,
-                              stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=cwd,
+            env=environment,
+            stdout=subprocess.PIPE,
+            timeout=timeout,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
         found, output = done.returncode, done.stdout
     else:
         found, output = warm_start().run(command, cwd, environment, timeout)

@@ -48,10 +48,15 @@ def fork_and_kill(command: list[str], after_s: float | None) -> int:
 def start_as_from_a_terminal(command: list[str], cwd: Path) -> subprocess.Popen:
     """Start a script in a process group of its own, in which Ctrl-C works even if this process was told to ignore it."""
     return subprocess.Popen(
-        [sys.executable, *command], cwd=cwd, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        [sys.executable, *command],
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
 
 
 def members(session: int) -> list[int]:
@@ -76,7 +81,12 @@ def _session(process: Path) -> int:
 
 
 def main() -> None:
-    root, moments, run_dir, command = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], sys.argv[5:]
+    root, moments, run_dir, command = (
+        sys.argv[1],
+        json.loads(sys.argv[2]),
+        sys.argv[3],
+        sys.argv[5:],
+    )
     sys.path.insert(0, root)
     # what costs seconds; nothing here may start a thread, which would not be in the fork
     import matplotlib.figure  # noqa: F401
@@ -89,7 +99,9 @@ def main() -> None:
     statuses, seconds = [], []
     for after_s in moments:
         started = time.monotonic()
-        resume = ["--resume", run_dir] if run_dir and (Path(run_dir) / "config.yaml").is_file() else []
+        resume = (
+            ["--resume", run_dir] if run_dir and (Path(run_dir) / "config.yaml").is_file() else []
+        )
         statuses.append(fork_and_kill([*command, *resume], after_s))
         seconds.append(time.monotonic() - started)
         if (after_s is None and statuses[-1]) or statuses[-1] not in (0, -signal.SIGKILL):

@@ -18,14 +18,27 @@ from tests.conftest import ROOT, run_script, write_separable_events
 N_TEST, CHANCE = 18, 1 / 3
 # three standard errors above chance for 18 events
 CLEARLY_BETTER = CHANCE + 3 * np.sqrt(CHANCE * (1 - CHANCE) / N_TEST)
-SMALL_IMAGES = ["dataset.sampling_freq=100", "dataset.nperseg=20", "dataset.resize_size=32", "dataset.num_workers=0"]
+SMALL_IMAGES = [
+    "dataset.sampling_freq=100",
+    "dataset.nperseg=20",
+    "dataset.resize_size=32",
+    "dataset.num_workers=0",
+]
 SCRIPTS = {
     "ssl": ("sslearn.py", "--config_ssl", "configs/ssl.yaml"),
     "finetune": ("finetune.py", "--config_ft", "configs/finetune.yaml"),
-    "original": ("original_implementation/train.py", "--configs", "original_implementation/config.yaml"),
+    "original": (
+        "original_implementation/train.py",
+        "--configs",
+        "original_implementation/config.yaml",
+    ),
 }
 SMALL_ENCODER = {
-    "ssl": ["model_params.backbone_type=CompactEncoder", "model_params.proj_hid=64", "model_params.proj_out=64"],
+    "ssl": [
+        "model_params.backbone_type=CompactEncoder",
+        "model_params.proj_hid=64",
+        "model_params.proj_out=64",
+    ],
     "finetune": ["load_encoder.backbone_type=CompactEncoder"],
     "original": ["backbone_with_clf_type=ResNet18"],
 }
@@ -33,7 +46,12 @@ SMALL_ENCODER = {
 
 def run(kind, folder, name, *overrides, cwd, status=0, resume=None, epochs=12, new=False):
     script, flag, config = SCRIPTS[kind]
-    data = ["dataset.source=folder", f"dataset.root={folder}", "dataset.batch_size=16", "dataset.test_data_ratio=0.25"]
+    data = [
+        "dataset.source=folder",
+        f"dataset.root={folder}",
+        "dataset.batch_size=16",
+        "dataset.test_data_ratio=0.25",
+    ]
     arguments = [
         *data,
         "dataset.train_data_ratio=0.75",
@@ -68,7 +86,9 @@ def workplace(tmp_path_factory):
 @pytest.fixture(scope="session")
 def pretrained(workplace, separable):
     periods = ["exp_params.knn_acc_record_ep_period=15", "exp_params.model_save_ep_period=15"]
-    output = run("ssl", separable, "pre", "exp_params.LR=3e-3", *periods, cwd=workplace, epochs=30, new=True)
+    output = run(
+        "ssl", separable, "pre", "exp_params.LR=3e-3", *periods, cwd=workplace, epochs=30, new=True
+    )
     return workplace / "runs" / "ssl" / "pre", output
 
 
@@ -81,14 +101,32 @@ def test_pretraining_lowers_the_loss_without_collapse(pretrained):
     assert float(rows[-1]["train/z_std"]) > 0.25  # a collapsed encoder gives 0
     assert [row["epoch"] for row in rows if row["val/knn_accuracy"]] == ["14", "29"]
     assert float(rows[-1]["val/knn_accuracy"]) > CHANCE
-    assert {p.name for p in (folder / "checkpoints").iterdir()} == {"last.ckpt", "encoder-ep_15.ckpt", "encoder-ep_30.ckpt"}
-    assert {p.name for p in (folder / "plots").iterdir()} >= {"curves.png", "event_high.png", "event_Unlabeled.png"}
-    assert "no GPU" in output and output.count("no GPU") == 1 if not torch.cuda.is_available() else True
+    assert {p.name for p in (folder / "checkpoints").iterdir()} == {
+        "last.ckpt",
+        "encoder-ep_15.ckpt",
+        "encoder-ep_30.ckpt",
+    }
+    assert {p.name for p in (folder / "plots").iterdir()} >= {
+        "curves.png",
+        "event_high.png",
+        "event_Unlabeled.png",
+    }
+    assert (
+        "no GPU" in output and output.count("no GPU") == 1
+        if not torch.cuda.is_available()
+        else True
+    )
     encoder_file = torch.load(folder / "checkpoints" / "encoder-ep_30.ckpt", weights_only=True)
-    assert encoder_file.keys() == {"epoch", "model_state_dict", "stem_stride", "seen_events"} and encoder_file["epoch"] == 30
+    assert (
+        encoder_file.keys() == {"epoch", "model_state_dict", "stem_stride", "seen_events"}
+        and encoder_file["epoch"] == 30
+    )
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     n_train = json.loads((folder / "summary.json").read_text())["data"]["n_train"]
-    assert checkpoint["seen_events"] == encoder_file["seen_events"] and len(set(encoder_file["seen_events"])) == n_train
+    assert (
+        checkpoint["seen_events"] == encoder_file["seen_events"]
+        and len(set(encoder_file["seen_events"])) == n_train
+    )
     assert checkpoint["config"]["model_params"]["name"] == "VNIbCReg"
 
 
@@ -99,7 +137,10 @@ def test_pretraining_leaves_out_the_classifiers_test_events(pretrained):
 
 def test_test_events_that_pretraining_has_seen_are_counted(workplace, separable):
     """With the split of the pretraining none; with another seed, and the archive packed at another rate, so many."""
-    compact = ("model_params.backbone_type=CompactEncoder", "exp_params.knn_acc_record_ep_period=-1")
+    compact = (
+        "model_params.backbone_type=CompactEncoder",
+        "exp_params.knn_acc_record_ep_period=-1",
+    )
     run("ssl", separable, "seen", *compact, cwd=workplace, epochs=1)
     checkpoints = workplace / "runs" / "ssl" / "seen" / "checkpoints"
     old = torch.load(checkpoints / "encoder-ep_1.ckpt", weights_only=True)
@@ -111,11 +152,21 @@ def test_test_events_that_pretraining_has_seen_are_counted(workplace, separable)
     n_seen = len(np.intersect1d(trained, test))
     assert 5 < n_seen < N_TEST
     another = ("dataset.train_test_split_rand_seed=1", "dataset.sampling_freq=50")
-    for name, file, overrides, expected in (("same", "last.ckpt", (), 0), ("another", "encoder-ep_1.ckpt", another, n_seen),
-                                            ("old", "old.ckpt", another, None)):  # fmt: skip
-        encoder = (f"load_encoder.ckpt_fname={checkpoints / file}", "load_encoder.backbone_type=CompactEncoder")
-        output = run("finetune", separable, f"seen-{name}", *encoder, *overrides, cwd=workplace, epochs=1)
-        assert summary(workplace, "finetune", f"seen-{name}")["pretraining"] == {"n_test_events_seen": expected}
+    for name, file, overrides, expected in (
+        ("same", "last.ckpt", (), 0),
+        ("another", "encoder-ep_1.ckpt", another, n_seen),
+        ("old", "old.ckpt", another, None),
+    ):
+        encoder = (
+            f"load_encoder.ckpt_fname={checkpoints / file}",
+            "load_encoder.backbone_type=CompactEncoder",
+        )
+        output = run(
+            "finetune", separable, f"seen-{name}", *encoder, *overrides, cwd=workplace, epochs=1
+        )
+        assert summary(workplace, "finetune", f"seen-{name}")["pretraining"] == {
+            "n_test_events_seen": expected
+        }
         assert output.count("pretraining has seen") == (expected != 0)
         if expected:
             assert f"pretraining has seen {n_seen} of {N_TEST} test events" in output
@@ -132,25 +183,41 @@ def test_test_events_that_pretraining_has_seen_are_counted(workplace, separable)
 def test_classifiers_beat_chance(workplace, separable, pretrained, name, overrides):
     if name != "scratch":
         checkpoint = "encoder-ep_30.ckpt" if name == "finetuned" else "last.ckpt"
-        overrides = [*overrides, f"load_encoder.ckpt_fname={pretrained[0] / 'checkpoints' / checkpoint}"]
+        overrides = [
+            *overrides,
+            f"load_encoder.ckpt_fname={pretrained[0] / 'checkpoints' / checkpoint}",
+        ]
     output = run("finetune", separable, name, *overrides, cwd=workplace, new=name == "finetuned")
     if name != "scratch":
-        _require_frozen(workplace / "runs" / "finetune" / name, pretrained[0], weights=name == "linear")
+        _require_frozen(
+            workplace / "runs" / "finetune" / name, pretrained[0], weights=name == "linear"
+        )
     found = summary(workplace, "finetune", name)
     ensembles = {"ensemble", "ensemble_usable", "ensemble_weighted"}
-    assert set(found["metrics"]) == {*ensembles, "single_channel"} and found["data"]["n_test"] == N_TEST
+    assert (
+        set(found["metrics"]) == {*ensembles, "single_channel"}
+        and found["data"]["n_test"] == N_TEST
+    )
     assert found["metrics"]["ensemble"]["accuracy"] > CLEARLY_BETTER
     assert found["metrics"]["single_channel"]["accuracy"] > CLEARLY_BETTER
     assert np.sum(found["metrics"]["single_channel"]["confusion"]) == 3 * N_TEST
     plots = {p.name for p in (workplace / "runs" / "finetune" / name / "plots").iterdir()}
-    assert plots >= {"curves.png", "recall.png", "confusion_ensemble.png", "confusion_single_channel.png", "event_low.png"}
+    assert plots >= {
+        "curves.png",
+        "recall.png",
+        "confusion_ensemble.png",
+        "confusion_single_channel.png",
+        "event_low.png",
+    }
     assert f"{N_TEST} test events" in output and "ensemble" in output
 
 
 def _require_frozen(folder, pretrained, weights: bool) -> None:
     """The encoder's statistics are those of the pretrained one, and so are the weights if they are frozen, too."""
     before, after = (
-        torch.load(path / "checkpoints" / f"encoder-ep_{epoch}.ckpt", weights_only=True)["model_state_dict"]
+        torch.load(path / "checkpoints" / f"encoder-ep_{epoch}.ckpt", weights_only=True)[
+            "model_state_dict"
+        ]
         for path, epoch in ((pretrained, 30), (folder, 12))
     )
     for key, value in before.items():
@@ -162,7 +229,9 @@ def _require_frozen(folder, pretrained, weights: bool) -> None:
 def test_the_previous_study_beats_chance(workplace, separable):
     run("original", separable, "stacked", cwd=workplace, epochs=20, new=True)
     metrics = summary(workplace, "original", "stacked")["metrics"]
-    assert set(metrics) == {"stacked_trace"} and metrics["stacked_trace"]["accuracy"] > CLEARLY_BETTER
+    assert (
+        set(metrics) == {"stacked_trace"} and metrics["stacked_trace"]["accuracy"] > CLEARLY_BETTER
+    )
 
 
 def test_a_checkpoint_classifies_by_itself(workplace, separable, pretrained):
@@ -182,14 +251,30 @@ def test_a_checkpoint_classifies_by_itself(workplace, separable, pretrained):
 
 def test_single_spectrogram_options(workplace, separable):
     run(
-        "finetune", separable, "options", "dataset.return_single_spectrogram_train=false", "dataset.return_single_spectrogram_test=true",
-        "augmentations=[RandomAmplitudeJitter]", "dataset.preload=ram", "trainer_params.precision=bf16-mixed", "exp_params.use_class_weight=false",
-        "logger=[csv, tensorboard, wandb]", "exp_params.gradient_clip_val=1", "exp_params.label_smoothing=0.1", cwd=workplace, epochs=1,
-    )  # fmt: skip
+        "finetune",
+        separable,
+        "options",
+        "dataset.return_single_spectrogram_train=false",
+        "dataset.return_single_spectrogram_test=true",
+        "augmentations=[RandomAmplitudeJitter]",
+        "dataset.preload=ram",
+        "trainer_params.precision=bf16-mixed",
+        "exp_params.use_class_weight=false",
+        "logger=[csv, tensorboard, wandb]",
+        "exp_params.gradient_clip_val=1",
+        "exp_params.label_smoothing=0.1",
+        cwd=workplace,
+        epochs=1,
+    )
     metrics = summary(workplace, "finetune", "options")["metrics"]
-    assert set(metrics) == {"single_channel"} and np.sum(metrics["single_channel"]["confusion"]) == N_TEST
+    assert (
+        set(metrics) == {"single_channel"}
+        and np.sum(metrics["single_channel"]["confusion"]) == N_TEST
+    )
     folder = workplace / "runs" / "finetune" / "options"
-    assert list((folder / "tensorboard").glob("events*")) and list((folder / "wandb").glob("offline-run-*"))
+    assert list((folder / "tensorboard").glob("events*")) and list(
+        (folder / "wandb").glob("offline-run-*")
+    )
 
 
 @pytest.fixture
@@ -204,32 +289,61 @@ def on_a_cpu_with(tmp_path, monkeypatch):
     return make
 
 
-AUTO = ("load_encoder.backbone_type=CompactEncoder", "trainer_params.gpus=[]", "trainer_params.precision=auto")
+AUTO = (
+    "load_encoder.backbone_type=CompactEncoder",
+    "trainer_params.gpus=[]",
+    "trainer_params.precision=auto",
+)
 
 
 @pytest.mark.parametrize(("unit", "chosen"), [("avx512_bf16", "bf16-mixed"), ("avx2", "32-true")])
-def test_training_and_prediction_choose_the_same_precision(workplace, separable, on_a_cpu_with, unit, chosen):
+def test_training_and_prediction_choose_the_same_precision(
+    workplace, separable, on_a_cpu_with, unit, chosen
+):
     on_a_cpu_with(unit)
     output = run("finetune", separable, f"auto-{unit}", *AUTO, cwd=workplace, epochs=1)
     assert summary(workplace, "finetune", f"auto-{unit}")["precision"] == chosen
     checkpoint = workplace / "runs" / "finetune" / f"auto-{unit}" / "checkpoints" / "last.ckpt"
-    config = ["--config_predict", str(ROOT / "configs" / "predict.yaml"), "--ckpt", str(checkpoint), "gpu=null"]
+    config = [
+        "--config_predict",
+        str(ROOT / "configs" / "predict.yaml"),
+        "--ckpt",
+        str(checkpoint),
+        "gpu=null",
+    ]
     file = next((separable / "low").iterdir())
-    predicted = run_script("predict.py", *config, str(file), "--out", f"auto-{unit}.csv", cwd=workplace)
+    predicted = run_script(
+        "predict.py", *config, str(file), "--out", f"auto-{unit}.csv", cwd=workplace
+    )
     for text in (output, predicted):
-        assert text.count("precision auto: ") == 1 and f"precision auto: {chosen} (this CPU has" in text
+        assert (
+            text.count("precision auto: ") == 1
+            and f"precision auto: {chosen} (this CPU has" in text
+        )
 
 
 def test_images_too_small_for_bf16_get_float32_by_themselves(workplace, separable, on_a_cpu_with):
     on_a_cpu_with("avx512_bf16")
-    output = run("finetune", separable, "auto-small", *AUTO, "dataset.resize_size=16", cwd=workplace, epochs=1)
-    assert "precision auto: 32-true (bf16 on a CPU gives wrong gradients for images of 16 x" in output
+    output = run(
+        "finetune",
+        separable,
+        "auto-small",
+        *AUTO,
+        "dataset.resize_size=16",
+        cwd=workplace,
+        epochs=1,
+    )
+    assert (
+        "precision auto: 32-true (bf16 on a CPU gives wrong gradients for images of 16 x" in output
+    )
     assert summary(workplace, "finetune", "auto-small")["precision"] == "32-true"
 
 
 def test_a_handful_of_events_to_calibrate_on_is_said(workplace, separable):
     few = ("load_encoder.backbone_type=CompactEncoder", "dataset.calibration_ratio=0.1")
-    output = run("finetune", separable, "few", *few, "dataset.batch_size=8", cwd=workplace, epochs=4)
+    output = run(
+        "finetune", separable, "few", *few, "dataset.batch_size=8", cwd=workplace, epochs=4
+    )
     assert output.count("6 held-out events are few to calibrate on") == 1
     assert 0.2 < summary(workplace, "finetune", "few")["calibration"]["temperature"] < 5
 
@@ -241,7 +355,15 @@ def test_vibcreg_and_no_saving(workplace, separable):
         "exp_params.model_save_ep_period=-1",
         "dataset.exclude_test_events=false",
     ]
-    run("ssl", separable, "vibcreg", *overrides, "exp_params.knn_acc_record_ep_period=-1", cwd=workplace, epochs=1)
+    run(
+        "ssl",
+        separable,
+        "vibcreg",
+        *overrides,
+        "exp_params.knn_acc_record_ep_period=-1",
+        cwd=workplace,
+        epochs=1,
+    )
     folder = workplace / "runs" / "ssl" / "vibcreg"
     assert not (folder / "checkpoints").exists()
     header = (folder / "metrics.csv").read_text().splitlines()[0]
@@ -251,12 +373,17 @@ def test_vibcreg_and_no_saving(workplace, separable):
 def test_pretraining_needs_no_labels(workplace):
     """A folder of nothing but Unlabeled is learned from; only the accuracy of neighbours is left out, which is said once."""
     folder = write_separable_events(workplace / "unlabelled", n_per_class=0, n_unlabeled=24)
-    compact, always = "model_params.backbone_type=CompactEncoder", "exp_params.knn_acc_record_ep_period=1"
+    compact, always = (
+        "model_params.backbone_type=CompactEncoder",
+        "exp_params.knn_acc_record_ep_period=1",
+    )
     output = run("ssl", folder, "unlabelled", compact, always, cwd=workplace, epochs=2)
     assert output.count("val/knn_accuracy is left out") == 1 and "classes: none" in output
     metrics = summary(workplace, "ssl", "unlabelled")["metrics"]
     assert metrics["train/loss"] > 0 and "val/knn_accuracy" not in metrics
-    assert (workplace / "runs" / "ssl" / "unlabelled" / "checkpoints" / "encoder-ep_2.ckpt").is_file()
+    assert (
+        workplace / "runs" / "ssl" / "unlabelled" / "checkpoints" / "encoder-ep_2.ckpt"
+    ).is_file()
 
 
 @pytest.mark.parametrize(
@@ -277,16 +404,23 @@ def test_resumed_equals_uninterrupted(workplace, separable, kind, loading):
     stopped = workplace / "runs" / kind / f"stopped_{kind}"
     assert torch.load(stopped / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
     run(kind, separable, f"stopped_{kind}", save, *loading, cwd=workplace, epochs=4, resume=stopped)
-    weights = [torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for folder in (whole, stopped)]
+    weights = [
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for folder in (whole, stopped)
+    ]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     assert (whole / "metrics.csv").read_text() == (stopped / "metrics.csv").read_text()
 
 
-def test_training_from_a_packed_archive_needs_neither_obspy_nor_pooch_nor_wandb(workplace, separable, pretrained):
+def test_training_from_a_packed_archive_needs_neither_obspy_nor_pooch_nor_wandb(
+    workplace, separable, pretrained
+):
     packed = next((workplace / "data" / "archives").glob("separable*/metadata.csv")).parent
     shim = workplace / "without"
     shim.mkdir()
-    (shim / "sitecustomize.py").write_text("import sys\nfor name in ('obspy', 'pooch', 'wandb'): sys.modules[name] = None\n")
+    (shim / "sitecustomize.py").write_text(
+        "import sys\nfor name in ('obspy', 'pooch', 'wandb'): sys.modules[name] = None\n"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(shim))
         run("finetune", packed, "without", cwd=workplace, epochs=1, new=True)
@@ -309,7 +443,13 @@ def test_the_grid_runs_resumes_and_compares(workplace, separable, pretrained):
     }
     (workplace / "grid.yaml").write_text(
         json.dumps(
-            {"name": "g", "methods": ["original", "finetuned"], "label_fractions": [0.5], "seeds": [0], "overrides": lists}
+            {
+                "name": "g",
+                "methods": ["original", "finetuned"],
+                "label_fractions": [0.5],
+                "seeds": [0],
+                "overrides": lists,
+            }
         )
     )
     arguments = [
@@ -320,9 +460,15 @@ def test_the_grid_runs_resumes_and_compares(workplace, separable, pretrained):
     ]
     arguments.append(f"config_original={ROOT}/original_implementation/config.yaml")
     output = run_script("reproduce.py", *arguments, cwd=workplace)
-    assert "| finetuned | 50 % | ensemble |" in output and "| original | 50 % | stacked trace |" in output
+    assert (
+        "| finetuned | 50 % | ensemble |" in output
+        and "| original | 50 % | stacked trace |" in output
+    )
     folder = workplace / "runs" / "reproduce" / "g"
-    table, logs = (folder / "results.md").read_text(), {p: p.stat().st_mtime_ns for p in (folder / "logs").iterdir()}
+    table, logs = (
+        (folder / "results.md").read_text(),
+        {p: p.stat().st_mtime_ns for p in (folder / "logs").iterdir()},
+    )
     assert len(logs) == 3 and (folder / "comparison.png").is_file()
     run_script("reproduce.py", *arguments, cwd=workplace)
     assert (folder / "results.md").read_text() == table
@@ -356,11 +502,19 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(workpla
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(shim))
-        output = run("finetune", separable, "nan", "dataset.batch_size=18", cwd=workplace, status=2, epochs=6)
-    found = re.search(r"error: epoch 3, step 2: the loss is nan; events: (\S+, ){7}\S+ and 10 more", output)
+        output = run(
+            "finetune", separable, "nan", "dataset.batch_size=18", cwd=workplace, status=2, epochs=6
+        )
+    found = re.search(
+        r"error: epoch 3, step 2: the loss is nan; events: (\S+, ){7}\S+ and 10 more", output
+    )
     assert (found and "high__2020" in found[0]) or "low__2020" in found[0], output[-2000:]
-    checkpoint = torch.load(workplace / "runs" / "finetune" / "nan" / "checkpoints" / "last.ckpt", weights_only=True)
-    assert checkpoint["epoch"] == 1 and all(torch.isfinite(v).all() for v in checkpoint["state_dict"].values())
+    checkpoint = torch.load(
+        workplace / "runs" / "finetune" / "nan" / "checkpoints" / "last.ckpt", weights_only=True
+    )
+    assert checkpoint["epoch"] == 1 and all(
+        torch.isfinite(v).all() for v in checkpoint["state_dict"].values()
+    )
     assert "Traceback" not in output
 
 
@@ -368,23 +522,46 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(workpla
     ("overrides", "message"),
     [
         (["exp_params.lr=3"], "exp_params.lr: unknown key; did you mean exp_params.LR?"),
-        (["dataset.batch_size=64"], "dataset.batch_size is 64, but there are only 54 training events"),
+        (
+            ["dataset.batch_size=64"],
+            "dataset.batch_size is 64, but there are only 54 training events",
+        ),
         (["load_encoder.ckpt_fname=nowhere.ckpt"], "no such file: nowhere.ckpt"),
-        (["load_encoder.ckpt_fname={pre}", "load_encoder.backbone_type=ResNet34Encoder"], "missing keys: model.layer1.1"),
-        (["exp_params.n_classes=8"], "exp_params.n_classes: found 8; the data has 3: high, low, twice"),
+        (
+            ["load_encoder.ckpt_fname={pre}", "load_encoder.backbone_type=ResNet34Encoder"],
+            "missing keys: model.layer1.1",
+        ),
+        (
+            ["exp_params.n_classes=8"],
+            "exp_params.n_classes: found 8; the data has 3: high, low, twice",
+        ),
         (["dataset.test_data_ratio=0.01"], "gives 1 events for 3 classes"),
         (["dataset.root=/nowhere"], "/nowhere: no such folder"),
         (["dataset.duration_s=0.1"], "dataset.nperseg: found 20; events have only 10 samples"),
-        (["dataset.nperseg=1000", "dataset.resize_size=8"], "images have 8 x 0 pixels; 1 x 1 are needed here"),
         (
-            ["trainer_params.precision=bf16-mixed", "dataset.resize_size=16", "trainer_params.gpus=[]"],
+            ["dataset.nperseg=1000", "dataset.resize_size=8"],
+            "images have 8 x 0 pixels; 1 x 1 are needed here",
+        ),
+        (
+            [
+                "trainer_params.precision=bf16-mixed",
+                "dataset.resize_size=16",
+                "trainer_params.gpus=[]",
+            ],
             "on a CPU gives wrong gradients for images of 16 x",
         ),
-        (["trainer_params.strategy=magic"], "trainer_params.strategy: found 'magic'; should be 'auto' or 'ddp'"),
+        (
+            ["trainer_params.strategy=magic"],
+            "trainer_params.strategy: found 'magic'; should be 'auto' or 'ddp'",
+        ),
     ],
 )
-def test_mistakes_get_one_message_and_status_2(workplace, separable, pretrained, overrides, message):
-    overrides = [text.format(pre=pretrained[0] / "checkpoints" / "encoder-ep_30.ckpt") for text in overrides]
+def test_mistakes_get_one_message_and_status_2(
+    workplace, separable, pretrained, overrides, message
+):
+    overrides = [
+        text.format(pre=pretrained[0] / "checkpoints" / "encoder-ep_30.ckpt") for text in overrides
+    ]
     output = run("finetune", separable, "wrong", *overrides, cwd=workplace, status=2)
     assert message in output and "Traceback" not in output
     assert not (workplace / "runs" / "finetune" / "wrong").exists()
@@ -396,8 +573,18 @@ def test_a_gentle_stem_goes_from_pretraining_to_classifier(workplace, separable)
     overrides = [f"load_encoder.ckpt_fname={encoder}", "exp_params.freeze_encoders=true"]
     output = run("finetune", separable, "not-gentle", *overrides, cwd=workplace, status=2, epochs=1)
     assert "was trained with stem_stride 1; set load_encoder.stem_stride to that" in output
-    run("finetune", separable, "gentle", *overrides, "load_encoder.stem_stride=1", cwd=workplace, epochs=1)
-    last = torch.load(workplace / "runs" / "finetune" / "gentle" / "checkpoints" / "last.ckpt", weights_only=True)
+    run(
+        "finetune",
+        separable,
+        "gentle",
+        *overrides,
+        "load_encoder.stem_stride=1",
+        cwd=workplace,
+        epochs=1,
+    )
+    last = torch.load(
+        workplace / "runs" / "finetune" / "gentle" / "checkpoints" / "last.ckpt", weights_only=True
+    )
     assert last["hyper_parameters"]["stem_stride"] == 1
 
 
@@ -407,11 +594,17 @@ def test_no_archive_and_no_network(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nothing listens there
         output = run_script("finetune.py", *arguments, cwd=tmp_path, status=2)
-    assert "put the zip" in output and str(tmp_path / "data" / "aknes") in output and "Traceback" not in output
+    assert (
+        "put the zip" in output
+        and str(tmp_path / "data" / "aknes") in output
+        and "Traceback" not in output
+    )
     assert time.monotonic() - started < 60
 
 
-@pytest.mark.parametrize("script", ["sslearn.py", "finetune.py", "original_implementation/train.py"])
+@pytest.mark.parametrize(
+    "script", ["sslearn.py", "finetune.py", "original_implementation/train.py"]
+)
 def test_help_is_quick(tmp_path, script):
     times = []
     for _ in range(3):
@@ -426,5 +619,14 @@ def test_the_real_aknes_archive_layout_is_found(tmp_path, aknes_event):
     target = tmp_path / "data" / "aknes" / "DataSamples" / "Regional"
     target.mkdir(parents=True)
     shutil.copy(aknes_event, target)
-    output = run_script("finetune.py", "--config_ft", str(ROOT / "configs" / "finetune.yaml"), cwd=tmp_path, status=2)
-    assert "1 events of up to 24 channels, 16 s at 1000 Hz" in output and "1 classes of labelled events" in output
+    output = run_script(
+        "finetune.py",
+        "--config_ft",
+        str(ROOT / "configs" / "finetune.yaml"),
+        cwd=tmp_path,
+        status=2,
+    )
+    assert (
+        "1 events of up to 24 channels, 16 s at 1000 Hz" in output
+        and "1 classes of labelled events" in output
+    )

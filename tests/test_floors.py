@@ -32,7 +32,10 @@ def imported_modules(file: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if (ROOT / f"{name.replace('.', '/')}.py").is_file() else node.module for name in names}
+            found |= {
+                name if (ROOT / f"{name.replace('.', '/')}.py").is_file() else node.module
+                for name in names
+            }
     return {name for name in found if name.split(".")[0] in FLOORS}
 
 
@@ -54,7 +57,8 @@ def test_only_one_door_leads_to_the_previous_study():
     users = {
         file
         for file, names in IMPORTS.items()
-        if any(name.startswith("original_implementation") for name in names) and not file.startswith("original_implementation/")
+        if any(name.startswith("original_implementation") for name in names)
+        and not file.startswith("original_implementation/")
     }
     assert users <= MAY_IMPORT_ORIGINAL
 

@@ -22,7 +22,11 @@ from tests.test_commands import SCRIPTS, SMALL_IMAGES
 pytestmark = pytest.mark.slow
 SIGKILLED = -signal.SIGKILL
 SMALLEST = {
-    "ssl": ["model_params.backbone_type=CompactEncoder", "model_params.proj_hid=128", "model_params.proj_out=128"],
+    "ssl": [
+        "model_params.backbone_type=CompactEncoder",
+        "model_params.proj_hid=128",
+        "model_params.proj_out=128",
+    ],
     "finetune": ["load_encoder.backbone_type=CompactEncoder"],
     "original": ["backbone_with_clf_type=ResNet18", "dataset.resize_size=16"],
 }
@@ -47,15 +51,40 @@ def arguments_of(kind, folder, name, epochs, *overrides) -> list[str]:
         "dataset.test_data_ratio=0.25",
         "dataset.train_data_ratio=0.75",
     ]
-    return [str(ROOT / script), flag, str(ROOT / config), f"run_name={name}", *data, *SMALL_IMAGES, AS_SHIPPED, *SMALLEST[kind],
-            f"trainer_params.max_epochs={epochs}", "exp_params.model_save_ep_period=1", *overrides]  # fmt: skip
+    return [
+        str(ROOT / script),
+        flag,
+        str(ROOT / config),
+        f"run_name={name}",
+        *data,
+        *SMALL_IMAGES,
+        AS_SHIPPED,
+        *SMALLEST[kind],
+        f"trainer_params.max_epochs={epochs}",
+        "exp_params.model_save_ep_period=1",
+        *overrides,
+    ]
 
 
 def start(moments, cwd, command, run_dir="") -> tuple[list[int], list[float]]:
     """Run ``command`` once for each moment, killing it then; return the exit statuses, and how many seconds each took."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-    done = subprocess.run([sys.executable, str(ROOT / "tests" / "killing.py"), str(ROOT), json.dumps(moments), str(run_dir), "--", *command],
-                          cwd=cwd, env=environment, capture_output=True, text=True, timeout=1500)  # fmt: skip
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "tests" / "killing.py"),
+            str(ROOT),
+            json.dumps(moments),
+            str(run_dir),
+            "--",
+            *command,
+        ],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1500,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     statuses, seconds = json.loads(done.stdout.splitlines()[-1])
     assert len(statuses) == len(moments), done.stderr[-3000:]
@@ -97,10 +126,16 @@ def test_a_run_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, packe
         []
         if kind == "original"
         else [
-            "augmentations=[NeighboringCrop,RandomAmplitudeJitter]" if kind == "ssl" else "augmentations=[RandomAmplitudeJitter]"
+            "augmentations=[NeighboringCrop,RandomAmplitudeJitter]"
+            if kind == "ssl"
+            else "augmentations=[RandomAmplitudeJitter]"
         ]
     )
-    _, (duration_s,) = start([None], tmp_path, arguments_of(kind, packed, "whole", epochs, *jitter, "dataset.num_workers=0"))
+    _, (duration_s,) = start(
+        [None],
+        tmp_path,
+        arguments_of(kind, packed, "whole", epochs, *jitter, "dataset.num_workers=0"),
+    )
     runs = tmp_path / "runs" / kind
     rng = np.random.default_rng(0)
     moments = [*(rng.uniform(0.1, 0.7, N_KILLS) * duration_s).round(2).tolist(), None]
@@ -110,13 +145,21 @@ def test_a_run_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, packe
     whole, killed = state_of(runs / "whole"), state_of(runs / "killed")
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
         require_equal(whole[key], killed[key], key)
-    assert (runs / "whole" / "metrics.csv").read_text() == (runs / "killed" / "metrics.csv").read_text()
-    metrics = [json.loads((runs / name / "summary.json").read_text())["metrics"] for name in ("whole", "killed")]
+    assert (runs / "whole" / "metrics.csv").read_text() == (
+        runs / "killed" / "metrics.csv"
+    ).read_text()
+    metrics = [
+        json.loads((runs / name / "summary.json").read_text())["metrics"]
+        for name in ("whole", "killed")
+    ]
     assert metrics[0] == metrics[1]
     assert sorted(p.name for p in (runs / "killed" / "plots").iterdir()) == sorted(
         p.name for p in (runs / "whole" / "plots").iterdir()
     )
-    names = [sorted(p.name for p in (runs / name / "checkpoints").iterdir()) for name in ("whole", "killed")]
+    names = [
+        sorted(p.name for p in (runs / name / "checkpoints").iterdir())
+        for name in ("whole", "killed")
+    ]
     assert names[0] == names[1] and len(names[0]) == 1 + epochs
     assert not list((runs / "killed").rglob("*partial*"))
 
@@ -143,7 +186,10 @@ def test_two_processes_pack_one_archive_once(tmp_path, separable):
         "from preprocessing.packing import open_or_pack\nimport logging\nlogging.basicConfig(level=logging.INFO)\n"
         f"if __name__ == '__main__': open_or_pack({str(separable)!r}, {str(tmp_path / 'arc')!r}, 100.0, 12.0).verify()\n"
     )
-    both = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     messages = [process.communicate(timeout=200)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], messages
     assert sorted(message.count("Packed 84 events") for message in messages) == [0, 1]
@@ -158,33 +204,75 @@ def test_simulation_killed_at_many_moments_ends_like_one_that_was_not(tmp_path):
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     start([None], tmp_path / "whole", [str(code)])
-    statuses, _ = start([*np.linspace(0.05, 4.0, 8).round(2).tolist(), None], tmp_path / "killed", [str(code)])
+    statuses, _ = start(
+        [*np.linspace(0.05, 4.0, 8).round(2).tolist(), None], tmp_path / "killed", [str(code)]
+    )
     assert statuses[-1] == 0 and SIGKILLED in statuses
     place = Path("data/archives/simulated-100-seed0")
-    whole, killed = EventArchive(tmp_path / "whole" / place), EventArchive(tmp_path / "killed" / place)
+    whole, killed = (
+        EventArchive(tmp_path / "whole" / place),
+        EventArchive(tmp_path / "killed" / place),
+    )
     killed.verify()
     assert whole.fingerprint == killed.fingerprint
 
 
 def test_a_killed_grid_goes_on_and_trains_nothing_twice(tmp_path, packed):
-    lists = {"all": ["dataset.source=folder", f"dataset.root={packed}", "dataset.batch_size=16", "dataset.test_data_ratio=0.25", *SMALL_IMAGES,
-                     "trainer_params.max_epochs=2", "exp_params.model_save_ep_period=1"], "original": SMALLEST["original"]}  # fmt: skip
+    lists = {
+        "all": [
+            "dataset.source=folder",
+            f"dataset.root={packed}",
+            "dataset.batch_size=16",
+            "dataset.test_data_ratio=0.25",
+            *SMALL_IMAGES,
+            "trainer_params.max_epochs=2",
+            "exp_params.model_save_ep_period=1",
+        ],
+        "original": SMALLEST["original"],
+    }
     lists["scratch"] = SMALLEST["finetune"]
-    (tmp_path / "grid.yaml").write_text(json.dumps({"name": "g", "methods": ["original", "scratch"], "label_fractions": [0.5], "seeds": [0],
-                                                    "gpus": [], "overrides": lists}))  # fmt: skip
-    paths = [f"config_{name}={ROOT}/{path}" for name, path in (("ssl", "configs/ssl.yaml"), ("ft", "configs/finetune.yaml"),
-                                                               ("original", "original_implementation/config.yaml"))]  # fmt: skip
+    (tmp_path / "grid.yaml").write_text(
+        json.dumps(
+            {
+                "name": "g",
+                "methods": ["original", "scratch"],
+                "label_fractions": [0.5],
+                "seeds": [0],
+                "gpus": [],
+                "overrides": lists,
+            }
+        )
+    )
+    paths = [
+        f"config_{name}={ROOT}/{path}"
+        for name, path in (
+            ("ssl", "configs/ssl.yaml"),
+            ("ft", "configs/finetune.yaml"),
+            ("original", "original_implementation/config.yaml"),
+        )
+    ]
     command = [sys.executable, str(ROOT / "reproduce.py"), "--config", "grid.yaml", *paths]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for seconds in (4, 9):
-        grid = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        grid = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         time.sleep(seconds)
         grid.kill()  # the cell it has started lives on
         grid.wait()
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "| scratch | 50 % | ensemble |" in done.stderr + done.stdout
-    for kind, name in (("original", "g-original-50pct-seed0"), ("finetune", "g-scratch-50pct-seed0")):
+    for kind, name in (
+        ("original", "g-original-50pct-seed0"),
+        ("finetune", "g-scratch-50pct-seed0"),
+    ):
         rows = (tmp_path / "runs" / kind / name / "metrics.csv").read_text().splitlines()
         assert len(rows) == 3 and [row.split(",")[0] for row in rows] == ["epoch", "0", "1"]
 
@@ -199,11 +287,16 @@ def test_a_stop_signal_saves_and_says_how_to_go_on(tmp_path, packed, number, to_
     Nothing is saved regularly here, and loader processes are at work.
     """
     command = arguments_of("finetune", packed, "stopped", 400)
-    command[command.index("exp_params.model_save_ep_period=1")] = "exp_params.model_save_ep_period=400"
+    command[command.index("exp_params.model_save_ep_period=1")] = (
+        "exp_params.model_save_ep_period=400"
+    )
     run_dir = tmp_path / "runs" / "finetune" / "stopped"
     with start_as_from_a_terminal(command, tmp_path) as training:
         deadline = time.monotonic() + 200
-        while not ((run_dir / "metrics.csv").is_file() and len((run_dir / "metrics.csv").read_text().splitlines()) > 3):
+        while not (
+            (run_dir / "metrics.csv").is_file()
+            and len((run_dir / "metrics.csv").read_text().splitlines()) > 3
+        ):
             assert time.monotonic() < deadline and training.poll() is None, training.stderr.read()
             time.sleep(0.05)
         time.sleep(seconds)
@@ -211,7 +304,9 @@ def test_a_stop_signal_saves_and_says_how_to_go_on(tmp_path, packed, number, to_
         assert len(members(training.pid)) >= 3  # with two loader processes at least
         (os.killpg if to_all else os.kill)(training.pid, number)
         _, message = training.communicate(timeout=200)
-    status, word = {signal.SIGTERM: (143, "terminated"), signal.SIGINT: (130, "interrupted")}[number]
+    status, word = {signal.SIGTERM: (143, "terminated"), signal.SIGINT: (130, "interrupted")}[
+        number
+    ]
     assert training.returncode == status, message[-3000:]
     assert f"{word}: go on by the same command with --resume runs/finetune/stopped" in message
     assert "Traceback" not in message
@@ -219,13 +314,19 @@ def test_a_stop_signal_saves_and_says_how_to_go_on(tmp_path, packed, number, to_
     checkpoint = state_of(run_dir)
     n_rows = len((run_dir / "metrics.csv").read_text().splitlines()) - 1
     assert n_rows - 1 <= checkpoint["epoch"] + 1 <= n_rows + 1 and checkpoint["epoch"] >= 2
-    assert all(torch.isfinite(value).all() for value in checkpoint["state_dict"].values() if value.is_floating_point())
+    assert all(
+        torch.isfinite(value).all()
+        for value in checkpoint["state_dict"].values()
+        if value.is_floating_point()
+    )
 
 
 def test_loader_processes_end_with_a_killed_training(tmp_path, packed):
     """They take no stop signal from others, so nothing else would end them."""
     run_dir = tmp_path / "runs" / "finetune" / "alone"
-    with start_as_from_a_terminal(arguments_of("finetune", packed, "alone", 400), tmp_path) as training:
+    with start_as_from_a_terminal(
+        arguments_of("finetune", packed, "alone", 400), tmp_path
+    ) as training:
         deadline = time.monotonic() + 200
         while not (run_dir / "metrics.csv").is_file() or len(members(training.pid)) < 3:
             assert time.monotonic() < deadline and training.poll() is None, training.stderr.read()
@@ -245,22 +346,41 @@ def test_no_file_is_half_written_when_the_disk_is_full(tmp_path, packed):
     config = run_dir / "config.yaml"
     config.write_text(config.read_text().replace("max_epochs: 1", "max_epochs: 3"))
     limited = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    command = [sys.executable, "-c", limited, *arguments_of("finetune", packed, "full", 3), "--resume", str(run_dir)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 2 and "last.ckpt: cannot be written" in done.stderr and "Traceback" not in done.stderr, done.stderr[
-        -2000:
+    command = [
+        sys.executable,
+        "-c",
+        limited,
+        *arguments_of("finetune", packed, "full", 3),
+        "--resume",
+        str(run_dir),
     ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert (
+        done.returncode == 2
+        and "last.ckpt: cannot be written" in done.stderr
+        and "Traceback" not in done.stderr
+    ), done.stderr[-2000:]
     assert (run_dir / "checkpoints" / "last.ckpt").read_bytes() == before
     assert not list((run_dir / "checkpoints").glob("*partial*"))
 
 
 def test_packing_on_a_full_disk_leaves_nothing_behind(tmp_path, separable):
-    code = ("import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\nfrom utils.cli import main\n"
-            "from preprocessing.packing import pack_recordings\n"
-            f"if __name__ == '__main__': main(lambda: pack_recordings({str(separable)!r}, {str(tmp_path / 'arc')!r}, 100.0, 12.0, n_workers=1))\n")  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 2 and "arc: cannot be written: File too large" in done.stderr and "Traceback" not in done.stderr
+    code = (
+        "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\nfrom utils.cli import main\n"
+        "from preprocessing.packing import pack_recordings\n"
+        f"if __name__ == '__main__': main(lambda: pack_recordings({str(separable)!r}, {str(tmp_path / 'arc')!r}, 100.0, 12.0, n_workers=1))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200
+    )
+    assert (
+        done.returncode == 2
+        and "arc: cannot be written: File too large" in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert not (tmp_path / "arc").exists() and not (tmp_path / "arc.partial").exists()
 
 
@@ -290,11 +410,27 @@ def test_a_kill_between_the_files_of_an_epoch_loses_neither(tmp_path, packed):
         "os.replace = and_die\n"
     )
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    first = subprocess.run(command, cwd=tmp_path, env=environment | {"PYTHONPATH": str(shim)}, capture_output=True, timeout=200)
+    first = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(shim)},
+        capture_output=True,
+        timeout=200,
+    )
     run_dir = tmp_path / "runs" / "finetune" / "between"
-    assert first.returncode == SIGKILLED and len(list((run_dir / "checkpoints").glob("*.ckpt"))) == 1
+    assert (
+        first.returncode == SIGKILLED and len(list((run_dir / "checkpoints").glob("*.ckpt"))) == 1
+    )
     second = subprocess.run(
-        [*command, "--resume", str(run_dir)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+        [*command, "--resume", str(run_dir)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
     )
     assert second.returncode == 0, second.stderr[-2000:]
-    assert {p.name for p in (run_dir / "checkpoints").iterdir()} == {"encoder-ep_1.ckpt", "last.ckpt"}
+    assert {p.name for p in (run_dir / "checkpoints").iterdir()} == {
+        "encoder-ep_1.ckpt",
+        "last.ckpt",
+    }

@@ -38,18 +38,30 @@ def test_memory_and_handles_are_flat_over_two_thousand_steps(tmp_path, separable
     epochs = 125
     command = [
         sys.executable,
-        *arguments_of(kind, separable, "long", epochs, "dataset.batch_size=3", "dataset.resize_size=16", "dataset.nperseg=40"),
+        *arguments_of(
+            kind,
+            separable,
+            "long",
+            epochs,
+            "dataset.batch_size=3",
+            "dataset.resize_size=16",
+            "dataset.nperseg=40",
+        ),
     ]
     command = [
         argument
         for argument in command
         if argument not in ("dataset.batch_size=16", "dataset.nperseg=20", "dataset.resize_size=32")
     ]
-    command[command.index("exp_params.model_save_ep_period=1")] = "exp_params.model_save_ep_period=25"
+    command[command.index("exp_params.model_save_ep_period=1")] = (
+        "exp_params.model_save_ep_period=25"
+    )
     if kind == "ssl":
         command.append("exp_params.knn_acc_record_ep_period=25")
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "shim"), "OMP_NUM_THREADS": "2"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1500)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1500
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     notes = json.loads((tmp_path / "notes.json").read_text())
     steps, resident, handles = zip(*notes)
@@ -59,7 +71,10 @@ def test_memory_and_handles_are_flat_over_two_thousand_steps(tmp_path, separable
     # what must not be is growth; a copy of the checkpoint comes and goes
     early, late = np.median(resident[warm : warm + 25]), np.median(resident[-25:])
     copy = (tmp_path / "runs" / kind / "long" / "checkpoints" / "last.ckpt").stat().st_size
-    assert late < 1.03 * early and max(resident[warm:]) < early + 1.5 * copy, ([r >> 20 for r in resident[::10]], copy >> 20)
+    assert late < 1.03 * early and max(resident[warm:]) < early + 1.5 * copy, (
+        [r >> 20 for r in resident[::10]],
+        copy >> 20,
+    )
     assert len(set(handles[warm:])) == 1
     rows = list(csv.DictReader((tmp_path / "runs" / kind / "long" / "metrics.csv").open()))
     assert [int(row["epoch"]) for row in rows] == list(range(epochs))

@@ -18,9 +18,16 @@ from tests.conftest import ROOT, run_script
 OLD = ROOT / "tests" / "data" / "before_rooms"
 EXPECTED = json.loads((OLD / "expected.json").read_text())
 SETTINGS = {
-    "source": "folder", "root": "archive", "sampling_freq": 100, "nperseg": 20, "resize_size": 32,
-    "num_workers": 0, "test_data_ratio": 0.25, "train_data_ratio": 0.75, "batch_size": 6,
-}  # fmt: skip
+    "source": "folder",
+    "root": "archive",
+    "sampling_freq": 100,
+    "nperseg": 20,
+    "resize_size": 32,
+    "num_workers": 0,
+    "test_data_ratio": 0.25,
+    "train_data_ratio": 0.75,
+    "batch_size": 6,
+}
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # none of these may start a thread, which would not be in the fork
 SLOW_IMPORTS = (
-    "torch._dynamo", "torchvision", "pytorch_lightning", "torchmetrics.functional.classification", "sklearn.model_selection",
-    "matplotlib.figure", "matplotlib.backends.backend_agg", "h5py", "obspy.io.mseed.core", "obspy.io.quakeml.core", "scipy.signal",
-    "pydantic", "tensorboard.compat",
-)  # fmt: skip
+    "torch._dynamo",
+    "torchvision",
+    "pytorch_lightning",
+    "torchmetrics.functional.classification",
+    "sklearn.model_selection",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+    "h5py",
+    "obspy.io.mseed.core",
+    "obspy.io.quakeml.core",
+    "scipy.signal",
+    "pydantic",
+    "tensorboard.compat",
+)
 
 
 class WarmStart:
@@ -34,23 +44,37 @@ class WarmStart:
     def __init__(self, environment: dict[str, str]):
         command = [sys.executable, "-m", "tests.warm"]
         self._process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
-    def run(self, command: list[str], cwd: Path, environment: dict[str, str], timeout_s: float) -> tuple[int, str]:
+    def run(
+        self, command: list[str], cwd: Path, environment: dict[str, str], timeout_s: float
+    ) -> tuple[int, str]:
         """Run ``script arguments ...``; return its exit status (negative for a signal) and what it printed.
 
         Raises ``TimeoutError`` for a command that takes longer; it is killed.
         """
         with tempfile.NamedTemporaryFile() as console:
-            request = {"command": command, "cwd": str(cwd), "environment": environment, "timeout_s": timeout_s,
-                       "console": console.name}  # fmt: skip
+            request = {
+                "command": command,
+                "cwd": str(cwd),
+                "environment": environment,
+                "timeout_s": timeout_s,
+                "console": console.name,
+            }
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
             status = json.loads(self._process.stdout.readline())
             output = console.read().decode(errors="replace")
         if status is None:
-            raise TimeoutError(f"{' '.join(command)}: took longer than {timeout_s:g} s\n{output[-3000:]}")
+            raise TimeoutError(
+                f"{' '.join(command)}: took longer than {timeout_s:g} s\n{output[-3000:]}"
+            )
         return status, output
 
 
@@ -81,7 +105,9 @@ def _raise_timeout(*_) -> None:
     raise TimeoutError
 
 
-def _become(command: list[str], cwd: str, environment: dict[str, str], console: str, timeout_s: float) -> None:
+def _become(
+    command: list[str], cwd: str, environment: dict[str, str], console: str, timeout_s: float
+) -> None:
     """Let this process, which is a fork, look as if the command had been typed."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     nothing, output = os.open(os.devnull, os.O_RDONLY), os.open(console, os.O_WRONLY | os.O_APPEND)

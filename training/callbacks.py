@@ -35,7 +35,9 @@ class SeedEveryStep(pl.Callback):
     def __init__(self, seed: int):
         self.seed = seed
 
-    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: object, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, batch: object, batch_idx: int
+    ) -> None:
         """Seed PyTorch's generators for this step."""
         key = np.random.SeedSequence([self.seed, trainer.global_step])
         torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
@@ -51,7 +53,9 @@ class StopAtNonFiniteLoss(pl.Callback):
     def __init__(self):
         self.waiting: list[tuple[int, Tensor, Tensor]] = []
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, batch_idx: int
+    ) -> None:
         """Remember the loss; look at all of them now and then."""
         self.waiting.append((batch_idx, outputs["loss"], batch.events))
         if len(self.waiting) == LOSSES_PER_LOOK or trainer.is_last_batch:
@@ -65,9 +69,11 @@ class StopAtNonFiniteLoss(pl.Callback):
         names = trainer.datamodule.archive.names[events.cpu().numpy()].tolist()
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         place = f"epoch {trainer.current_epoch + 1}, step {batch_idx + 1}"
-        raise UserError(f"{place}: the loss is {loss}; events: "
-                        f"{', '.join(names[:MAX_NAMES])}{more}. Try a lower LR, gradient_clip_val, or precision 32-true. "
-                        "What was learned until the epoch before is kept in last.ckpt, if there was one")  # fmt: skip
+        raise UserError(
+            f"{place}: the loss is {loss}; events: "
+            f"{', '.join(names[:MAX_NAMES])}{more}. Try a lower LR, gradient_clip_val, or precision 32-true. "
+            "What was learned until the epoch before is kept in last.ckpt, if there was one"
+        )
 
 
 class EpochMemory(TorchCheckpointIO):
@@ -75,7 +81,9 @@ class EpochMemory(TorchCheckpointIO):
 
     newest: dict | None = None
 
-    def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options: object = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict, path: str | Path, storage_options: object = None
+    ) -> None:
         """Copy ``checkpoint``; ``path`` is not used."""
         self.newest = None  # before the copy: there is never more than one
         self.newest = _of_tensors(lambda tensor: tensor.detach().clone(), checkpoint)
@@ -131,7 +139,9 @@ class SaveCheckpoints(pl.Callback):
         self.is_new = False
         self.seen: dict[str, list[int]] = {}
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict
+    ) -> None:
         """Put the resolved configuration, and what pretraining has seen, into every checkpoint."""
         checkpoint |= {"config": self.run.plain_config} | self.seen
 
@@ -147,7 +157,11 @@ class SaveCheckpoints(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write the epoch's row, so that no checkpoint is ahead of the table; then save if it is time."""
         epoch = trainer.current_epoch + 1
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+        metrics = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("train/")
+        }
         for logger in trainer.loggers:
             if isinstance(logger, MetricsTable):
                 logger.log_metrics(metrics | {"epoch": trainer.current_epoch})
@@ -157,13 +171,24 @@ class SaveCheckpoints(pl.Callback):
         trainer.save_checkpoint("in memory")  # every process takes part
         self.is_new = True
         regular = epoch % self.period == 0 or epoch == trainer.max_epochs
-        if regular and trainer.is_global_zero:  # before last.ckpt, after which this epoch is never computed again
-            content = {"epoch": epoch, "model_state_dict": module.encoder.state_dict(), "stem_stride": module.hparams.stem_stride}
-            save_atomically(content | self.seen, self.run.dir / LAST_CHECKPOINT.parent / f"encoder-ep_{epoch}.ckpt")
+        if (
+            regular and trainer.is_global_zero
+        ):  # before last.ckpt, after which this epoch is never computed again
+            content = {
+                "epoch": epoch,
+                "model_state_dict": module.encoder.state_dict(),
+                "stem_stride": module.hparams.stem_stride,
+            }
+            save_atomically(
+                content | self.seen,
+                self.run.dir / LAST_CHECKPOINT.parent / f"encoder-ep_{epoch}.ckpt",
+            )
         if regular or time.monotonic() - self.last_saved > SAVE_EVERY_S:
             self._write_last()
 
-    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """Save what was learned before the run was stopped."""
         try:
             self._write_last()
@@ -175,7 +200,9 @@ class SaveCheckpoints(pl.Callback):
         self.memory.newest, self.is_new = None, False
 
     def _write_last(self) -> None:
-        if self.is_new and self.memory.newest is not None:  # only the first of several processes has it
+        if (
+            self.is_new and self.memory.newest is not None
+        ):  # only the first of several processes has it
             self.is_new, self.last_saved = False, time.monotonic()
             self.memory.write(self.run.dir / LAST_CHECKPOINT)
 
@@ -188,4 +215,6 @@ def stoppable(run: Run) -> Iterator[None]:
     except SystemExit as stop:
         terminated = isinstance(stop, SIGTERMException)
         reason, status = ("terminated", 143) if terminated else ("interrupted", 130)
-        raise Interrupted(f"{reason}: go on by the same command with --resume {run.dir}", status) from None
+        raise Interrupted(
+            f"{reason}: go on by the same command with --resume {run.dir}", status
+        ) from None

@@ -67,16 +67,28 @@ def read_result(cell: Cell) -> Result:
     log_probs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
     log_probs[~mask] = np.nan
     single = np.where(mask, log_probs.argmax(-1) == labels[:, None], np.nan)
-    right = {"single_channel": np.nanmean(single, 1), "ensemble": np.nanmean(log_probs, 1).argmax(-1) == labels}
+    right = {
+        "single_channel": np.nanmean(single, 1),
+        "ensemble": np.nanmean(log_probs, 1).argmax(-1) == labels,
+    }
     right["stacked_trace"] = right["ensemble"]
     return Result(cell, len(labels), metrics, right, log_probs, labels)
 
 
 def _require_shapes(logits: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> None:
     """Raise ``ValueError`` for arrays that are not logits (N, S, K), mask (N, S) and labels (N,)."""
-    if logits.ndim != 3 or logits.dtype.kind != "f" or mask.dtype != bool or labels.dtype.kind != "i":
+    if (
+        logits.ndim != 3
+        or logits.dtype.kind != "f"
+        or mask.dtype != bool
+        or labels.dtype.kind != "i"
+    ):
         raise ValueError("arrays of other types or dimensions than were written")
-    if mask.shape != logits.shape[:2] or labels.shape != logits.shape[:1] or not mask.any(axis=1).all():
+    if (
+        mask.shape != logits.shape[:2]
+        or labels.shape != logits.shape[:1]
+        or not mask.any(axis=1).all()
+    ):
         raise ValueError("arrays that do not belong together")
 
 
@@ -89,7 +101,9 @@ def write_comparison(results: Sequence[Result], folder: Path, command: str) -> s
         if method != "original"
     }
     plot_comparison(_spread(results), _meaning(results), curves, folder / "comparison.png")
-    text = "\n".join([f"Command: `{command}`", "", *_table(results), "", *_differences(results), ""])
+    text = "\n".join(
+        [f"Command: `{command}`", "", *_table(results), "", *_differences(results), ""]
+    )
     write_atomically(folder / "results.md", lambda path: path.write_text(text, encoding="utf-8"))
     return text
 
@@ -105,16 +119,30 @@ def _write_csv(results: Sequence[Result], path: Path) -> None:
     def write(partial: Path) -> None:
         with open(partial, "w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
-            table.writerow(["method", "label_fraction", "seed", "prediction", "n_test", *METRICS, "run"])
+            table.writerow(
+                ["method", "label_fraction", "seed", "prediction", "n_test", *METRICS, "run"]
+            )
             for r in results:
                 for prediction, values in r.metrics.items():
                     numbers = [values[name] for name in METRICS]
-                    table.writerow([r.cell.method, r.cell.fraction, r.cell.seed, prediction, r.n_test, *numbers, r.cell.folder])
+                    table.writerow(
+                        [
+                            r.cell.method,
+                            r.cell.fraction,
+                            r.cell.seed,
+                            prediction,
+                            r.n_test,
+                            *numbers,
+                            r.cell.folder,
+                        ]
+                    )
 
     write_atomically(path, write)
 
 
-def _spread(results: Sequence[Result]) -> dict[tuple[str, float, str], dict[str, tuple[float, float]]]:
+def _spread(
+    results: Sequence[Result],
+) -> dict[tuple[str, float, str], dict[str, tuple[float, float]]]:
     """Return mean and spread of each metric: over seeds the standard deviation, for one seed the binomial standard error."""
     spread = {}
     for (method, fraction), chosen in _grouped(results).items():
@@ -130,19 +158,27 @@ def _mean_and_spread(metrics: list[dict], name: str) -> tuple[float, float]:
     values = [values[name] for values in metrics]
     if len(values) > 1:
         return float(np.mean(values)), float(np.std(values, ddof=1))
-    return values[0], metrics[0]["accuracy_standard_error"] if name == "accuracy" else _balanced_error(metrics[0])
+    return values[0], metrics[0][
+        "accuracy_standard_error"
+    ] if name == "accuracy" else _balanced_error(metrics[0])
 
 
 def _balanced_error(metrics: dict) -> float:
     """Return the standard error of a mean of recalls, each a binomial share of its class's events."""
-    per_class = np.sum(metrics["confusion"], axis=1) * metrics["n_events"] / np.sum(metrics["confusion"])
+    per_class = (
+        np.sum(metrics["confusion"], axis=1) * metrics["n_events"] / np.sum(metrics["confusion"])
+    )
     recalls = [(recall, n) for recall, n in zip(metrics["recall"], per_class) if recall is not None]
     return float(np.sqrt(sum(recall * (1 - recall) / n for recall, n in recalls)) / len(recalls))
 
 
 def _meaning(results: Sequence[Result]) -> str:
     n_seeds = len({r.cell.seed for r in results})
-    return f"standard deviation over {n_seeds} seeds" if n_seeds > 1 else "binomial standard error (one seed)"
+    return (
+        f"standard deviation over {n_seeds} seeds"
+        if n_seeds > 1
+        else "binomial standard error (one seed)"
+    )
 
 
 def _table(results: Sequence[Result]) -> list[str]:
@@ -154,8 +190,12 @@ def _table(results: Sequence[Result]) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for (method, fraction, prediction), metrics in _spread(results).items():
-        cells = " | ".join(f"{100 * mean:.1f} ± {100 * spread:.1f}" for mean, spread in metrics.values())
-        lines.append(f"| {method} | {100 * fraction:g} % | {prediction.replace('_', ' ')} | {cells} |")
+        cells = " | ".join(
+            f"{100 * mean:.1f} ± {100 * spread:.1f}" for mean, spread in metrics.values()
+        )
+        lines.append(
+            f"| {method} | {100 * fraction:g} % | {prediction.replace('_', ' ')} | {cells} |"
+        )
     return lines
 
 
@@ -172,11 +212,15 @@ def _differences(results: Sequence[Result]) -> list[str]:
         for (method, prediction), (other, other_prediction) in PAIRS:
             if (method, fraction) in groups and (other, fraction) in groups:
                 pairs = zip(groups[method, fraction], groups[other, fraction])
-                gains = [a.right[prediction] - b.right[other_prediction].astype(float) for a, b in pairs]
+                gains = [
+                    a.right[prediction] - b.right[other_prediction].astype(float) for a, b in pairs
+                ]
                 mean, low, high = (100 * value for value in bootstrap_interval(gains))
                 name = f"{method} {prediction} − {other} {other_prediction}".replace("_", " ")
                 verdict = "" if low > 0 or high < 0 else "zero is within"
-                lines.append(f"| {100 * fraction:g} % | {name} | {mean:+.1f} | {low:+.1f} to {high:+.1f} | {verdict} |")
+                lines.append(
+                    f"| {100 * fraction:g} % | {name} | {mean:+.1f} | {low:+.1f} to {high:+.1f} | {verdict} |"
+                )
     return lines
 
 
@@ -184,7 +228,9 @@ def bootstrap_interval(gains: Sequence[np.ndarray], seed: int = 0) -> tuple[floa
     """Return the mean gain over seeds and its 95 % interval, resampling seeds and the events (N,) within each."""
     rng = np.random.default_rng(seed)
     # the mean of a resample of each seed's events, many times; seeds are resampled among these
-    resampled = np.stack([gain[rng.integers(len(gain), size=(N_BOOTSTRAP, len(gain)))].mean(1) for gain in gains])
+    resampled = np.stack(
+        [gain[rng.integers(len(gain), size=(N_BOOTSTRAP, len(gain)))].mean(1) for gain in gains]
+    )
     chosen = rng.integers(len(gains), size=(len(gains), N_BOOTSTRAP))
     means = np.take_along_axis(resampled, chosen, axis=0).mean(0)
     low, high = np.quantile(means, [0.025, 0.975])
@@ -208,11 +254,19 @@ def accuracy_over_sensors(result: Result, seed: int = 0) -> np.ndarray:
 METHOD_COLORS = {"original": GREY, "scratch": ORANGE, "linear": "#5b8e4b", "finetuned": BLUE}
 
 
-METHOD_NAMES = {"original": "previous study", "scratch": "from scratch", "linear": "linear evaluation", "finetuned": "fine-tuned"}
+METHOD_NAMES = {
+    "original": "previous study",
+    "scratch": "from scratch",
+    "linear": "linear evaluation",
+    "finetuned": "fine-tuned",
+}
 
 
 def plot_comparison(
-    spread: Mapping[tuple[str, float, str], dict], meaning: str, curves: Mapping[tuple[str, float], np.ndarray], path: Path
+    spread: Mapping[tuple[str, float, str], dict],
+    meaning: str,
+    curves: Mapping[tuple[str, float], np.ndarray],
+    path: Path,
 ) -> Path:
     """Draw a grid's results: accuracy of each method over the labels it had, and over the number of sensors it used.
 
@@ -227,12 +281,24 @@ def plot_comparison(
         for (method, fraction), accuracy in curves.items():
             if fraction == fractions[0]:
                 right.plot(
-                    np.arange(1, len(accuracy) + 1), 100 * accuracy, color=METHOD_COLORS[method], label=METHOD_NAMES[method]
+                    np.arange(1, len(accuracy) + 1),
+                    100 * accuracy,
+                    color=METHOD_COLORS[method],
+                    label=METHOD_NAMES[method],
                 )
         for (method, fraction, _), metrics in spread.items():
             if method == "original" and fraction == fractions[0]:
-                right.axhline(100 * metrics["accuracy"][0], color=GREY, ls=":", label=f"{METHOD_NAMES[method]} (stacked trace)")
-        right.set(xlabel="sensors in the ensemble", ylabel="accuracy (%)", title=f"{100 * fractions[0]:g} % of the labels")
+                right.axhline(
+                    100 * metrics["accuracy"][0],
+                    color=GREY,
+                    ls=":",
+                    label=f"{METHOD_NAMES[method]} (stacked trace)",
+                )
+        right.set(
+            xlabel="sensors in the ensemble",
+            ylabel="accuracy (%)",
+            title=f"{100 * fractions[0]:g} % of the labels",
+        )
         right.grid(alpha=0.3)
         right.legend(frameon=False)
 
@@ -253,8 +319,18 @@ def _draw_bars(axes, spread: Mapping[tuple[str, float, str], dict]) -> None:
             height=0.7,
             error_kw={"ecolor": "black", "capsize": 3},
         )
-        axes.text(1, row, f"{mean:.0f} %", va="center", ha="left", color="white" if alpha == 1 else "black")
-    names = [f"{METHOD_NAMES[method]}, {prediction.replace('_', ' ')}" for (method, _, prediction), _ in rows]
+        axes.text(
+            1,
+            row,
+            f"{mean:.0f} %",
+            va="center",
+            ha="left",
+            color="white" if alpha == 1 else "black",
+        )
+    names = [
+        f"{METHOD_NAMES[method]}, {prediction.replace('_', ' ')}"
+        for (method, _, prediction), _ in rows
+    ]
     axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
     axes.set(xlabel="accuracy on the test events (%)", xlim=(0, 100))
@@ -264,12 +340,20 @@ def _draw_bars(axes, spread: Mapping[tuple[str, float, str], dict]) -> None:
 def _draw_fractions(axes, spread: Mapping[tuple[str, float, str], dict]) -> None:
     lines: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for (method, fraction, prediction), metrics in spread.items():
-        lines.setdefault((method, prediction), []).append((100 * fraction, *(100 * value for value in metrics["accuracy"])))
+        lines.setdefault((method, prediction), []).append(
+            (100 * fraction, *(100 * value for value in metrics["accuracy"]))
+        )
     for (method, prediction), points in sorted(lines.items()):
         percent, mean, error = zip(*sorted(points))
-        style = {"ls": "--", "marker": "o", "mfc": "white"} if prediction == "single_channel" else {"ls": "-", "marker": "o"}
+        style = (
+            {"ls": "--", "marker": "o", "mfc": "white"}
+            if prediction == "single_channel"
+            else {"ls": "-", "marker": "o"}
+        )
         label = f"{METHOD_NAMES[method]}, {prediction.replace('_', ' ')}"
-        axes.errorbar(percent, mean, error, color=METHOD_COLORS[method], label=label, capsize=3, **style)
+        axes.errorbar(
+            percent, mean, error, color=METHOD_COLORS[method], label=label, capsize=3, **style
+        )
     axes.set_xscale("log")
     ticks = sorted({percent for points in lines.values() for percent, *_ in points})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

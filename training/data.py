@@ -30,8 +30,14 @@ def open_events(config: RunConfig) -> EventArchive:
     require_processes(config)
     archive = open_source(config.dataset)
     n_seconds, rate_hz = archive.n_samples / archive.sampling_rate_hz, archive.sampling_rate_hz
-    log.info("%d events of up to %d channels, %g s at %g Hz; classes: %s", len(archive), archive.live.shape[1], n_seconds,
-             rate_hz, ", ".join(archive.class_names) or "none")  # fmt: skip
+    log.info(
+        "%d events of up to %d channels, %g s at %g Hz; classes: %s",
+        len(archive),
+        archive.live.shape[1],
+        n_seconds,
+        rate_hz,
+        ", ".join(archive.class_names) or "none",
+    )
     _require_large_images(config, archive)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     return archive
@@ -40,12 +46,16 @@ def open_events(config: RunConfig) -> EventArchive:
 def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
     """Refuse images that are too small for the crops or the network."""
     if archive.n_samples < config.dataset.nperseg:
-        raise ConfigError(f"dataset.nperseg: found {config.dataset.nperseg}; events have only {archive.n_samples} samples")
+        raise ConfigError(
+            f"dataset.nperseg: found {config.dataset.nperseg}; events have only {archive.n_samples} samples"
+        )
     if config.kind != "ssl" and archive.n_samples < (
         needed := least_samples(archive.sampling_rate_hz, config.dataset.pre_trigger_s)
     ):
-        raise ConfigError(f"dataset.pre_trigger_s: found {config.dataset.pre_trigger_s:g}; events have {archive.n_samples} samples, "
-                          f"of which noise and event need {needed}")  # fmt: skip
+        raise ConfigError(
+            f"dataset.pre_trigger_s: found {config.dataset.pre_trigger_s:g}; events have {archive.n_samples} samples, "
+            f"of which noise and event need {needed}"
+        )
     rows, columns = _image_shape(config, archive)
     least_rows = least_columns = 1
     if config.kind == "ssl":
@@ -59,7 +69,9 @@ def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
         )
     precision, reason = config.trainer_params.precision, against_bf16(config, archive)
     if reason and precision not in ("32-true", "auto"):
-        raise ConfigError(f"trainer_params.precision: found {precision}; {reason}; use auto, 32-true, or larger images")
+        raise ConfigError(
+            f"trainer_params.precision: found {precision}; {reason}; use auto, 32-true, or larger images"
+        )
 
 
 def _image_shape(config: RunConfig, archive: EventArchive) -> tuple[int, int]:
@@ -72,7 +84,11 @@ def against_bf16(config: RunConfig, archive: EventArchive) -> str:
     There, oneDNN's gradient of a strided 3 x 3 convolution holds uninitialised numbers (found with torch 2.15).
     """
     rows, columns = _image_shape(config, archive)
-    seen = crop_columns(torch.full((1, 1), 0.5), columns).shape[-1] if config.kind == "ssl" else columns
+    seen = (
+        crop_columns(torch.full((1, 1), 0.5), columns).shape[-1]
+        if config.kind == "ssl"
+        else columns
+    )
     on_cpu = not config.trainer_params.gpus or torch.cuda.device_count() == 0
     if not on_cpu or min(rows, seen) >= LEAST_PIXELS_IN_BF16:
         return ""
@@ -82,45 +98,84 @@ def against_bf16(config: RunConfig, archive: EventArchive) -> str:
 def split_arguments(config: RunConfig, archive: EventArchive) -> dict:
     """Return what the split functions take from archive and configuration."""
     data = config.dataset
-    return {"labels": archive.labels, "train_ratio": data.train_data_ratio, "test_ratio": data.test_data_ratio,
-            "seed": data.train_test_split_rand_seed, "strategy": data.split, "days": archive.days}  # fmt: skip
+    return {
+        "labels": archive.labels,
+        "train_ratio": data.train_data_ratio,
+        "test_ratio": data.test_data_ratio,
+        "seed": data.train_test_split_rand_seed,
+        "strategy": data.split,
+        "days": archive.days,
+    }
 
 
 def spectrogram_arguments(config: RunConfig, archive: EventArchive) -> dict:
     """Return the arguments of ``LogSpectrogram`` for this archive."""
     data = config.dataset
-    return {"sampling_rate_hz": archive.sampling_rate_hz, "nperseg": data.nperseg, "log_scale": data.log_scale,
-            "minmax_scale": data.minmax_scale, "resize_size": data.resize_size if data.resize else None}  # fmt: skip
+    return {
+        "sampling_rate_hz": archive.sampling_rate_hz,
+        "nperseg": data.nperseg,
+        "log_scale": data.log_scale,
+        "minmax_scale": data.minmax_scale,
+        "resize_size": data.resize_size if data.resize else None,
+    }
 
 
 def event_arguments(config: RunConfig, archive: EventArchive) -> dict:
     """Return what a classifier has to know of the events: their image, their length, where they begin."""
-    return {"spectrogram": spectrogram_arguments(config, archive), "n_samples": archive.n_samples,
-            "pre_trigger_s": config.dataset.pre_trigger_s}  # fmt: skip
+    return {
+        "spectrogram": spectrogram_arguments(config, archive),
+        "n_samples": archive.n_samples,
+        "pre_trigger_s": config.dataset.pre_trigger_s,
+    }
 
 
-def serve_events(config: RunConfig, archive: EventArchive, split: tuple[np.ndarray, np.ndarray], sensors_train: Sensors,
-                 sensors_test: Sensors = "all") -> EventDataModule:  # fmt: skip
+def serve_events(
+    config: RunConfig,
+    archive: EventArchive,
+    split: tuple[np.ndarray, np.ndarray],
+    sensors_train: Sensors,
+    sensors_test: Sensors = "all",
+) -> EventDataModule:
     """Build the data module of a run; a classifier's holds out training events to calibrate on, if the configuration says so."""
     data, calibration_events = config.dataset, None
     if config.kind != "ssl":
         train, calibration_events = hold_out(
-            split[0], archive.labels, data.calibration_ratio, data.train_test_split_rand_seed, data.split, archive.days
+            split[0],
+            archive.labels,
+            data.calibration_ratio,
+            data.train_test_split_rand_seed,
+            data.split,
+            archive.days,
         )
         split = train, split[1]
-    return EventDataModule(archive, *split, class_names=archive.class_names, batch_size=data.batch_size, seed=config.seed,
-                           sensors_train=sensors_train, sensors_test=sensors_test, num_workers=data.num_workers,
-                           preload=data.preload, calibration_events=calibration_events)  # fmt: skip
+    return EventDataModule(
+        archive,
+        *split,
+        class_names=archive.class_names,
+        batch_size=data.batch_size,
+        seed=config.seed,
+        sensors_train=sensors_train,
+        sensors_test=sensors_test,
+        num_workers=data.num_workers,
+        preload=data.preload,
+        calibration_events=calibration_events,
+    )
 
 
-def class_weights(config: FinetuneConfig | OriginalConfig, data: EventDataModule) -> list[float] | None:
+def class_weights(
+    config: FinetuneConfig | OriginalConfig, data: EventDataModule
+) -> list[float] | None:
     """Return the class weights counted on the training events, or None without ``use_class_weight``."""
     params, names = config.exp_params, data.class_names
     if params.n_classes not in (None, len(names)):
-        raise ConfigError(f"exp_params.n_classes: found {params.n_classes}; the data has {len(names)}: {', '.join(names)}")
+        raise ConfigError(
+            f"exp_params.n_classes: found {params.n_classes}; the data has {len(names)}: {', '.join(names)}"
+        )
     unknown = set(params.zero_weight_classes or ()) - set(names)
     if unknown:
-        raise ConfigError(f"exp_params.zero_weight_classes: {', '.join(sorted(unknown))} not among {', '.join(names)}")
+        raise ConfigError(
+            f"exp_params.zero_weight_classes: {', '.join(sorted(unknown))} not among {', '.join(names)}"
+        )
     if not params.use_class_weight:
         return None
     rare = params.zero_weight_classes
@@ -136,7 +191,9 @@ def compare_with_pretraining(seen: list[int] | None, data: EventDataModule) -> d
     ``seen`` are the identities that the encoder's file has. Warns if there is one among the test events.
     """
     if seen is None:
-        rank_zero_only(log.info)("load_encoder.ckpt_fname: does not say which events pretraining has seen")
+        rank_zero_only(log.info)(
+            "load_encoder.ckpt_fname: does not say which events pretraining has seen"
+        )
         return {"pretraining": {"n_test_events_seen": None}}
     identities = data.archive.identities[data.test_events].tolist()
     n_seen = sum(map(set(seen).__contains__, identities))
@@ -144,5 +201,8 @@ def compare_with_pretraining(seen: list[int] | None, data: EventDataModule) -> d
         rank_zero_only(log.warning)(
             "load_encoder.ckpt_fname: pretraining has seen %d of %d test events (without their labels), "
             "so accuracy on new events may be lower. Pretrain with the same dataset.split, test_data_ratio "
-            "and train_test_split_rand_seed, and exclude_test_events true", n_seen, len(identities))  # fmt: skip
+            "and train_test_split_rand_seed, and exclude_test_events true",
+            n_seen,
+            len(identities),
+        )
     return {"pretraining": {"n_test_events_seen": n_seen}}

@@ -13,7 +13,9 @@ def choose_devices(gpus: tuple[int, ...]) -> tuple[str, list[int] | int]:
     if not gpus or n_gpus == 0:
         return "cpu", 1
     if max(gpus) >= n_gpus:
-        raise UserError(f"trainer_params.gpus: found {list(gpus)}, but this machine has GPUs 0 to {n_gpus - 1}")
+        raise UserError(
+            f"trainer_params.gpus: found {list(gpus)}, but this machine has GPUs 0 to {n_gpus - 1}"
+        )
     return "gpu", list(gpus)
 
 
@@ -28,7 +30,9 @@ def require_processes(config: RunConfig) -> None:
                 "Start python alone, or give each process a GPU (trainer_params.gpus)"
             )
         if params.num_nodes > 1:
-            raise UserError(f"trainer_params.num_nodes: found {params.num_nodes}, but on a CPU one process trains; set it to 1")
+            raise UserError(
+                f"trainer_params.num_nodes: found {params.num_nodes}, but on a CPU one process trains; set it to 1"
+            )
         return
     n_processes = params.num_nodes * len(devices)
     if n_started not in (None, n_processes):
@@ -50,8 +54,13 @@ def _n_started() -> int | None:
     """Return how many processes torchrun or SLURM has started; None where Lightning starts what is missing."""
     if "WORLD_SIZE" in os.environ:
         return int(os.environ["WORLD_SIZE"])
-    if os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):  # the names by which Lightning knows a session
+    if os.environ.get("SLURM_JOB_NAME") not in (
+        "bash",
+        "interactive",
+    ):  # the names by which Lightning knows a session
         return int(os.environ["SLURM_NTASKS"]) if "SLURM_NTASKS" in os.environ else None
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
-        raise UserError("srun starts several processes only from a batch script; in an interactive session use torchrun")
+        raise UserError(
+            "srun starts several processes only from a batch script; in an interactive session use torchrun"
+        )
     return None

@@ -28,7 +28,11 @@ from utils.schema import FinetuneConfig, OriginalConfig, RunConfig, SSLConfig
 log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent.parent
 FEW_LABELS = 0.1  # up to here, fine-tuning keeps BatchNorm's statistics [L22]
-CONFIGS: dict[str, type[RunConfig]] = {"ssl": SSLConfig, "finetune": FinetuneConfig, "original": OriginalConfig}
+CONFIGS: dict[str, type[RunConfig]] = {
+    "ssl": SSLConfig,
+    "finetune": FinetuneConfig,
+    "original": OriginalConfig,
+}
 SCRIPTS = {
     "ssl": ("sslearn.py", "--config_ssl"),
     "finetune": ("finetune.py", "--config_ft"),
@@ -76,10 +80,22 @@ class ReproduceConfig(Section):
 
     def contradictions(self) -> list[str]:
         """List keys that do not go together, one line each."""
-        lists = {"methods": self.methods, "label_fractions": self.label_fractions, "seeds": self.seeds, "gpus": self.gpus}
-        found = [f"{key}: names something twice" for key, values in lists.items() if len(set(values)) < len(values)]
+        lists = {
+            "methods": self.methods,
+            "label_fractions": self.label_fractions,
+            "seeds": self.seeds,
+            "gpus": self.gpus,
+        }
+        found = [
+            f"{key}: names something twice"
+            for key, values in lists.items()
+            if len(set(values)) < len(values)
+        ]
         strangers = self.overrides.label_fractions.keys() - set(self.label_fractions)
-        found += [f"overrides.label_fractions: found {fraction}; not among label_fractions" for fraction in sorted(strangers)]
+        found += [
+            f"overrides.label_fractions: found {fraction}; not among label_fractions"
+            for fraction in sorted(strangers)
+        ]
         return found
 
 
@@ -117,18 +133,28 @@ def plan_cells(grid: ReproduceConfig) -> tuple[list[Cell], list[Cell]]:
     if {"linear", "finetuned"} & set(grid.methods):
         pretraining = {seed: _pretraining_cell(grid, seed) for seed in grid.seeds}
     places = itertools.product(grid.seeds, grid.label_fractions, grid.methods)
-    compared = [_cell(grid, method, fraction, seed, pretraining.get(seed)) for seed, fraction, method in places]
+    compared = [
+        _cell(grid, method, fraction, seed, pretraining.get(seed))
+        for seed, fraction, method in places
+    ]
     for cell in (*pretraining.values(), *compared):
         config = load_config(cell.config, CONFIGS[cell.kind], cell.overrides)
         if cell.kind == "ssl" and config.exp_params.model_save_ep_period < 1:
-            raise ConfigError(f"{grid.config_ssl}: exp_params.model_save_ep_period must not be -1: the grid needs the encoder")
+            raise ConfigError(
+                f"{grid.config_ssl}: exp_params.model_save_ep_period must not be -1: the grid needs the encoder"
+            )
         if cell.begun:
             require_same_config(cell.folder, config, "choose another name, or delete the folder")
     return list(pretraining.values()), compared
 
 
 def _common(grid: ReproduceConfig, seed: int, run_name: str) -> tuple[str, ...]:
-    return (*grid.overrides.all, f"seed={seed}", f"dataset.train_test_split_rand_seed={seed}", f"run_name={run_name}")
+    return (
+        *grid.overrides.all,
+        f"seed={seed}",
+        f"dataset.train_test_split_rand_seed={seed}",
+        f"run_name={run_name}",
+    )
 
 
 def _pretraining_cell(grid: ReproduceConfig, seed: int) -> Cell:
@@ -137,24 +163,43 @@ def _pretraining_cell(grid: ReproduceConfig, seed: int) -> Cell:
     return Cell("pretrain", seed, None, "ssl", grid.config_ssl, overrides, name)
 
 
-def _cell(grid: ReproduceConfig, method: str, fraction: float, seed: int, pretraining: Cell | None) -> Cell:
+def _cell(
+    grid: ReproduceConfig, method: str, fraction: float, seed: int, pretraining: Cell | None
+) -> Cell:
     name = f"{grid.name}-{method}-{100 * fraction:g}pct-seed{seed}"
     of_fraction = grid.overrides.label_fractions.get(fraction, ())
     own = (f"dataset.train_data_ratio={fraction}", *of_fraction, *getattr(grid.overrides, method))
     if method == "original":
-        return Cell(method, seed, fraction, "original", grid.config_original, (*_common(grid, seed, name), *own), name)
-    own = ("load_encoder.ckpt_fname=none", *own) if method == "scratch" else (*_from_pretrained(pretraining), *own)
+        return Cell(
+            method,
+            seed,
+            fraction,
+            "original",
+            grid.config_original,
+            (*_common(grid, seed, name), *own),
+            name,
+        )
+    own = (
+        ("load_encoder.ckpt_fname=none", *own)
+        if method == "scratch"
+        else (*_from_pretrained(pretraining), *own)
+    )
     if method == "finetuned" and fraction <= FEW_LABELS:
         own = ("exp_params.freeze_bn_stat_train=true", *own)
     if method == "linear":
         own = ("exp_params.freeze_encoders=true", *own)
-    return Cell(method, seed, fraction, "finetune", grid.config_ft, (*_common(grid, seed, name), *own), name)
+    return Cell(
+        method, seed, fraction, "finetune", grid.config_ft, (*_common(grid, seed, name), *own), name
+    )
 
 
 def _from_pretrained(cell: Cell) -> tuple[str, ...]:
     config: SSLConfig = load_config(cell.config, CONFIGS[cell.kind], cell.overrides)
     encoder = cell.folder / "checkpoints" / f"encoder-ep_{config.trainer_params.max_epochs}.ckpt"
-    network = (f"load_encoder.{key}={getattr(config.model_params, key)}" for key in ("backbone_type", "stem_stride"))
+    network = (
+        f"load_encoder.{key}={getattr(config.model_params, key)}"
+        for key in ("backbone_type", "stem_stride")
+    )
     return f"load_encoder.ckpt_fname={encoder}", *network
 
 
@@ -201,11 +246,23 @@ def _run_cell(cell: Cell, free: queue.Queue, logs: Path) -> Cell:
     try:
         with open(path, "a", encoding="utf-8") as file:
             status = subprocess.run(
-                command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                check=False,
             ).returncode
     finally:
         free.put(gpu)
     if status or not cell.done:
-        lines = path.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").strip().splitlines()
-        raise UserError(f"{cell.run_name} ended with status {status}; its log {path} ends with:\n  " + "\n  ".join(lines[-5:]))
+        lines = (
+            path.read_text(encoding="utf-8", errors="replace")
+            .replace("\r", "\n")
+            .strip()
+            .splitlines()
+        )
+        raise UserError(
+            f"{cell.run_name} ended with status {status}; its log {path} ends with:\n  "
+            + "\n  ".join(lines[-5:])
+        )
     return cell

@@ -30,9 +30,14 @@ class MetricsTable(Logger):
         if path.is_file():
             try:
                 with open(path, newline="", encoding="utf-8") as file:
-                    self.rows = {int(row["epoch"]): {k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)}
+                    self.rows = {
+                        int(row["epoch"]): {k: v for k, v in row.items() if v != ""}
+                        for row in csv.DictReader(file)
+                    }
             except (ValueError, KeyError, TypeError, csv.Error) as error:
-                raise UserError(f"{path}: damaged ({error}); restore it from a copy, or delete it to go on without it") from error
+                raise UserError(
+                    f"{path}: damaged ({error}); restore it from a copy, or delete it to go on without it"
+                ) from error
 
     name = version = None
 
@@ -83,7 +88,12 @@ def _wandb_logger(run: Run) -> Logger:
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
-    common = {"project": "aknes-ssl", "name": run.dir.name, "save_dir": run.dir, "group": run.config.kind}
+    common = {
+        "project": "aknes-ssl",
+        "name": run.dir.name,
+        "save_dir": run.dir,
+        "group": run.config.kind,
+    }
     logger, why = None, "not logged in"
     if os.environ.get("WANDB_MODE") != "offline" and _logged_in_to_wandb():
         logger = WandbLogger(**common, settings=wandb.Settings(init_timeout=WANDB_TIMEOUT_S))
@@ -92,7 +102,11 @@ def _wandb_logger(run: Run) -> Logger:
         except wandb.errors.Error as error:
             logger, why = None, str(error).splitlines()[0]
     if logger is None:
-        log.info("wandb: %s, so it runs offline; `wandb sync %s` uploads later", why, run.dir / "wandb" / "offline-run-*")
+        log.info(
+            "wandb: %s, so it runs offline; `wandb sync %s` uploads later",
+            why,
+            run.dir / "wandb" / "offline-run-*",
+        )
         logger = WandbLogger(**common, offline=True, settings=wandb.Settings(mode="offline"))
     logger.log_hyperparams(run.plain_config)
     return logger

@@ -22,7 +22,9 @@ def plot_loss_curves(metrics_csv: Path, path: Path) -> Path | None:
         for column, value in row.items():
             side, slash, name = column.partition("/")
             if slash and value:
-                curves.setdefault(name, {}).setdefault(side, []).append((int(row["epoch"]) + 1, float(value)))
+                curves.setdefault(name, {}).setdefault(side, []).append(
+                    (int(row["epoch"]) + 1, float(value))
+                )
     if not curves:
         return None
     n_columns = min(3, len(curves))
@@ -33,7 +35,13 @@ def plot_loss_curves(metrics_csv: Path, path: Path) -> Path | None:
             axes = figure.add_subplot(n_rows, n_columns, position)
             for side, color, label in (("train", GREY, "training"), ("val", BLUE, "held out")):
                 if side in sides:
-                    axes.plot(*zip(*sides[side]), color=color, label=label, marker="o" if len(sides[side]) < 15 else None, ms=3)
+                    axes.plot(
+                        *zip(*sides[side]),
+                        color=color,
+                        label=label,
+                        marker="o" if len(sides[side]) < 15 else None,
+                        ms=3,
+                    )
             axes.set(title=name.replace("_", " "), xlabel="epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.3)
@@ -42,7 +50,9 @@ def plot_loss_curves(metrics_csv: Path, path: Path) -> Path | None:
     return save_figure(path, (4.2 * n_columns, 2.9 * n_rows), draw)
 
 
-def plot_confusion(confusion: Sequence[Sequence[int]], class_names: Sequence[str], title: str, path: Path) -> Path:
+def plot_confusion(
+    confusion: Sequence[Sequence[int]], class_names: Sequence[str], title: str, path: Path
+) -> Path:
     """Draw a confusion matrix (K, K) with counts and row percentages; all classes, always in the same order."""
     counts = np.asarray(confusion)
     totals = counts.sum(1, keepdims=True)
@@ -54,8 +64,15 @@ def plot_confusion(confusion: Sequence[Sequence[int]], class_names: Sequence[str
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
         for (row, column), count in np.ndenumerate(counts):
             if count:
-                axes.text(column, row, f"{count}\n{100 * share[row, column]:.0f} %", ha="center", va="center", fontsize=8,
-                          color="white" if share[row, column] > 0.6 else "black")  # fmt: skip
+                axes.text(
+                    column,
+                    row,
+                    f"{count}\n{100 * share[row, column]:.0f} %",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if share[row, column] > 0.6 else "black",
+                )
         names = [name.replace("_", " ") for name in class_names]
         axes.set_xticks(range(n_classes), names, rotation=40, ha="right")
         axes.set_yticks(range(n_classes), [f"{name} ({n})" for name, n in zip(names, totals[:, 0])])
@@ -75,7 +92,13 @@ def plot_recall(metrics: Mapping[str, dict], class_names: Sequence[str], path: P
         for number, ((kind, values), color) in enumerate(zip(metrics.items(), (BLUE, ORANGE))):
             recall = [100 * (value or 0) for value in values["recall"]]
             label = f"{kind.replace('_', ' ')} (balanced accuracy {100 * values['balanced_accuracy']:.1f} %)"
-            axes.barh(places + (number - (len(metrics) - 1) / 2) * width, recall, width, color=color, label=label)
+            axes.barh(
+                places + (number - (len(metrics) - 1) / 2) * width,
+                recall,
+                width,
+                color=color,
+                label=label,
+            )
         totals = np.sum(next(iter(metrics.values()))["confusion"], axis=1)
         names = [f"{name.replace('_', ' ')} ({n})" for name, n in zip(class_names, totals)]
         axes.set_yticks(places, names)
@@ -87,7 +110,14 @@ def plot_recall(metrics: Mapping[str, dict], class_names: Sequence[str], path: P
     return save_figure(path, (7, 1.8 + 0.45 * len(class_names)), draw)
 
 
-def plot_event_sheet(images: np.ndarray, live: np.ndarray, duration_s: float, nyquist_hz: float, title: str, path: Path) -> Path:
+def plot_event_sheet(
+    images: np.ndarray,
+    live: np.ndarray,
+    duration_s: float,
+    nyquist_hz: float,
+    title: str,
+    path: Path,
+) -> Path:
     """Draw the spectrogram images (S, H, W) of one event in [0, 1], a panel per sensor, over seconds and hertz."""
     n_shown = min(len(images), MAX_SENSORS_SHOWN)
     n_columns = min(SHEET_COLUMNS, n_shown)
@@ -99,11 +129,24 @@ def plot_event_sheet(images: np.ndarray, live: np.ndarray, duration_s: float, ny
             if sensor >= n_shown:
                 axes.set_axis_off()
                 continue
-            picture = axes.imshow(images[sensor], origin="lower", aspect="auto", cmap="magma", vmin=0, vmax=1,
-                                  extent=(0, duration_s, 0, nyquist_hz), interpolation="nearest")  # fmt: skip
-            axes.set_title(f"channel {sensor + 1}" + ("" if live[sensor] else " (dead)"), fontsize=8)
+            picture = axes.imshow(
+                images[sensor],
+                origin="lower",
+                aspect="auto",
+                cmap="magma",
+                vmin=0,
+                vmax=1,
+                extent=(0, duration_s, 0, nyquist_hz),
+                interpolation="nearest",
+            )
+            axes.set_title(
+                f"channel {sensor + 1}" + ("" if live[sensor] else " (dead)"), fontsize=8
+            )
             axes.tick_params(labelsize=7)
-        figure.suptitle(title + (f" (first {n_shown} of {len(images)} channels)" if n_shown < len(images) else ""))
+        figure.suptitle(
+            title
+            + (f" (first {n_shown} of {len(images)} channels)" if n_shown < len(images) else "")
+        )
         figure.supxlabel("time (s)")
         figure.supylabel("frequency (Hz)")
         figure.colorbar(picture, ax=panels.tolist(), label="scaled log density", shrink=0.8)
@@ -127,12 +170,28 @@ def plot_calibration(before, after, labels, path: Path) -> Path:
             mean, accuracy, count = reliability(confidence, predicted == labels, N_CALIBRATION_BINS)
             error = evaluate(log_probs, labels)["expected_calibration_error"]
             left.plot(mean, accuracy, color=color, alpha=0.5)
-            left.scatter(mean, accuracy, s=8 + 4 * count, color=color, alpha=0.8, label=f"{name} (ECE {error:.3f})")
-        left.set(xlabel="confidence", ylabel="share of right answers", xlim=(0, 1), ylim=(-0.03, 1.03), title="reliability")
+            left.scatter(
+                mean,
+                accuracy,
+                s=8 + 4 * count,
+                color=color,
+                alpha=0.8,
+                label=f"{name} (ECE {error:.3f})",
+            )
+        left.set(
+            xlabel="confidence",
+            ylabel="share of right answers",
+            xlim=(0, 1),
+            ylim=(-0.03, 1.03),
+            title="reliability",
+        )
         coverage, risk = risk_coverage(confidence, predicted == labels)
         right.plot(100 * coverage, 100 * risk, color=BLUE, drawstyle="steps-post")
         right.set(
-            xlabel="events decided, the most confident first (%)", ylabel="errors among them (%)", xlim=(0, 100), ylim=(0, None)
+            xlabel="events decided, the most confident first (%)",
+            ylabel="errors among them (%)",
+            xlim=(0, 100),
+            ylim=(0, None),
         )
         right.set_title("risk and coverage, calibrated")
         left.legend(loc="lower right")

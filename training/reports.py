@@ -15,7 +15,13 @@ from preprocessing.dataset import EventDataModule
 from preprocessing.limits import UNLABELED
 from training.callbacks import save_atomically, stoppable
 from training.loggers import log_pictures
-from training.plots import plot_calibration, plot_confusion, plot_event_sheet, plot_loss_curves, plot_recall
+from training.plots import (
+    plot_calibration,
+    plot_confusion,
+    plot_event_sheet,
+    plot_loss_curves,
+    plot_recall,
+)
 from training.runs import LAST_CHECKPOINT, PREDICTIONS, Run
 from utils.files import write_atomically
 
@@ -34,8 +40,14 @@ def draw_samples(run: Run, module: pl.LightningModule, data: EventDataModule) ->
             continue
         event = int(members[0])
         images = module.spectrogram(torch.from_numpy(archive.waveforms(event))).numpy()
-        plot_event_sheet(images, archive.live[event], archive.n_samples / archive.sampling_rate_hz, archive.sampling_rate_hz / 2,
-                         f"{archive.names[event]} (class {name})", run.plots / f"event_{name}.png")  # fmt: skip
+        plot_event_sheet(
+            images,
+            archive.live[event],
+            archive.n_samples / archive.sampling_rate_hz,
+            archive.sampling_rate_hz / 2,
+            f"{archive.names[event]} (class {name})",
+            run.plots / f"event_{name}.png",
+        )
 
 
 def report_pretraining(run: Run, trainer: pl.Trainer, data: EventDataModule) -> None:
@@ -50,7 +62,9 @@ def report_pretraining(run: Run, trainer: pl.Trainer, data: EventDataModule) -> 
     log.info("%s", "  ".join(f"{name} {metrics[name]:.4f}" for name in shown if name in metrics))
 
 
-def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, data: EventDataModule, **facts) -> None:
+def report_classifier(
+    run: Run, trainer: pl.Trainer, module: EventClassifier, data: EventDataModule, **facts
+) -> None:
     """Evaluate on the test events; write summary, with further ``facts``, and plots; log a short table."""
     with stoppable(run):
         trainer.test(module, datamodule=data, verbose=False)
@@ -58,13 +72,15 @@ def report_classifier(run: Run, trainer: pl.Trainer, module: EventClassifier, da
         return
     metrics, names = module.test_metrics(), module.class_names
     save_predictions(run, module, data)
-    shown = {kind: values for kind, values in metrics.items() if kind in ("ensemble", module.trace_kind)}
+    shown = {
+        kind: values for kind, values in metrics.items() if kind in ("ensemble", module.trace_kind)
+    }
     plots = [plot_recall(shown, names, run.plots / "recall.png")]
     for kind, values in shown.items():
-        title = (
-            f"{kind.replace('_', ' ')}: accuracy {100 * values['accuracy']:.1f} ± {100 * values['accuracy_standard_error']:.1f} %"
+        title = f"{kind.replace('_', ' ')}: accuracy {100 * values['accuracy']:.1f} ± {100 * values['accuracy_standard_error']:.1f} %"
+        plots.append(
+            plot_confusion(values["confusion"], names, title, run.plots / f"confusion_{kind}.png")
         )
-        plots.append(plot_confusion(values["confusion"], names, title, run.plots / f"confusion_{kind}.png"))
     if module.calibrations:
         facts["calibration"] = report_calibration(run, module)
         plots.append(run.plots / "calibration.png")
@@ -78,16 +94,35 @@ def report_calibration(run: Run, module: EventClassifier) -> dict:
     path = run.dir / LAST_CHECKPOINT
     if path.is_file():
         states = {kind: of_ensemble.state() for kind, of_ensemble in module.calibrations.items()}
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True) | {"calibrations": states}
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True) | {
+            "calibrations": states
+        }
         save_atomically(checkpoint, path)
     before = module.evaluation.log_probs()
-    scores = {name: evaluate(log_probs, labels) for name, log_probs in
-              (("before", before), ("after", temper(before, calibration.temperature)))}  # fmt: skip
-    kept = {name: {key: values[key] for key in ("nll", "expected_calibration_error")} for name, values in scores.items()}
-    plot_calibration(before, temper(before, calibration.temperature), labels, run.plots / "calibration.png")
-    log.info("Temperature %.3f, from %d held-out training events; on the test events ECE %.3f -> %.3f, NLL %.3f -> %.3f",
-             calibration.temperature, len(calibration.correct), *(kept[side][key] for key in
-             ("expected_calibration_error", "nll") for side in ("before", "after")))  # fmt: skip
+    scores = {
+        name: evaluate(log_probs, labels)
+        for name, log_probs in (
+            ("before", before),
+            ("after", temper(before, calibration.temperature)),
+        )
+    }
+    kept = {
+        name: {key: values[key] for key in ("nll", "expected_calibration_error")}
+        for name, values in scores.items()
+    }
+    plot_calibration(
+        before, temper(before, calibration.temperature), labels, run.plots / "calibration.png"
+    )
+    log.info(
+        "Temperature %.3f, from %d held-out training events; on the test events ECE %.3f -> %.3f, NLL %.3f -> %.3f",
+        calibration.temperature,
+        len(calibration.correct),
+        *(
+            kept[side][key]
+            for key in ("expected_calibration_error", "nll")
+            for side in ("before", "after")
+        ),
+    )
     if len(calibration.correct) < FEW_EVENTS:
         log.warning(
             "%d held-out events are few to calibrate on (fewer than %d): the temperature stays near "
@@ -95,14 +130,23 @@ def report_calibration(run: Run, module: EventClassifier) -> dict:
             len(calibration.correct),
             FEW_EVENTS,
         )
-    return {"temperature": calibration.temperature, "n_events": len(calibration.correct), "test_events": kept}
+    return {
+        "temperature": calibration.temperature,
+        "n_events": len(calibration.correct),
+        "test_events": kept,
+    }
 
 
 def save_predictions(run: Run, module: EventClassifier, data: EventDataModule) -> None:
     """Write what every test event's every trace was taken for: predictions.npz, readable without pickle."""
     events, labels, logits, mask, ratio = (column.numpy() for column in module.evaluation)
-    content = {"events": data.archive.names[events], "labels": labels, "logits": logits, "mask": mask,
-               "signal_to_noise": ratio}  # fmt: skip
+    content = {
+        "events": data.archive.names[events],
+        "labels": labels,
+        "logits": logits,
+        "mask": mask,
+        "signal_to_noise": ratio,
+    }
 
     def write(path: Path) -> None:
         with open(path, "wb") as file:
@@ -111,9 +155,13 @@ def save_predictions(run: Run, module: EventClassifier, data: EventDataModule) -
     write_atomically(run.dir / PREDICTIONS, write)
 
 
-def _finish(run: Run, trainer: pl.Trainer, data: EventDataModule, metrics: dict, plots: list[Path], **facts) -> None:
+def _finish(
+    run: Run, trainer: pl.Trainer, data: EventDataModule, metrics: dict, plots: list[Path], **facts
+) -> None:
     curves = plot_loss_curves(run.dir / "metrics.csv", run.plots / "curves.png")
-    log_pictures(trainer, [path for path in (curves, *plots, *sorted(run.plots.glob("event_*.png"))) if path])
+    log_pictures(
+        trainer, [path for path in (curves, *plots, *sorted(run.plots.glob("event_*.png"))) if path]
+    )
     summary = run.write_summary(data, metrics, precision=trainer.precision, **facts)
     for logger in trainer.loggers:
         logger.finalize("success")
@@ -124,10 +172,14 @@ def results_table(metrics: dict[str, dict]) -> str:
     """Put the metrics of each kind of prediction into a table of a few lines."""
     lines = [f"{'':<18}{'accuracy':>16}{'balanced':>10}{'macro F1':>10}{'NLL':>8}{'ECE':>8}"]
     for kind, values in metrics.items():
-        accuracy = f"{100 * values['accuracy']:.1f} ± {100 * values['accuracy_standard_error']:.1f} %"
+        accuracy = (
+            f"{100 * values['accuracy']:.1f} ± {100 * values['accuracy_standard_error']:.1f} %"
+        )
         lines.append(
             f"{kind.replace('_', ' '):<18}{accuracy:>16}{100 * values['balanced_accuracy']:>8.1f} %{100 * values['macro_f1']:>8.1f} %"
             f"{values['nll']:>8.3f}{values['expected_calibration_error']:>8.3f}"
         )
     events = next(iter(metrics.values()))["n_events"]
-    return "\n".join([*lines, f"{events} test events; ± is the binomial standard error over events"])
+    return "\n".join(
+        [*lines, f"{events} test events; ± is the binomial standard error over events"]
+    )

@@ -19,7 +19,11 @@ from utils.schema import RunConfig
 
 log = logging.getLogger(__name__)
 RUNS_DIR = Path("runs")  # of the folder the command is started in
-CONFIG, PREDICTIONS, SUMMARY = "config.yaml", "predictions.npz", "summary.json"  # a run has begun when the first is there
+CONFIG, PREDICTIONS, SUMMARY = (
+    "config.yaml",
+    "predictions.npz",
+    "summary.json",
+)  # a run has begun when the first is there
 LOCK = ".lock"
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy", "scipy", "h5py")
@@ -40,9 +44,13 @@ class Run:
         self.started = time.monotonic()
         parent = RUNS_DIR / config.kind
         if config.run_name is None and not resume and _started_from_outside():
-            raise UserError("several processes (torchrun, SLURM) need a common run_name: add run_name=NAME")
+            raise UserError(
+                "several processes (torchrun, SLURM) need a common run_name: add run_name=NAME"
+            )
         # the environment tells the processes that Lightning starts for further devices which name the first has chosen
-        name = config.run_name or os.environ.setdefault("AKNES_SSL_RUN_NAME", _unused_date_time(parent))
+        name = config.run_name or os.environ.setdefault(
+            "AKNES_SSL_RUN_NAME", _unused_date_time(parent)
+        )
         self.dir = Path(resume) if resume else parent / name
         self.plots = self.dir / "plots"
         if resume:
@@ -50,7 +58,9 @@ class Run:
             if self.resume_from:  # before the data: a damaged file should not cost a packing
                 require_resumable(self.resume_from)
         elif _is_first_process() and (self.dir / CONFIG).is_file():
-            raise UserError(f"{self.dir} exists: choose another run_name, or go on with it by --resume {self.dir}")
+            raise UserError(
+                f"{self.dir} exists: choose another run_name, or go on with it by --resume {self.dir}"
+            )
 
     def start(self) -> None:
         """Create the folder with the resolved config.yaml, in the first of several processes, and lock it while this one lives.
@@ -65,10 +75,14 @@ class Run:
         except OSError as error:
             raise UserError(f"{self.dir}: cannot be written: {error.strerror}") from error
         except LockHeld:
-            raise UserError(f"{self.dir}: another process is at work in it; wait for it or stop it") from None
+            raise UserError(
+                f"{self.dir}: another process is at work in it; wait for it or stop it"
+            ) from None
         if not self.resumed:
             text = yaml.safe_dump(self.plain_config, sort_keys=False, allow_unicode=True)
-            write_atomically(self.dir / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+            write_atomically(
+                self.dir / CONFIG, lambda path: path.write_text(text, encoding="utf-8")
+            )
         log.info("Run folder: %s", self.dir)
 
     @property
@@ -99,10 +113,14 @@ class Run:
                 "class_names": list(data.class_names),
             },
             "duration_s": round(time.monotonic() - self.started, 1),
-            "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+            "versions": {"python": platform.python_version()}
+            | {name: _version(name) for name in PACKAGES},
         }
         path = self.dir / SUMMARY
-        write_atomically(path, lambda partial: partial.write_text(json.dumps(content, indent=1), encoding="utf-8"))
+        write_atomically(
+            path,
+            lambda partial: partial.write_text(json.dumps(content, indent=1), encoding="utf-8"),
+        )
         return path
 
 
@@ -113,7 +131,11 @@ def _is_first_process() -> bool:
 def _started_from_outside() -> bool:
     """Tell whether torchrun or SLURM has started several processes, each of which reads the configuration for itself."""
     several = any(int(os.environ.get(name, "1")) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS"))
-    return several and "AKNES_SSL_RUN_NAME" not in os.environ and any(name in os.environ for name in ("RANK", "SLURM_PROCID"))
+    return (
+        several
+        and "AKNES_SSL_RUN_NAME" not in os.environ
+        and any(name in os.environ for name in ("RANK", "SLURM_PROCID"))
+    )
 
 
 def _unused_date_time(parent: Path) -> str:
@@ -122,27 +144,39 @@ def _unused_date_time(parent: Path) -> str:
     return next(name for name in names if not (parent / name).exists())
 
 
-def require_same_config(folder: Path, config: RunConfig, way_on: str = "start a new run, or undo") -> None:
+def require_same_config(
+    folder: Path, config: RunConfig, way_on: str = "start a new run, or undo"
+) -> None:
     """Raise ``UserError`` that lists the keys in which a run's config.yaml differs from ``config``."""
     try:
         before = read_yaml(folder / CONFIG)
     except (OSError, YamlError) as error:
         raise UserError(f"{folder}: not a run folder ({CONFIG}: {error})") from error
     if not isinstance(before, dict):
-        raise UserError(f"{folder}: not a run folder ({CONFIG} should hold keys and values); start a new run")
+        raise UserError(
+            f"{folder}: not a run folder ({CONFIG} should hold keys and values); start a new run"
+        )
     new = _flat(config.model_dump(mode="json"))
     defaults = _flat(type(config)().model_dump(mode="json"))  # of keys that are newer than the run
     old = {key: value for key, value in defaults.items() if key in new} | _flat(before)
-    changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in FREE_KEYS]
+    changed = [
+        key
+        for key in old.keys() | new.keys()
+        if old.get(key) != new.get(key) and key not in FREE_KEYS
+    ]
     if changed:
-        listing = "\n  ".join(f"{key}: was {old.get(key)!r}, now {new.get(key)!r}" for key in sorted(changed))
+        listing = "\n  ".join(
+            f"{key}: was {old.get(key)!r}, now {new.get(key)!r}" for key in sorted(changed)
+        )
         raise UserError(f"{folder}: the configuration has changed since; {way_on}\n  {listing}")
 
 
 def _flat(tree: dict, prefix: str = "") -> dict:
     flat = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
     return flat
 
 

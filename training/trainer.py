@@ -7,7 +7,13 @@ import pytorch_lightning as pl
 import torch
 
 from preprocessing.dataset import EventDataModule
-from training.callbacks import EpochMemory, SaveCheckpoints, SeedEveryStep, StopAtNonFiniteLoss, stoppable
+from training.callbacks import (
+    EpochMemory,
+    SaveCheckpoints,
+    SeedEveryStep,
+    StopAtNonFiniteLoss,
+    stoppable,
+)
 from training.data import against_bf16
 from training.devices import choose_devices
 from training.loggers import build_loggers
@@ -29,7 +35,10 @@ def build_trainer(run: Run, reason_against_bf16: str = "") -> pl.Trainer:
     accelerator, devices = choose_devices(params.gpus)
     device = torch.device("cuda", devices[0]) if accelerator == "gpu" else torch.device("cpu")
     if params.gpus and accelerator == "cpu":
-        log.info("trainer_params.gpus asks for %s, but there is no GPU: training on the CPU", list(params.gpus))
+        log.info(
+            "trainer_params.gpus asks for %s, but there is no GPU: training on the CPU",
+            list(params.gpus),
+        )
     memory, period = EpochMemory(), config.exp_params.model_save_ep_period
     return pl.Trainer(
         accelerator=accelerator,
@@ -42,7 +51,11 @@ def build_trainer(run: Run, reason_against_bf16: str = "") -> pl.Trainer:
         use_distributed_sampler=False,  # EpochBatches shares out every batch itself
         logger=build_loggers(run),
         # in this order: an epoch with a loss that is not finite is never saved
-        callbacks=[SeedEveryStep(config.seed), StopAtNonFiniteLoss(), SaveCheckpoints(run, period, memory)],
+        callbacks=[
+            SeedEveryStep(config.seed),
+            StopAtNonFiniteLoss(),
+            SaveCheckpoints(run, period, memory),
+        ],
         plugins=[memory],
         default_root_dir=run.dir,
         enable_checkpointing=False,
@@ -56,8 +69,12 @@ def _quiet() -> None:
     """Silence what Lightning says of every run and a user can do nothing about."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*you have set wandb.*|.*tensorboard.*removed as a dependency.*")
-    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen on purpose
+    warnings.filterwarnings(
+        "ignore", message=".*you have set wandb.*|.*tensorboard.*removed as a dependency.*"
+    )
+    warnings.filterwarnings(
+        "ignore", message=".*in eval mode at the start of training.*"
+    )  # frozen on purpose
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*The `srun` command is available.*")
 

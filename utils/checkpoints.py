@@ -6,8 +6,15 @@ from typing import Any
 from utils.errors import UserError
 
 # what Lightning needs to go on with a training
-OF_A_TRAINING = {"epoch": int, "global_step": int, "pytorch-lightning_version": str, "state_dict": dict, "loops": dict,
-                 "optimizer_states": list, "lr_schedulers": list}  # fmt: skip
+OF_A_TRAINING = {
+    "epoch": int,
+    "global_step": int,
+    "pytorch-lightning_version": str,
+    "state_dict": dict,
+    "loops": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+}
 WAY_ON = "put an intact copy there, or delete it to begin the run again"
 
 
@@ -23,7 +30,9 @@ def load_plain(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the bytes of a strange file lead the unpickler to
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: not a checkpoint that can be loaded safely ({type(error).__name__}: {reason})") from error
+        raise CheckpointError(
+            f"{path}: not a checkpoint that can be loaded safely ({type(error).__name__}: {reason})"
+        ) from error
 
 
 def require_resumable(path: Path) -> dict:
@@ -35,7 +44,9 @@ def require_resumable(path: Path) -> dict:
     found = content if isinstance(content, dict) else {}
     wrong = [key for key, kind in OF_A_TRAINING.items() if not isinstance(found.get(key), kind)]
     if wrong:
-        raise CheckpointError(f"{path}: not the checkpoint of a training (without {', '.join(wrong)}); {WAY_ON}")
+        raise CheckpointError(
+            f"{path}: not the checkpoint of a training (without {', '.join(wrong)}); {WAY_ON}"
+        )
     return content
 
 

@@ -11,18 +11,29 @@ from utils.errors import Interrupted, UserError
 from utils.parallel import keep_freed_memory
 
 
-def parse_arguments(description: str, config_flag: str, default_config: str, resumable: bool = True) -> argparse.Namespace:
+def parse_arguments(
+    description: str, config_flag: str, default_config: str, resumable: bool = True
+) -> argparse.Namespace:
     """Parse the command line of an entry script: ``config``, ``resume`` and ``overrides``."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
-        config_flag, dest="config", default=default_config, metavar="FILE", help="YAML file (default: %(default)s)"
+        config_flag,
+        dest="config",
+        default=default_config,
+        metavar="FILE",
+        help="YAML file (default: %(default)s)",
     )
     if resumable:
         parser.add_argument(
-            "--resume", metavar="RUN_DIR", help="go on with an interrupted run; same config and overrides as before"
+            "--resume",
+            metavar="RUN_DIR",
+            help="go on with an interrupted run; same config and overrides as before",
         )
     parser.add_argument(
-        "overrides", nargs="*", metavar="key.path=value", help="override a key, for example dataset.batch_size=32"
+        "overrides",
+        nargs="*",
+        metavar="key.path=value",
+        help="override a key, for example dataset.batch_size=32",
     )
     return parser.parse_intermixed_args()  # overrides may stand before, between and after flags
 

@@ -12,7 +12,11 @@ from utils.errors import UserError
 
 MAX_SHOWN = 20  # mistakes
 NUMBERS = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "timestamp")}
-TEXT_KEYS = {"run_name", "name", "root"}  # their values are names, also where YAML sees a number or a date
+TEXT_KEYS = {
+    "run_name",
+    "name",
+    "root",
+}  # their values are names, also where YAML sees a number or a date
 
 
 class Section(BaseModel):
@@ -45,11 +49,15 @@ def load_config(path: str | Path, model: type[Config], overrides: Sequence[str] 
         config = model.model_validate(tree)
         mistakes = config.contradictions()
     except ValidationError as error:
-        mistakes = [_describe(model, mistake) for mistake in error.errors() if not _other_branch(mistake)]
+        mistakes = [
+            _describe(model, mistake) for mistake in error.errors() if not _other_branch(mistake)
+        ]
     if mistakes:
         n_more = len(mistakes) - MAX_SHOWN
         lines = mistakes[:MAX_SHOWN] + [f"… and {n_more} more"] * (n_more > 0)
-        raise ConfigError(f"{path}: {len(mistakes)} mistake{'s' * (len(mistakes) > 1)}\n  " + "\n  ".join(lines))
+        raise ConfigError(
+            f"{path}: {len(mistakes)} mistake{'s' * (len(mistakes) > 1)}\n  " + "\n  ".join(lines)
+        )
     return config
 
 
@@ -92,14 +100,18 @@ def _read_mapping(path: Path) -> dict:
     if tree is None:
         raise ConfigError(f"{path}: is empty; for a configuration of defaults only, write {{}}")
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: should be a mapping of keys to values, found a {type(tree).__name__}")
+        raise ConfigError(
+            f"{path}: should be a mapping of keys to values, found a {type(tree).__name__}"
+        )
     return tree
 
 
 def _override(tree: dict, override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"{_short(override)}: not an override; write key.path=value, for example dataset.batch_size=32")
+        raise ConfigError(
+            f"{_short(override)}: not an override; write key.path=value, for example dataset.batch_size=32"
+        )
     *parents, last = key.split(".")
     for parent in parents:
         # a copy: by an alias, another key may name the same section
@@ -157,7 +169,10 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
     for name, field in model.model_fields.items():
         keys.append(prefix + name)
-        for part in (field.annotation, *get_args(field.annotation)):  # the members of a union are models, too
+        for part in (
+            field.annotation,
+            *get_args(field.annotation),
+        ):  # the members of a union are models, too
             if isinstance(part, type) and issubclass(part, BaseModel):
                 keys += _known_keys(part, f"{prefix}{name}.")
     return keys
@@ -175,7 +190,9 @@ class _Loader(yaml.SafeLoader):
         seen = []
         for key, _ in node.value:
             if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is given twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key.value!r} is given twice", problem_mark=key.start_mark
+                )
             seen.append(key.value)
         return super().construct_mapping(node, deep)
 

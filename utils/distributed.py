@@ -6,7 +6,11 @@ from torch import Tensor, distributed
 
 
 def _n_processes() -> int:
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    return (
+        distributed.get_world_size()
+        if distributed.is_available() and distributed.is_initialized()
+        else 1
+    )
 
 
 def gather_batch(x: Tensor) -> Tensor:

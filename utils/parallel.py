@@ -18,7 +18,10 @@ TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of mallopt(3)
 
 
 def map_in_order(
-    function: Callable[[Item], Result], items: Sequence[Item], n_workers: int | None = None, max_serial: int = WAITING_PER_WORKER
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    n_workers: int | None = None,
+    max_serial: int = WAITING_PER_WORKER,
 ) -> Iterator[Result]:
     """Yield ``function(item)`` for each item, in order, computed by ``n_workers`` processes (default: a process per core).
 

@@ -30,8 +30,12 @@ def choose_precision(wanted: str, device: "torch.device", against_bf16: str = ""
         reason = against_bf16 or f"this {name} has units for bf16"
         log.info("precision auto: %s (%s)", wanted, reason)
     elif (wanted, name) in IN_BF16 and not has_bf16(device):
-        log.warning("precision: %s on a %s without units for bf16 %s; use auto, or 32-true",
-                    wanted, name, SLOW[name])  # fmt: skip
+        log.warning(
+            "precision: %s on a %s without units for bf16 %s; use auto, or 32-true",
+            wanted,
+            name,
+            SLOW[name],
+        )
     return wanted
 
 

@@ -51,17 +51,30 @@ class RunConfig(Section):
                 f"dataset.train_data_ratio: {data.train_data_ratio} and test_data_ratio {data.test_data_ratio} exceed 1 together"
             )
         if data.source == "folder" and not data.root:
-            found.append("dataset.root: missing; source folder needs the folder that holds <Class>/<recording>")
+            found.append(
+                "dataset.root: missing; source folder needs the folder that holds <Class>/<recording>"
+            )
         if data.source == "simulated":
-            found += _without_meaning(self, "dataset", ("root", "max_gap_s", "skip_unreadable"), "simulated events need none")
+            found += _without_meaning(
+                self,
+                "dataset",
+                ("root", "max_gap_s", "skip_unreadable"),
+                "simulated events need none",
+            )
             if data.sampling_freq not in (None, 1000) or data.duration_s not in (None, 16):
-                found.append("dataset.sampling_freq: simulated events have 1000 Hz and 16 s; leave it and duration_s alone")
+                found.append(
+                    "dataset.sampling_freq: simulated events have 1000 Hz and 16 s; leave it and duration_s alone"
+                )
         else:
-            found += _without_meaning(self, "dataset", ("n_simulated", "simulation_seed"), "for source simulated only")
+            found += _without_meaning(
+                self, "dataset", ("n_simulated", "simulation_seed"), "for source simulated only"
+            )
         if len(set(self.trainer_params.gpus)) < len(self.trainer_params.gpus):
             found.append("trainer_params.gpus: names a GPU twice")
         if data.is_ssl != (self.kind == "ssl"):
-            found.append(f"dataset.is_ssl: found {data.is_ssl}; sslearn.py learns without labels, the others with")
+            found.append(
+                f"dataset.is_ssl: found {data.is_ssl}; sslearn.py learns without labels, the others with"
+            )
         return found
 
 
@@ -93,7 +106,9 @@ class SSLConfig(RunConfig):
                 f"model_params.proj_out: found {size}; above {WHITENING_GROUP_SIZE} it must be a multiple of it (IterNorm)"
             )
         if self.model_params.name == "VIbCReg":
-            found += _without_meaning(self, "exp_params", ("rho", "use_diag_loss"), "VIbCReg has no temporal term")
+            found += _without_meaning(
+                self, "exp_params", ("rho", "use_diag_loss"), "VIbCReg has no temporal term"
+            )
         return found
 
 
@@ -113,7 +128,10 @@ class FinetuneConfig(RunConfig):
         rate = self.exp_params.LR
         if not isinstance(rate, LearningRates):
             return {"encoder": rate, "clf": rate}
-        return {"encoder": rate.clf if self.load_encoder.from_scratch else rate.encoder, "clf": rate.clf}
+        return {
+            "encoder": rate.clf if self.load_encoder.from_scratch else rate.encoder,
+            "clf": rate.clf,
+        }
 
     def contradictions(self) -> list[str]:
         """List keys that do not go together, one line each."""

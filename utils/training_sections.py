@@ -5,7 +5,18 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictBool
 
 from utils.config import Section
-from utils.config_types import ClassName, Count, EncoderName, FilePath, Index, NotNegative, Period, Positive, StemStride, key
+from utils.config_types import (
+    ClassName,
+    Count,
+    EncoderName,
+    FilePath,
+    Index,
+    NotNegative,
+    Period,
+    Positive,
+    StemStride,
+    key,
+)
 from utils.names import PUBLISHED_STEM_STRIDE
 
 ENCODER = "Encoder network; CompactEncoder is small and not the paper's."

@@ -11,12 +11,25 @@ from utils.errors import UserError
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m preprocessing.simulate.events", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m preprocessing.simulate.events", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="write an event archive here")
-    parser.add_argument("--events", type=int, metavar="N", help="number of events (default: those of the real archive, 3429)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same events (default: 0)")
-    parser.add_argument("--gallery", type=Path, metavar="FILE.png", help="draw one typical event per class")
-    parser.add_argument("--real", type=Path, metavar="FILE.dat", help="a recorded event to draw beside them")
+    parser.add_argument(
+        "--events",
+        type=int,
+        metavar="N",
+        help="number of events (default: those of the real archive, 3429)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="same seed, same events (default: 0)"
+    )
+    parser.add_argument(
+        "--gallery", type=Path, metavar="FILE.png", help="draw one typical event per class"
+    )
+    parser.add_argument(
+        "--real", type=Path, metavar="FILE.dat", help="a recorded event to draw beside them"
+    )
     options = parser.parse_args(arguments)
     if options.out is None and options.gallery is None:
         parser.error("nothing to do: give --out DIR, --gallery FILE.png, or both")
@@ -29,7 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
             draw_gallery(options.gallery, options.seed, options.real)
         if options.out is not None:
             counts = CLASS_COUNTS if options.events is None else None
-            n_events = simulate_archive(options.out, options.events, options.seed, class_counts=counts)
+            n_events = simulate_archive(
+                options.out, options.events, options.seed, class_counts=counts
+            )
             sys.stdout.write(f"{n_events} simulated events in {options.out}\n")
     except (UserError, OSError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")

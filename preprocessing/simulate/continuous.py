@@ -50,24 +50,37 @@ class KnownEvent:
     magnitude: float
 
 
-def simulate_continuous(path: Path, seed: int, duration_s: float, events_per_hour: float) -> list[KnownEvent]:
+def simulate_continuous(
+    path: Path, seed: int, duration_s: float, events_per_hour: float
+) -> list[KnownEvent]:
     """Write ``duration_s`` seconds of miniSEED with events in them; return the events. The same seed gives the same samples."""
     if duration_s < 2 * LEAST_INTERVAL_S or not 0 < events_per_hour <= 3600 / LEAST_INTERVAL_S:
-        raise UserError(f"{duration_s:g} s with {events_per_hour:g} events an hour: at least {2 * LEAST_INTERVAL_S:g} s are needed, "
-                        f"and at most {3600 / LEAST_INTERVAL_S:g} events an hour")  # fmt: skip
+        raise UserError(
+            f"{duration_s:g} s with {events_per_hour:g} events an hour: at least {2 * LEAST_INTERVAL_S:g} s are needed, "
+            f"and at most {3600 / LEAST_INTERVAL_S:g} events an hour"
+        )
     network = network_on(seed, year_of(START))
     draw = Draws(stream(seed, CONTINUOUS))
     weather, hum = draw("weather"), _hum(network)
     schedule = _schedule(seed, duration_s, events_per_hour)
     events: list[KnownEvent] = []
-    sounding: list[tuple[int, np.ndarray]] = []  # first sample and wave (24, samples) of what is not over yet
+    sounding: list[
+        tuple[int, np.ndarray]
+    ] = []  # first sample and wave (24, samples) of what is not over yet
     n_blocks = int(np.ceil(duration_s * SAMPLING_RATE_HZ / N_SAMPLES))
     partial = path.with_name(f".{path.name}.partial")
     with open(partial, "wb") as file:
-        blocks = tqdm(_noise(seed, network, weather, n_blocks), total=n_blocks, desc="simulating", unit="block")
+        blocks = tqdm(
+            _noise(seed, network, weather, n_blocks),
+            total=n_blocks,
+            desc="simulating",
+            unit="block",
+        )
         for number, block in enumerate(blocks):
             first_sample = number * N_SAMPLES
-            while len(events) < len(schedule) and schedule[len(events)][0] < first_sample + N_SAMPLES:
+            while (
+                len(events) < len(schedule) and schedule[len(events)][0] < first_sample + N_SAMPLES
+            ):
                 onset, category = schedule[len(events)]
                 event_draw = Draws(stream(seed, CONTINUOUS, category, 2 + len(events)))
                 wave, _, magnitude, shift = simulate_wave(event_draw, category, network, weather)
@@ -76,10 +89,16 @@ def simulate_continuous(path: Path, seed: int, duration_s: float, events_per_hou
             block += hum
             for onset, wave in sounding:
                 _add(block, wave, onset - first_sample)
-            sounding = [(onset, wave) for onset, wave in sounding if onset + GRID > first_sample + N_SAMPLES]
+            sounding = [
+                (onset, wave) for onset, wave in sounding if onset + GRID > first_sample + N_SAMPLES
+            ]
             block[network.dead] = 0
             block += network.offset[:, None]
-            _write(file, block, START + np.timedelta64(number * 1000 * N_SAMPLES // int(SAMPLING_RATE_HZ), "ms"))
+            _write(
+                file,
+                block,
+                START + np.timedelta64(number * 1000 * N_SAMPLES // int(SAMPLING_RATE_HZ), "ms"),
+            )
     os.replace(partial, path)
     return events
 
@@ -125,12 +144,22 @@ def _add(block: np.ndarray, wave: np.ndarray, offset: int) -> None:
 def _write(file, block: np.ndarray, start: np.datetime64) -> None:
     import obspy
 
-    header = {"network": "XX", "sampling_rate": SAMPLING_RATE_HZ, "starttime": obspy.UTCDateTime(str(start))}
+    header = {
+        "network": "XX",
+        "sampling_rate": SAMPLING_RATE_HZ,
+        "starttime": obspy.UTCDateTime(str(start)),
+    }
     traces = [
-        obspy.Trace(np.ascontiguousarray(row, np.float32), header | {"station": f"AK{1 + channel // N_COMPONENTS:02d}",
-                                                                     "channel": "GP" + "ZNE"[channel % N_COMPONENTS]})
+        obspy.Trace(
+            np.ascontiguousarray(row, np.float32),
+            header
+            | {
+                "station": f"AK{1 + channel // N_COMPONENTS:02d}",
+                "channel": "GP" + "ZNE"[channel % N_COMPONENTS],
+            },
+        )
         for channel, row in enumerate(block)
-    ]  # fmt: skip
+    ]
     obspy.Stream(traces).write(file, format="MSEED", reclen=RECORD_BYTES)
 
 
@@ -141,23 +170,41 @@ def write_truth(path: Path, events: list[KnownEvent]) -> Path:
         rows = csv.writer(file)
         rows.writerow(["start_time", "class", "magnitude"])
         for event in events:
-            rows.writerow([f"{START + np.timedelta64(event.first_sample, 'ms')}Z", event.category, round(event.magnitude, 3)])
+            rows.writerow(
+                [
+                    f"{START + np.timedelta64(event.first_sample, 'ms')}Z",
+                    event.category,
+                    round(event.magnitude, 3),
+                ]
+            )
     return table
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m preprocessing.simulate.continuous", description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.mseed", help="what to write")
+    parser = argparse.ArgumentParser(
+        prog="python -m preprocessing.simulate.continuous", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.mseed", help="what to write"
+    )
     parser.add_argument("--hours", type=float, default=1.0, metavar="H", help="(default: 1)")
-    parser.add_argument("--events-per-hour", type=float, default=30.0, metavar="N", help="on average (default: 30)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same recordings (default: 0)")
+    parser.add_argument(
+        "--events-per-hour", type=float, default=30.0, metavar="N", help="on average (default: 30)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="same seed, same recordings (default: 0)"
+    )
     options = parser.parse_args(arguments)
     try:
         if options.out.exists():
             raise UserError(f"{options.out}: exists; choose another name or remove it first")
-        events = simulate_continuous(options.out, options.seed, 3600 * options.hours, options.events_per_hour)
-        sys.stdout.write(f"{options.out}: {len(events)} events, listed in {write_truth(options.out, events)}\n")
+        events = simulate_continuous(
+            options.out, options.seed, 3600 * options.hours, options.events_per_hour
+        )
+        sys.stdout.write(
+            f"{options.out}: {len(events)} events, listed in {write_truth(options.out, events)}\n"
+        )
     except (UserError, OSError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return 2

@@ -47,7 +47,9 @@ from utils.errors import UserError
 from utils.parallel import map_in_order
 
 # no wave is due before the onset: what is found there came round from the end of the grid
-NOT_WRAPPED = np.clip((np.arange(GRID, dtype=np.float32) / SAMPLING_RATE_HZ - ONSET_S + 0.5) / 0.3, 0, 1)
+NOT_WRAPPED = np.clip(
+    (np.arange(GRID, dtype=np.float32) / SAMPLING_RATE_HZ - ONSET_S + 0.5) / 0.3, 0, 1
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ def simulate_event(seed: int, category: str, number: int) -> SimulatedEvent:
     return SimulatedEvent(np.ascontiguousarray(waveforms, np.float32), f"{start}Z", truth)
 
 
-def simulate_wave(draw: Draws, source_class: str, network: Network, weather: float) -> tuple[np.ndarray, np.ndarray, float, int]:
+def simulate_wave(
+    draw: Draws, source_class: str, network: Network, weather: float
+) -> tuple[np.ndarray, np.ndarray, float, int]:
     """Simulate what a source sends to the stations, and noise (24, 16000) in which the network triggers on it.
 
     Returns wave (24, GRID), noise, log10 amplitude and the sample of the wave at which the record begins.
@@ -90,7 +94,9 @@ def simulate_wave(draw: Draws, source_class: str, network: Network, weather: flo
     noise[network.broken] *= draw("broken_level")
     noise[network.dead] = 0
     wave = fft.irfft(SOURCES[source_class](source_class, draw, network), GRID)
-    wave = np.roll(wave, int(draw.rng.integers(BLOCK)), axis=1)  # records begin at whole blocks, events need not
+    wave = np.roll(
+        wave, int(draw.rng.integers(BLOCK)), axis=1
+    )  # records begin at whole blocks, events need not
     wave *= NOT_WRAPPED
     wave[network.dead] = 0
     magnitude, shift = scale_until_triggered(draw, source_class, wave, noise)
@@ -116,7 +122,9 @@ def year_of(time: np.datetime64) -> float:
     return 1970 + year.astype(int) + (time - year) / np.timedelta64(366, "D")
 
 
-def plan_events(n_events: int | None, seed: int, class_counts: Mapping[str, int] | None = None) -> list[tuple[str, int]]:
+def plan_events(
+    n_events: int | None, seed: int, class_counts: Mapping[str, int] | None = None
+) -> list[tuple[str, int]]:
     """Return (category, number within it) of each event.
 
     With ``class_counts`` the archive is sorted by class, as the real one is; otherwise the category of event i is drawn from
@@ -149,7 +157,9 @@ def _check_counts(n_events: int | None, class_counts: Mapping[str, int]) -> None
             raise UserError(f"class {name} is to have {count} events; it must be 0 or more")
     total = sum(class_counts.values())
     if total < 1 or n_events not in (None, total):
-        raise UserError(f"the class counts add up to {total} events, but {n_events or 'at least one'} was asked for")
+        raise UserError(
+            f"the class counts add up to {total} events, but {n_events or 'at least one'} was asked for"
+        )
 
 
 def simulate_archive(
@@ -169,14 +179,20 @@ def simulate_archive(
     archive_dir = Path(archive_dir)
     plan = plan_events(n_events, seed, class_counts)
     if archive_dir.exists() and (not archive_dir.is_dir() or any(archive_dir.iterdir())):
-        raise UserError(f"{archive_dir}: already exists and is not an empty directory; choose another or remove it first")
+        raise UserError(
+            f"{archive_dir}: already exists and is not an empty directory; choose another or remove it first"
+        )
     events = zip(plan, map_in_order(partial(_simulate, seed=seed), plan, n_workers))
     with ArchiveWriter(archive_dir, sampling_rate_hz=SAMPLING_RATE_HZ) as writer:
-        for (category, number), event in tqdm(events, total=len(plan), desc="simulating", unit="event", disable=not progress):
+        for (category, number), event in tqdm(
+            events, total=len(plan), desc="simulating", unit="event", disable=not progress
+        ):
             day = np.datetime64(event.start_time[:-1], "D")
             day_of_year = (day - day.astype("datetime64[Y]")).astype(int) + 1
             name = f"{event.start_time[:4]}_{day_of_year:03d}_{category}_{number:05d}"
-            writer.add(name, event.waveforms, category=category, start_time=event.start_time, **event.truth)
+            writer.add(
+                name, event.waveforms, category=category, start_time=event.start_time, **event.truth
+            )
     return len(plan)
 
 

@@ -29,7 +29,13 @@ def draw_gallery(path: Path, seed: int, real: Path | None = None) -> None:
         image = _draw_row(row, title, waveforms, rate_hz)
     for axis in axes[-1]:
         axis.set_xlabel("time in the record (s)")
-    figure.colorbar(image, ax=axes[:, 1:], label="log10(PSD + 1), scaled to [0, 1] per channel", shrink=0.3, aspect=40)
+    figure.colorbar(
+        image,
+        ax=axes[:, 1:],
+        label="log10(PSD + 1), scaled to [0, 1] per channel",
+        shrink=0.3,
+        aspect=40,
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
 
@@ -54,14 +60,25 @@ def _draw_row(row: np.ndarray, title: str, waveforms: np.ndarray, rate_hz: float
     time_s = np.arange(waveforms.shape[1]) / rate_hz
     for line, channel in enumerate(ranked):
         size = np.abs(centred[channel]).max()
-        row[0].plot(time_s, centred[channel] / max(size, 1e-9) / 2 - line, linewidth=0.4, color="black")
-        row[0].text(1.01, -line, f"{size:.0f}", transform=row[0].get_yaxis_transform(), va="center", fontsize=7)
+        row[0].plot(
+            time_s, centred[channel] / max(size, 1e-9) / 2 - line, linewidth=0.4, color="black"
+        )
+        row[0].text(
+            1.01,
+            -line,
+            f"{size:.0f}",
+            transform=row[0].get_yaxis_transform(),
+            va="center",
+            fontsize=7,
+        )
     row[0].set(yticks=-np.arange(4), yticklabels=[f"ch {c}" for c in ranked], ylim=(-3.7, 0.7))
     row[0].set_title(f"{title}   (right: peak, recorder units)", loc="left", fontsize=9)
     images = LogSpectrogram(rate_hz, resize_size=None)(torch.from_numpy(waveforms[ranked])).numpy()
     for axis, channel, pixels in zip(row[1:], ranked, images):
         extent = (0, time_s[-1], 0, rate_hz / 2)
-        image = axis.imshow(pixels, origin="lower", aspect="auto", extent=extent, vmin=0, vmax=1, cmap="magma")
+        image = axis.imshow(
+            pixels, origin="lower", aspect="auto", extent=extent, vmin=0, vmax=1, cmap="magma"
+        )
         axis.set_title(f"ch {channel}", loc="left", fontsize=8)
         axis.set_ylabel("frequency (Hz)", fontsize=8)
     return image

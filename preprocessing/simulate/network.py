@@ -55,7 +55,9 @@ class Network:
 
 def _anti_alias(frequency_hz: np.ndarray) -> np.ndarray:
     """Return the amplitude response of the recorder's filter."""
-    return (1 / np.sqrt(1 + (frequency_hz / ANTI_ALIAS_HZ) ** (2 * ANTI_ALIAS_ORDER))).astype(np.float32)
+    return (1 / np.sqrt(1 + (frequency_hz / ANTI_ALIAS_HZ) ** (2 * ANTI_ALIAS_ORDER))).astype(
+        np.float32
+    )
 
 
 def _geophone(frequency_hz: np.ndarray) -> np.ndarray:
@@ -82,7 +84,9 @@ def _install(draw: Draws) -> dict[str, np.ndarray]:
         "hum": draw.rng.standard_normal((*channels, 1 + len(HUM_RMS))),
         "hum_phase": draw.rng.uniform(0, 2 * np.pi, (*channels, len(LINES_HZ))),
         "rotation": np.linalg.qr(draw.rng.standard_normal((N_STATIONS, 3, 3)))[0],
-        "site": np.column_stack([draw(f"site_{k}", N_STATIONS) for k in ("hz", "amplification", "width", "kappa_s")]),
+        "site": np.column_stack(
+            [draw(f"site_{k}", N_STATIONS) for k in ("hz", "amplification", "width", "kappa_s")]
+        ),
         "offset": draw("offset", channels),
         "season": draw.rng.uniform(0, 2 * np.pi, (N_STATIONS, 1)),
     }
@@ -109,7 +113,12 @@ def _history(seed: int) -> _History:
         touched = draw.rng.random(N_STATIONS) < draw("service_probability")
         touched[draw.rng.integers(N_STATIONS)] |= year == UNLABELED_YEAR
         new = _install(draw)
-        eras.append({k: np.where(touched.reshape(-1, *[1] * (v.ndim - 1)), new[k], v) for k, v in eras[-1].items()})
+        eras.append(
+            {
+                k: np.where(touched.reshape(-1, *[1] * (v.ndim - 1)), new[k], v)
+                for k, v in eras[-1].items()
+            }
+        )
     first, second = draw.rng.choice(N_STATIONS, 2, replace=False)
     later = draw("second_break_year")
     breaks = [
@@ -117,7 +126,9 @@ def _history(seed: int) -> _History:
         (int(second), later, later + draw("second_break_years")),
     ]
     starts = draw("dead_year", draw.count("dead_spells"))
-    dead = [(int(draw.rng.integers(N_CHANNELS)), start, start + draw("dead_years")) for start in starts]
+    dead = [
+        (int(draw.rng.integers(N_CHANNELS)), start, start + draw("dead_years")) for start in starts
+    ]
     return _History(position_m, visits, eras, breaks, dead)
 
 
@@ -127,7 +138,9 @@ def network_on(seed: int, year: float) -> Network:
     era = int(np.searchsorted(history.visits, year, side="right"))
     broken = next((station for station, start, end in history.breaks if start <= year < end), -1)
     network = _network(seed, era, broken)
-    season = RANGES["seasonal_gain"].high * np.sin(2 * np.pi * year + history.eras[era]["season"]).repeat(N_COMPONENTS)
+    season = RANGES["seasonal_gain"].high * np.sin(
+        2 * np.pi * year + history.eras[era]["season"]
+    ).repeat(N_COMPONENTS)
     dead = np.zeros(N_CHANNELS, bool)
     dead[[channel for channel, start, end in history.dead if start <= year < end]] = True
     return replace(network, gain=(network.gain * np.exp(season)).astype(np.float32), dead=dead)
@@ -182,7 +195,9 @@ def _log_interp(node_hz: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 def _noise_amplitude(state: dict[str, np.ndarray], gain: np.ndarray) -> np.ndarray:
     """Return the square root of each channel's noise PSD (24, F_record): a channel's gain and its own character."""
-    angle = np.linspace(0, np.pi / 2, len(NOISE_PSD))  # from the character at low frequencies to that at high ones
+    angle = np.linspace(
+        0, np.pi / 2, len(NOISE_PSD)
+    )  # from the character at low frequencies to that at high ones
     own = state["noise"].reshape(N_CHANNELS, 2) @ np.stack([np.cos(angle), np.sin(angle)])
     weight = NOISE_PSD[:, 4]
     z = weight * _gain_quantile(gain) + np.sqrt(1 - weight**2) * own

@@ -21,11 +21,15 @@ from preprocessing.simulate.ranges import (
 def background(draw: Draws, network: Network, level: float, hum: bool = True) -> np.ndarray:
     """Return coloured noise (24, T) in recorder units; ``level`` shifts ln PSD below ``WEATHER_HZ``."""
     rng = draw.rng
-    spectrum = rng.standard_normal((N_CHANNELS, RECORD_HZ.size * 2), dtype=np.float32).view(np.complex64)
+    spectrum = rng.standard_normal((N_CHANNELS, RECORD_HZ.size * 2), dtype=np.float32).view(
+        np.complex64
+    )
     _share_low_frequencies(draw, network, spectrum)
     weather = np.exp(0.5 * level / (1 + (RECORD_HZ / WEATHER_HZ) ** 2))
     # half of PSD * N * rate goes to the real part, half to the imaginary one, and half to the negative frequencies
-    spectrum *= network.noise_amplitude * (weather * np.float32(np.sqrt(N_SAMPLES * SAMPLING_RATE_HZ / 4)))
+    spectrum *= network.noise_amplitude * (
+        weather * np.float32(np.sqrt(N_SAMPLES * SAMPLING_RATE_HZ / 4))
+    )
     if hum:
         bins = np.round(LINES_HZ * N_SAMPLES / SAMPLING_RATE_HZ).astype(int)
         phase = network.hum_phase + rng.uniform(0, 2 * np.pi) * LINES_HZ / LINES_HZ[0]
@@ -44,7 +48,9 @@ def _share_low_frequencies(draw: Draws, network: Network, spectrum: np.ndarray) 
     delay_s = network.position_m @ (np.sin(azimuth), np.cos(azimuth)) / draw("p_velocity_m_s")
     everywhere = shared[0] * np.exp(-2j * np.pi * delay_s[:, None] * RECORD_HZ[:n_low])
     of_all, of_station = draw("noise_shared_by_all"), draw("noise_shared_by_station")
-    mixed = (np.sqrt(of_all) * everywhere + np.sqrt(of_station) * shared[1:]).repeat(N_COMPONENTS, axis=0)
+    mixed = (np.sqrt(of_all) * everywhere + np.sqrt(of_station) * shared[1:]).repeat(
+        N_COMPONENTS, axis=0
+    )
     low = spectrum[:, :n_low]
     low *= np.sqrt(1 - of_all - of_station)
     low += np.sign(network.gain)[:, None] * mixed

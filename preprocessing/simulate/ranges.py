@@ -168,7 +168,11 @@ GEOPHONE_HZ, GEOPHONE_DAMPING = 4.5, 0.6
 ANTI_ALIAS_HZ, ANTI_ALIAS_ORDER = 416.66, 20  # corner published, order fitted to the real event
 COMMON_NOISE_HZ = 40.0  # above it, background noise is independent from channel to channel
 WEATHER_HZ = 80.0  # above it, the weather is hardly heard; assumed
-HUM_OF_GAIN, HUM_OF_CHANNEL, HUM_OF_LINE = 0.4, 0.6, 0.69  # what makes a line strong in a channel; assumed
+HUM_OF_GAIN, HUM_OF_CHANNEL, HUM_OF_LINE = (
+    0.4,
+    0.6,
+    0.69,
+)  # what makes a line strong in a channel; assumed
 SLOPE_SCATTER, REGIONAL_SCATTER = 0.3, 0.2  # of a station's amplitude, ln; assumed
 REGIONAL_P_CORNER = 1.3  # x that of the S; assumed
 REGIONAL_IMPULSE_S = 0.05  # decay of a sharp onset; assumed
@@ -186,7 +190,9 @@ SWARM_SIZE, SWARM_PROBABILITY = 6, 0.32
 NETWORK, PLAN, SWARM, EVENT, CONTINUOUS = range(5)  # what a stream of random numbers is for
 
 
-def stream(seed: int, purpose: int, category: str = "Noise", number: int = 0) -> np.random.Generator:
+def stream(
+    seed: int, purpose: int, category: str = "Noise", number: int = 0
+) -> np.random.Generator:
     """Return random numbers that depend on nothing but the arguments. Raises ``UserError`` for a bad seed."""
     if not 0 <= seed < 2**63:
         raise UserError(f"seed is {seed}; it must be 0 or more, and less than 2**63")

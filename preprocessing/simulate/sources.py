@@ -63,9 +63,13 @@ def _slope_rays(draw: Draws, network: Network, position_m: np.ndarray, onset_s: 
     v_p = draw("p_velocity_m_s")
     v_s = v_p / draw("p_to_s_velocity")
     p_s = onset_s + (distance_m - distance_m.min()) / v_p
-    amplitude = (distance_m / 100) ** -draw("geometric_exponent") * np.exp(SLOPE_SCATTER * draw.rng.standard_normal(N_STATIONS))
+    amplitude = (distance_m / 100) ** -draw("geometric_exponent") * np.exp(
+        SLOPE_SCATTER * draw.rng.standard_normal(N_STATIONS)
+    )
     towards = vector_m / distance_m[:, None]
-    return Rays(p_s, p_s + distance_m * (1 / v_s - 1 / v_p), amplitude, distance_m, towards, draw("q"), v_s)
+    return Rays(
+        p_s, p_s + distance_m * (1 / v_s - 1 / v_p), amplitude, distance_m, towards, draw("q"), v_s
+    )
 
 
 def _pulses_and_coda(draw: Draws, network: Network, rays: Rays, kind: str) -> np.ndarray:
@@ -74,12 +78,16 @@ def _pulses_and_coda(draw: Draws, network: Network, rays: Rays, kind: str) -> np
     length = 4 * int(draw(f"{kind}.coda_s") * SAMPLING_RATE_HZ)
     decay = np.exp(-np.arange(length, dtype=np.float32) * (4 / length))
     wave = np.zeros((N_STATIONS, N_COMPONENTS, GRID + length), np.float32)
-    first, second = (np.clip(time * SAMPLING_RATE_HZ, 0, GRID).astype(int) for time in (rays.p_s, rays.s_s))
+    first, second = (
+        np.clip(time * SAMPLING_RATE_HZ, 0, GRID).astype(int) for time in (rays.p_s, rays.s_s)
+    )
     shear = np.cross(rays.towards, rng.standard_normal((N_STATIONS, 3)) + 1e-3)
     shear /= np.sqrt((shear**2).sum(axis=1, keepdims=True))
     p_part, coda_part = draw("p_to_s_amplitude"), draw(f"{kind}.coda_to_direct")
     scattered = rng.standard_normal((2, N_STATIONS, N_COMPONENTS, length), dtype=np.float32) * decay
-    scattered *= np.float32(coda_part / np.sqrt(length / 8))  # the energy of the coda relative to the pulse's
+    scattered *= np.float32(
+        coda_part / np.sqrt(length / 8)
+    )  # the energy of the coda relative to the pulse's
     columns = np.arange(length)
     for start, size, direction, coda in (
         (first, p_part, rays.towards, scattered[0]),
@@ -131,7 +139,9 @@ def several_quakes(kind: str, draw: Draws, network: Network) -> np.ndarray:
     position_m, same_place = place_source(draw), draw.happens(f"{kind}.same_place_probability")
     wave, onset_s = 0, ONSET_S
     for _ in range(draw.count(f"{kind}.quakes")):
-        each = slope_wave(draw, network, kind, position_m if same_place else place_source(draw), onset_s)
+        each = slope_wave(
+            draw, network, kind, position_m if same_place else place_source(draw), onset_s
+        )
         wave = wave + each * (draw(f"{kind}.relative_size") / _size(each))
         onset_s += draw(f"{kind}.interval_s")
         if onset_s > ONSET_S + N_SAMPLES / SAMPLING_RATE_HZ:
@@ -143,7 +153,9 @@ def tremor(kind: str, draw: Draws, network: Network) -> np.ndarray:
     """Return waves (24, F) of a source that swells, wavers and dies away without a clear phase."""
     rng = draw.rng
     duration_s, rise_s = draw(f"{kind}.duration_s"), draw(f"{kind}.rise_s")
-    swell = np.clip(TIME_S / rise_s, 0, 1) / (1 + np.exp(np.clip((TIME_S - duration_s) / (0.15 * duration_s), -50, 50)))
+    swell = np.clip(TIME_S / rise_s, 0, 1) / (
+        1 + np.exp(np.clip((TIME_S - duration_s) / (0.15 * duration_s), -50, 50))
+    )
     knots = np.exp(draw(f"{kind}.wavering") * rng.standard_normal(64))
     knots_s = np.linspace(0, GRID / SAMPLING_RATE_HZ, len(knots))
     steady = rng.standard_normal(GRID, dtype=np.float32) * np.interp(TIME_S, knots_s, knots)
@@ -156,11 +168,18 @@ def rockfall(kind: str, draw: Draws, network: Network) -> np.ndarray:
     rng, position_m = draw.rng, place_source(draw) * (1, 1, 0)
     downhill = np.array([draw("downhill_speed_m_s"), 0, 0])
     duration_s, n_impacts = draw(f"{kind}.duration_s"), draw.count(f"{kind}.impacts")
-    delay_s = np.sort(rng.beta(draw(f"{kind}.rise_shape"), draw(f"{kind}.decay_shape"), n_impacts)) * duration_s
-    size = np.exp(draw(f"{kind}.impact_spread") * rng.standard_normal(n_impacts)) * rng.choice((-1, 1), n_impacts)
+    delay_s = (
+        np.sort(rng.beta(draw(f"{kind}.rise_shape"), draw(f"{kind}.decay_shape"), n_impacts))
+        * duration_s
+    )
+    size = np.exp(draw(f"{kind}.impact_spread") * rng.standard_normal(n_impacts)) * rng.choice(
+        (-1, 1), n_impacts
+    )
     size *= (delay_s / duration_s + 0.02) ** 0.5 * (1 - delay_s / duration_s)
     corner_hz, wave = draw(f"{kind}.corner_hz"), 0
-    sample = np.minimum(delay_s * SAMPLING_RATE_HZ, GRID - ONSET_S * SAMPLING_RATE_HZ - 500).astype(int)
+    sample = np.minimum(delay_s * SAMPLING_RATE_HZ, GRID - ONSET_S * SAMPLING_RATE_HZ - 500).astype(
+        int
+    )
     for leg in range(3):
         part = slice(leg * n_impacts // 3, (leg + 1) * n_impacts // 3)
         train = np.bincount(sample[part], size[part], GRID)
@@ -180,29 +199,44 @@ def regional(kind: str, draw: Draws, network: Network) -> np.ndarray:
     p_size = draw(f"{kind}.p_to_s_amplitude")
     coda_s = draw(f"{kind}.coda_s") + draw(f"{kind}.coda_per_s_minus_p") * s_minus_p_s
     wave = 0
-    for after_s, size, corner in ((0.0, p_size, REGIONAL_P_CORNER * corner_hz), (s_minus_p_s, 1.0, corner_hz)):
+    for after_s, size, corner in (
+        (0.0, p_size, REGIONAL_P_CORNER * corner_hz),
+        (s_minus_p_s, 1.0, corner_hz),
+    ):
         if ONSET_S + after_s + delay_s.max() < GRID / SAMPLING_RATE_HZ - 0.5:
             shape = size * _source_spectrum(corner) * INSTRUMENT * np.exp(-np.pi * t_star * GRID_HZ)
             train = _wave_train(kind, draw, network, delay_s + ONSET_S + after_s, coda_s)
-            wave = wave + fft.rfft(train).reshape(N_STATIONS, N_COMPONENTS, -1) * (shape * network.site)[:, None]
+            wave = (
+                wave
+                + fft.rfft(train).reshape(N_STATIONS, N_COMPONENTS, -1)
+                * (shape * network.site)[:, None]
+            )
     scatter = np.exp(REGIONAL_SCATTER * draw.rng.standard_normal((N_STATIONS, 1, 1)))
     return (wave * scatter).reshape(N_CHANNELS, -1) * network.gain[:, None]
 
 
-def _wave_train(kind: str, draw: Draws, network: Network, start_s: np.ndarray, coda_s: float) -> np.ndarray:
+def _wave_train(
+    kind: str, draw: Draws, network: Network, start_s: np.ndarray, coda_s: float
+) -> np.ndarray:
     """Return a wave train (8, 3, GRID) that is partly the same at all stations; starts (8,) on the grid."""
     rng, start = draw.rng, (start_s * SAMPLING_RATE_HZ).astype(int)
     length = GRID - start.min()
     time_s = np.arange(length, dtype=np.float32) / SAMPLING_RATE_HZ
     envelope = np.exp(-time_s / coda_s) * (1.05 - np.exp(-time_s / draw(f"{kind}.emergence_s")))
-    envelope += draw(f"{kind}.impulse") * np.exp(-time_s / REGIONAL_IMPULSE_S)  # a sharp onset, the emergent train behind it
+    envelope += draw(f"{kind}.impulse") * np.exp(
+        -time_s / REGIONAL_IMPULSE_S
+    )  # a sharp onset, the emergent train behind it
     envelope /= np.sqrt((envelope**2).sum())
     alike = draw("wave_shared_by_all")
-    common = np.einsum("sij,jt->sit", network.rotation, rng.standard_normal((3, length), dtype=np.float32))
+    common = np.einsum(
+        "sij,jt->sit", network.rotation, rng.standard_normal((3, length), dtype=np.float32)
+    )
     own = rng.standard_normal((N_STATIONS, N_COMPONENTS, length), dtype=np.float32)
     train = (np.sqrt(alike) * common + np.sqrt(1 - alike) * own) * envelope
     wave = np.zeros((N_STATIONS, N_COMPONENTS, GRID), np.float32)
-    for station, first in enumerate(start):  # 8 slices are cheaper than one gather of 24 x 20 000 places
+    for station, first in enumerate(
+        start
+    ):  # 8 slices are cheaper than one gather of 24 x 20 000 places
         wave[station, :, first:] = train[station, :, : GRID - first]
     return wave
 
@@ -214,7 +248,9 @@ def spike(kind: str, draw: Draws, network: Network) -> np.ndarray:
     shape, after_s = 0.0, 0.0
     for _ in range(draw.count(f"{kind}.pulses")):
         t = np.maximum(TIME_S - ONSET_S - after_s, 0)
-        ringing = np.cos(2 * np.pi * ring_hz * t) if draw.happens(f"{kind}.ringing_probability") else 1.0
+        ringing = (
+            np.cos(2 * np.pi * ring_hz * t) if draw.happens(f"{kind}.ringing_probability") else 1.0
+        )
         shape = shape + draw(f"{kind}.relative_size") * (t > 0) * np.exp(-t / decay_s) * ringing
         after_s += draw(f"{kind}.interval_s")
     working = np.flatnonzero(~network.dead & ~network.broken)
@@ -233,7 +269,9 @@ def gust(kind: str, draw: Draws, network: Network) -> np.ndarray:
     rustle = background(draw, network, draw("weather"), hum=False)
     rustle[network.gain == 0] = 0
     rustle = np.concatenate([rustle, rustle[:, : GRID - N_SAMPLES]], axis=1)
-    return fft.rfft((rustle * swell * draw(f"{kind}.channel_part", (N_CHANNELS, 1))).astype(np.float32))
+    return fft.rfft(
+        (rustle * swell * draw(f"{kind}.channel_part", (N_CHANNELS, 1))).astype(np.float32)
+    )
 
 
 def _size(spectrum: np.ndarray) -> float:

@@ -21,7 +21,9 @@ from preprocessing.simulate.ranges import (
 )
 
 
-def scale_until_triggered(draw: Draws, source_class: str, wave: np.ndarray, noise: np.ndarray) -> tuple[float, int]:
+def scale_until_triggered(
+    draw: Draws, source_class: str, wave: np.ndarray, noise: np.ndarray
+) -> tuple[float, int]:
     """Scale ``wave`` (24, GRID) in place until the network triggers; return log10 amplitude and the record's first sample.
 
     The amplitude is the largest 50 ms rms on the tenth best channel, in recorder units.
@@ -29,9 +31,13 @@ def scale_until_triggered(draw: Draws, source_class: str, wave: np.ndarray, nois
     n_blocks = int(LATEST_TRIGGER_S * SAMPLING_RATE_HZ) // BLOCK
     blocks = wave.reshape(N_CHANNELS, -1, BLOCK)
     reach = blocks[:, : int((ONSET_S * SAMPLING_RATE_HZ + N_SAMPLES) / BLOCK)]
-    wave /= np.sqrt(np.sort(np.einsum("cbt,cbt->cb", reach, reach).max(axis=1))[-TRIGGER_CHANNELS] / BLOCK)
+    wave /= np.sqrt(
+        np.sort(np.einsum("cbt,cbt->cb", reach, reach).max(axis=1))[-TRIGGER_CHANNELS] / BLOCK
+    )
     w, n = blocks[:, :n_blocks], noise[:, : n_blocks * BLOCK].reshape(N_CHANNELS, n_blocks, BLOCK)
-    nn, nw, ww = (np.einsum("cbt,cbt->cb", a, b, dtype=np.float64) for a, b in ((n, n), (n, w), (w, w)))
+    nn, nw, ww = (
+        np.einsum("cbt,cbt->cb", a, b, dtype=np.float64) for a, b in ((n, n), (n, w), (w, w))
+    )
     pre_trigger_s = draw("pre_trigger_s")
     for magnitude in _magnitudes(draw, source_class):
         size = 10**magnitude
@@ -58,11 +64,19 @@ def _magnitudes(draw: Draws, source_class: str) -> list[float]:
 
 def trigger_time_s(energy: np.ndarray, threshold: float = STA_LTA_THRESHOLD) -> float | None:
     """Return when the network triggers, given the energy (24, n) of blocks of 50 ms, or None if it does not."""
-    sta, lta, coincidence = (round(s * SAMPLING_RATE_HZ) // BLOCK for s in (STA_S, LTA_S, COINCIDENCE_S))
+    sta, lta, coincidence = (
+        round(s * SAMPLING_RATE_HZ) // BLOCK for s in (STA_S, LTA_S, COINCIDENCE_S)
+    )
     total = np.concatenate([np.zeros((len(energy), 1)), energy.cumsum(axis=1)], axis=1)
     short = (total[:, lta + sta :] - total[:, lta:-sta]) / sta
     long = (total[:, lta:-sta] - total[:, : -sta - lta]) / lta
-    above = np.concatenate([np.zeros((len(energy), coincidence)), short > threshold * long], axis=1).cumsum(axis=1)
+    above = np.concatenate(
+        [np.zeros((len(energy), coincidence)), short > threshold * long], axis=1
+    ).cumsum(axis=1)
     recently = above[:, coincidence:] > above[:, :-coincidence]
     triggered = recently.sum(axis=0) >= TRIGGER_CHANNELS
-    return float((triggered.argmax() + lta + sta) * BLOCK / SAMPLING_RATE_HZ) if triggered.any() else None
+    return (
+        float((triggered.argmax() + lta + sta) * BLOCK / SAMPLING_RATE_HZ)
+        if triggered.any()
+        else None
+    )

@@ -23,8 +23,15 @@ runpy.run_module("benchmarks.gpu", run_name="__main__")
 
 
 def run(*command: str) -> str:
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=1800,
-                          env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1800,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -32,7 +39,10 @@ def run(*command: str) -> str:
 def test_gpu_experiment_needs_no_optional_package(tmp_path):
     run("-c", WITHOUT, str(tmp_path / "gpu.md"))
     lines = (tmp_path / "gpu.md").read_text().splitlines()
-    assert [line.split(",")[0].strip("| ") for line in lines[4:]][1:4:2] == ["pretraining", "fine-tuning"]
+    assert [line.split(",")[0].strip("| ") for line in lines[4:]][1:4:2] == [
+        "pretraining",
+        "fine-tuning",
+    ]
     assert all(" s |" in line or "no GPU" in line for line in lines[4:])
 
 
@@ -41,12 +51,32 @@ def test_every_row_of_the_speed_table(tmp_path):
     printed = run("-m", "benchmarks.speed", "--small", "--all", "--out", str(tmp_path / "speed.md"))
     assert "Measuring demo" in printed and " s] make demo, from start to end: " in printed
     table = (tmp_path / "speed.md").read_text()
-    for what in ("SSL input, preload: ram", "supervised input", "SSL step", "supervised step", "64 x 355", "ensemble evaluation", "native 41 x 228",
-                 "share of an SSL epoch", "--help", "first training step", "packing", "memory of a training", "an epoch at",
-                 "supervised step, CompactEncoder", "ensemble evaluation, CompactEncoder", "a day of 24 channels", "make demo"):  # fmt: skip
+    for what in (
+        "SSL input, preload: ram",
+        "supervised input",
+        "SSL step",
+        "supervised step",
+        "64 x 355",
+        "ensemble evaluation",
+        "native 41 x 228",
+        "share of an SSL epoch",
+        "--help",
+        "first training step",
+        "packing",
+        "memory of a training",
+        "an epoch at",
+        "supervised step, CompactEncoder",
+        "ensemble evaluation, CompactEncoder",
+        "a day of 24 channels",
+        "make demo",
+    ):
         assert what in table
-    share = next(line for line in table.splitlines() if "share of an SSL epoch" in line).split("|")[4]
-    assert 0 < float(share.strip(" %")) < 50  # forward, backward and optimiser are all counted as the network's
+    share = next(line for line in table.splitlines() if "share of an SSL epoch" in line).split("|")[
+        4
+    ]
+    assert (
+        0 < float(share.strip(" %")) < 50
+    )  # forward, backward and optimiser are all counted as the network's
 
 
 def test_a_row_that_does_not_exist_is_refused(monkeypatch, capsys):

@@ -49,8 +49,12 @@ def test_crops_have_the_published_size_and_distance(recording):
 def test_ensemble_is_ours(recording):
     path, waveforms = recording
     model = small_classifier(spectrogram={}).eval()
-    one_by_one = published.ensemble_probabilities(path, nn.Sequential(model.encoder, model.classifier))
-    torch.testing.assert_close(one_by_one, model.predict_waveforms(torch.from_numpy(waveforms)[None])[0], atol=1e-4, rtol=0)
+    one_by_one = published.ensemble_probabilities(
+        path, nn.Sequential(model.encoder, model.classifier)
+    )
+    torch.testing.assert_close(
+        one_by_one, model.predict_waveforms(torch.from_numpy(waveforms)[None])[0], atol=1e-4, rtol=0
+    )
 
 
 def test_covariance_by_its_matrices_is_ours():
@@ -61,7 +65,9 @@ def test_covariance_by_its_matrices_is_ours():
 def test_ratio_is_of_rounds_that_belong_together():
     assert timing.ratio([10, 20, 90], [1, 2, 3]) == 10
     calls = []
-    seconds = timing.alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, n_rounds=2)
+    seconds = timing.alternate(
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, n_rounds=2
+    )
     assert calls == ["a", "b"] * 3 and len(seconds["a"]) == 2
 
 
@@ -91,6 +97,8 @@ def test_the_published_pretraining_step_forms_the_whole_matrix_of_correlations(m
     monkeypatch.setattr(models.vnibcreg, "covariance_loss", covariance_loss)  # put back afterwards
     calls = []
     whole = published.covariance_loss
-    monkeypatch.setattr(published, "covariance_loss", lambda z, z_l: calls.append(z.shape) or whole(z, z_l))
+    monkeypatch.setattr(
+        published, "covariance_loss", lambda z, z_l: calls.append(z.shape) or whole(z, z_l)
+    )
     loss = network_rows.published_ssl_step(SMALL)()
     assert calls == [(SMALL.ssl_batch, SMALL.projector)] and np.isfinite(loss)

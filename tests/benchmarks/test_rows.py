@@ -98,7 +98,9 @@ def test_each_row_is_printed_as_soon_as_it_is_known(capsys, tmp_path):
 
     table.report(rows(), tmp_path / "table.md")
     assert seen == [f"[   0 s] {what}: 2 s (goal ≤ 3 s)\n" for what in ("first", "second")]
-    assert "| first | 2 s | ≤ 3 s | reached |" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "| first | 2 s | ≤ 3 s | reached |" in (tmp_path / "table.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_columns_that_no_row_uses_are_left_out():

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from models.calibration import Calibration, calibrate, confidence_threshold, fit_temperature, reliability, risk_coverage, temper
+from models.calibration import (
+    Calibration,
+    calibrate,
+    confidence_threshold,
+    fit_temperature,
+    reliability,
+    risk_coverage,
+    temper,
+)
 from models.evaluation import N_CALIBRATION_BINS, evaluate
 
 
@@ -22,7 +30,11 @@ def test_the_temperature_that_was_put_in_is_found(distortion):
     log_probs, labels = predictions(20_000, distortion)
     found = fit_temperature(log_probs, labels)
     assert found == pytest.approx(1 / distortion, rel=0.05)
-    nll = lambda t: float(-np.log(_softmax(log_probs.double().numpy() / t))[np.arange(len(labels)), labels.numpy()].mean())  # noqa: E731
+    nll = lambda t: float(
+        -np.log(_softmax(log_probs.double().numpy() / t))[
+            np.arange(len(labels)), labels.numpy()
+        ].mean()
+    )
     assert all(nll(found) <= nll(found * change) for change in (0.9, 0.99, 1.01, 1.1))
     assert evaluate(temper(log_probs, found), labels)["expected_calibration_error"] < 0.02
 
@@ -64,7 +76,9 @@ def test_tempering_keeps_the_order_and_the_sum():
     log_probs, _ = predictions(50, 1.0)
     for temperature in (0.3, 4.0):
         softened = temper(log_probs, temperature)
-        np.testing.assert_allclose(softened.exp().numpy(), _softmax(log_probs.numpy() / temperature), rtol=1e-5)
+        np.testing.assert_allclose(
+            softened.exp().numpy(), _softmax(log_probs.numpy() / temperature), rtol=1e-5
+        )
         assert torch.equal(softened.argmax(1), log_probs.argmax(1))
 
 
@@ -76,16 +90,24 @@ def test_the_threshold_is_the_least_that_keeps_errors_within_the_rate():
         correct = torch.tensor(rng.random(n) < confidence.numpy())
         rate = float(rng.choice([0.05, 0.1, 0.3]))
         allowed = [
-            c for c in confidence.unique().tolist()
+            c
+            for c in confidence.unique().tolist()
             if ((~correct[confidence >= c]).sum() + 1) / ((confidence >= c).sum() + 1) <= rate
-        ]  # fmt: skip
-        assert confidence_threshold(confidence, correct, rate) == (min(allowed) if allowed else math.inf), trial
+        ]
+        assert confidence_threshold(confidence, correct, rate) == (
+            min(allowed) if allowed else math.inf
+        ), trial
 
 
 def test_risk_and_coverage_of_a_few_events():
-    confidence, correct = torch.tensor([0.5, 0.9, 0.7, 0.6]), torch.tensor([True, True, False, True])
+    confidence, correct = (
+        torch.tensor([0.5, 0.9, 0.7, 0.6]),
+        torch.tensor([True, True, False, True]),
+    )
     coverage, risk = risk_coverage(confidence, correct)
-    assert coverage.tolist() == [0.25, 0.5, 0.75, 1] and risk.tolist() == pytest.approx([0, 1 / 2, 1 / 3, 1 / 4])
+    assert coverage.tolist() == [0.25, 0.5, 0.75, 1] and risk.tolist() == pytest.approx(
+        [0, 1 / 2, 1 / 3, 1 / 4]
+    )
 
 
 def test_reliability_agrees_with_the_calibration_error():
@@ -93,12 +115,16 @@ def test_reliability_agrees_with_the_calibration_error():
     confidence, predicted = log_probs.exp().max(1)
     mean, accuracy, count = reliability(confidence, predicted == labels, N_CALIBRATION_BINS)
     error = float((count * (mean - accuracy).abs()).sum() / count.sum())
-    assert count.sum() == 3000 and error == pytest.approx(evaluate(log_probs, labels)["expected_calibration_error"], abs=1e-5)
+    assert count.sum() == 3000 and error == pytest.approx(
+        evaluate(log_probs, labels)["expected_calibration_error"], abs=1e-5
+    )
 
 
 def test_a_calibration_goes_through_a_checkpoint(tmp_path):
     calibration = calibrate(*predictions(200, 2.0))
     torch.save(calibration.state(), tmp_path / "c.pt")
     again = Calibration(**torch.load(tmp_path / "c.pt", weights_only=True))
-    assert again.temperature == calibration.temperature and again.threshold(0.3) == calibration.threshold(0.3)
+    assert again.temperature == calibration.temperature and again.threshold(
+        0.3
+    ) == calibration.threshold(0.3)
     assert 0.2 < calibration.threshold(0.3) < 1 and calibration.threshold(1e-6) == math.inf

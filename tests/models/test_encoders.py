@@ -7,14 +7,22 @@ from original_implementation.networks import build_backbone_with_clf
 from utils.names import BACKBONES_WITH_CLF, ENCODER_SIZES
 
 
-@pytest.mark.parametrize("name", ["ResNet18Encoder", "ResNet34Encoder", "ResNet50Encoder", "ResNet152Encoder"])
+@pytest.mark.parametrize(
+    "name", ["ResNet18Encoder", "ResNet34Encoder", "ResNet50Encoder", "ResNet152Encoder"]
+)
 def test_encoder_has_torchvisions_body_and_a_one_channel_stem(name):
     encoder = build_encoder(name).eval()
     reference = getattr(torchvision.models, name.removesuffix("Encoder").lower())()
-    expected = {f"model.{k}": v.shape for k, v in reference.state_dict().items() if not k.startswith("fc.")}
+    expected = {
+        f"model.{k}": v.shape for k, v in reference.state_dict().items() if not k.startswith("fc.")
+    }
     expected["model.conv1.weight"] = torch.Size([64, 1, 7, 7])
     assert {k: v.shape for k, v in encoder.state_dict().items()} == expected
-    assert encoder.model.conv1.bias is None and encoder.model.conv1.stride == (2, 2) and encoder.model.conv1.padding == (3, 3)
+    assert (
+        encoder.model.conv1.bias is None
+        and encoder.model.conv1.stride == (2, 2)
+        and encoder.model.conv1.padding == (3, 3)
+    )
     with torch.no_grad():
         y = encoder(torch.rand(1, 1, 64, 70))
     assert y.shape == (1, ENCODER_SIZES[name]) == (1, encoder.out_size)
@@ -27,7 +35,10 @@ def test_compact_encoder_has_one_block_a_stage_and_few_parameters():
     # 16, 32, 64, 128 channels, each halving the image but for the first
     assert shapes["model.layer4.0.conv2.weight"] == (128, 128, 3, 3)
     assert shapes["model.layer2.0.downsample.0.weight"] == (32, 16, 1, 1)
-    assert "model.layer1.0.downsample.0.weight" not in shapes and "model.layer1.1.conv1.weight" not in shapes
+    assert (
+        "model.layer1.0.downsample.0.weight" not in shapes
+        and "model.layer1.1.conv1.weight" not in shapes
+    )
     assert 300_000 < sum(p.numel() for p in encoder.parameters()) < 320_000
     with torch.no_grad():
         maps = encoder.model[:-2](torch.rand(3, 1, 41, 228))
@@ -51,7 +62,13 @@ def test_backbone_with_classifier(name):
         assert model(torch.rand(1, 1, 128, 200)).shape == (1, 8)
     if name == "AlexNet":
         stem = model.features[0]
-        assert (stem.in_channels, stem.out_channels, stem.kernel_size, stem.stride, stem.padding) == (
+        assert (
+            stem.in_channels,
+            stem.out_channels,
+            stem.kernel_size,
+            stem.stride,
+            stem.padding,
+        ) == (
             1,
             64,
             (11, 11),
@@ -75,13 +92,19 @@ def test_weights_load_from_encoder_file_and_from_lightning_checkpoint(tmp_path):
     source = build_encoder("ResNet18Encoder")
     torch.save({"epoch": 7, "model_state_dict": source.state_dict()}, tmp_path / "encoder.ckpt")
     torch.save(
-        {"state_dict": {f"encoder.{k}": v for k, v in source.state_dict().items()} | {"projector.x": torch.ones(1)}},
+        {
+            "state_dict": {f"encoder.{k}": v for k, v in source.state_dict().items()}
+            | {"projector.x": torch.ones(1)}
+        },
         tmp_path / "l.ckpt",
     )
     for name in ("encoder.ckpt", "l.ckpt"):
         target = build_encoder("ResNet18Encoder")
         load_encoder_weights(target, tmp_path / name)
-        assert all(torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values()))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(source.state_dict().values(), target.state_dict().values())
+        )
 
 
 def test_mismatch_names_the_keys(tmp_path):
@@ -90,7 +113,8 @@ def test_mismatch_names_the_keys(tmp_path):
     state["model.bn1.weight"] = torch.ones(3)
     torch.save({"epoch": 0, "model_state_dict": state}, tmp_path / "e.ckpt")
     with pytest.raises(
-        EncoderFileError, match=r"missing keys: model.conv1.weight; unexpected keys: model.surprise; .*shape: model.bn1.weight"
+        EncoderFileError,
+        match=r"missing keys: model.conv1.weight; unexpected keys: model.surprise; .*shape: model.bn1.weight",
     ):
         load_encoder_weights(build_encoder("ResNet18Encoder"), tmp_path / "e.ckpt")
 
@@ -98,7 +122,9 @@ def test_mismatch_names_the_keys(tmp_path):
 def test_what_pretraining_has_seen_comes_with_the_weights(tmp_path):
     encoder = build_encoder("CompactEncoder")
     file = {"epoch": 1, "model_state_dict": encoder.state_dict()}
-    lightning = {"state_dict": {f"encoder.{name}": value for name, value in encoder.state_dict().items()}}
+    lightning = {
+        "state_dict": {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    }
     for content in (file, lightning):
         torch.save(content, tmp_path / "of_before.ckpt")
         assert load_encoder_weights(encoder, tmp_path / "of_before.ckpt") is None
@@ -106,7 +132,9 @@ def test_what_pretraining_has_seen_comes_with_the_weights(tmp_path):
         assert load_encoder_weights(encoder, tmp_path / "new.ckpt") == [-(2**63), 7]
     for strange in ("all", ["a"], [[1]], torch.ones(2), {}):
         torch.save(file | {"seen_events": strange}, tmp_path / "strange.ckpt")
-        with pytest.raises(EncoderFileError, match="strange.ckpt: seen_events is no list of integers"):
+        with pytest.raises(
+            EncoderFileError, match="strange.ckpt: seen_events is no list of integers"
+        ):
             load_encoder_weights(encoder, tmp_path / "strange.ckpt")
 
 
@@ -165,7 +193,9 @@ def test_stem_stride_keeps_the_resolution_and_goes_with_the_weights(tmp_path):
     path = tmp_path / "encoder.ckpt"
     torch.save({"epoch": 1, "model_state_dict": gentle.state_dict(), "stem_stride": 1}, path)
     load_encoder_weights(build_encoder("ResNet18Encoder", stem_stride=1), path)
-    with pytest.raises(EncoderFileError, match="was trained with stem_stride 1; set load_encoder.stem_stride"):
+    with pytest.raises(
+        EncoderFileError, match="was trained with stem_stride 1; set load_encoder.stem_stride"
+    ):
         load_encoder_weights(build_encoder("ResNet18Encoder"), path)
     lightning = tmp_path / "last.ckpt"
     weights = {f"encoder.{name}": value for name, value in gentle.state_dict().items()}

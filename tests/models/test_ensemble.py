@@ -26,7 +26,9 @@ def test_masked_sensors_have_no_say_whatever_they_hold():
     mask = torch.rand(4, 6) > 0.4
     mask[:, 0] = True
     spoiled = logits.masked_fill(~mask[..., None], float("nan"))
-    expected = np.stack([oracle(event[living].double().numpy()) for event, living in zip(logits, mask)])
+    expected = np.stack(
+        [oracle(event[living].double().numpy()) for event, living in zip(logits, mask)]
+    )
     np.testing.assert_allclose(ensemble_log_probs(spoiled, mask).numpy(), expected, atol=1e-5)
 
 
@@ -44,6 +46,8 @@ def test_weights_count_sensors_more_or_less():
     found = ensemble_log_probs(logits, weights)
     log_p = logits.double().log_softmax(-1)
     for b in range(2):
-        mean = sum(float(w) * log_p[b, s] for s, w in enumerate(weights[b]) if w > 0) / float(weights[b].sum())
+        mean = sum(float(w) * log_p[b, s] for s, w in enumerate(weights[b]) if w > 0) / float(
+            weights[b].sum()
+        )
         torch.testing.assert_close(found[b].double(), mean.log_softmax(0), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(ensemble_log_probs(logits[1:], 7 * weights[1:]), found[1:])

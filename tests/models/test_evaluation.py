@@ -20,12 +20,20 @@ def test_against_scikit_learn(scored):
     true = labels.numpy()
     occurring = sorted(set(true) | set(predicted))
     assert found["accuracy"] == pytest.approx(sk.accuracy_score(true, predicted))
-    assert found["balanced_accuracy"] == pytest.approx(np.mean(sk.recall_score(true, predicted, labels=range(4), average=None)))
-    assert found["macro_f1"] == pytest.approx(sk.f1_score(true, predicted, labels=occurring, average="macro"))
-    assert found["nll"] == pytest.approx(sk.log_loss(true, log_probs.exp().numpy(), labels=range(6)), rel=1e-5)
+    assert found["balanced_accuracy"] == pytest.approx(
+        np.mean(sk.recall_score(true, predicted, labels=range(4), average=None))
+    )
+    assert found["macro_f1"] == pytest.approx(
+        sk.f1_score(true, predicted, labels=occurring, average="macro")
+    )
+    assert found["nll"] == pytest.approx(
+        sk.log_loss(true, log_probs.exp().numpy(), labels=range(6)), rel=1e-5
+    )
     assert found["confusion"] == sk.confusion_matrix(true, predicted, labels=range(6)).tolist()
     assert found["recall"][4:] == [None, None]
-    assert found["accuracy_standard_error"] == pytest.approx(np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / 200))
+    assert found["accuracy_standard_error"] == pytest.approx(
+        np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / 200)
+    )
 
 
 def test_calibration_error_is_the_binned_gap(scored):
@@ -33,11 +41,18 @@ def test_calibration_error_is_the_binned_gap(scored):
     confidence, predicted = log_probs.exp().max(1)
     right = (predicted == labels).float()
     bins = torch.bucketize(confidence, torch.linspace(0, 1, 16)[1:-1], right=True)
-    gap = sum(abs(right[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).float().mean() for b in bins.unique())
-    assert evaluate(log_probs, labels)["expected_calibration_error"] == pytest.approx(gap.item(), abs=1e-5)
+    gap = sum(
+        abs(right[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).float().mean()
+        for b in bins.unique()
+    )
+    assert evaluate(log_probs, labels)["expected_calibration_error"] == pytest.approx(
+        gap.item(), abs=1e-5
+    )
 
 
 def test_standard_error_counts_events_not_channels(scored):
     log_probs, labels = scored
     found = evaluate(log_probs, labels, n_events=50)
-    assert found["accuracy_standard_error"] == pytest.approx(np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / 50))
+    assert found["accuracy_standard_error"] == pytest.approx(
+        np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / 50)
+    )

@@ -15,7 +15,14 @@ from tests.modules import small_classifier as classifier
 def batch_of(waveforms: torch.Tensor, labels: list[int]) -> EventBatch:
     n, s, _ = waveforms.shape
     mask = torch.ones(n, s, dtype=torch.bool)
-    return EventBatch(waveforms, mask, torch.arange(s).repeat(n, 1), torch.tensor(labels), torch.arange(n), torch.rand(n, 6))
+    return EventBatch(
+        waveforms,
+        mask,
+        torch.arange(s).repeat(n, 1),
+        torch.tensor(labels),
+        torch.arange(n),
+        torch.rand(n, 6),
+    )
 
 
 @pytest.mark.parametrize("missing", CLASSIFIER)
@@ -47,16 +54,22 @@ def test_class_weights_are_balanced_over_the_counted_classes():
     expected = compute_class_weight("balanced", classes=np.array([1, 2, 3]), y=labels[labels > 0])
     np.testing.assert_allclose(balanced_class_weights(labels, 4, without=[0]), [0, *expected])
     np.testing.assert_allclose(
-        balanced_class_weights(labels, 4), compute_class_weight("balanced", classes=np.arange(4), y=labels)
+        balanced_class_weights(labels, 4),
+        compute_class_weight("balanced", classes=np.arange(4), y=labels),
     )
     assert balanced_class_weights([0, 0, 2, 2], 3) == [1, 0, 1]
 
 
 def test_loss_is_the_weighted_mean_and_survives_a_batch_without_weight():
-    logits, labels, weights = torch.randn(9, 3), torch.tensor([0, 1, 2] * 3), torch.tensor([0.0, 1.0, 2.0])
+    logits, labels, weights = (
+        torch.randn(9, 3),
+        torch.tensor([0, 1, 2] * 3),
+        torch.tensor([0.0, 1.0, 2.0]),
+    )
     log_p = logits.log_softmax(1)[torch.arange(9), labels]
     torch.testing.assert_close(
-        weighted_cross_entropy(logits, labels, weights), -(weights[labels] * log_p).sum() / weights[labels].sum()
+        weighted_cross_entropy(logits, labels, weights),
+        -(weights[labels] * log_p).sum() / weights[labels].sum(),
     )
     smoothed = F.cross_entropy(logits, labels, weights, label_smoothing=0.1)
     torch.testing.assert_close(weighted_cross_entropy(logits, labels, weights, 0.1), smoothed)
@@ -73,7 +86,9 @@ def test_folding_sensors_into_the_batch_equals_a_loop_over_them(monkeypatch):
         for b in range(3):
             for s in range(5):
                 image = model.spectrogram(waveforms[b, s])[None, None]
-                expected = model.classifier(model.encoder(image))[0] if mask[b, s] else torch.zeros(3)
+                expected = (
+                    model.classifier(model.encoder(image))[0] if mask[b, s] else torch.zeros(3)
+                )
                 torch.testing.assert_close(folded[b, s], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -124,13 +139,22 @@ def test_every_living_sensor_is_a_training_sample(monkeypatch):
     batch = batch_of(torch.randn(2, 3, 1200) * 30, [1, 2])
     batch.mask[1, 2] = False
     loss = model.training_step(batch, 0)
-    logits = torch.cat([model.sensor_logits(batch.waveforms, batch.mask)[b, batch.mask[b]] for b in range(2)])
-    torch.testing.assert_close(loss, F.cross_entropy(logits, torch.tensor([1, 1, 1, 2, 2]), torch.tensor([1.0, 2.0, 0.5])))
+    logits = torch.cat(
+        [model.sensor_logits(batch.waveforms, batch.mask)[b, batch.mask[b]] for b in range(2)]
+    )
+    torch.testing.assert_close(
+        loss, F.cross_entropy(logits, torch.tensor([1, 1, 1, 2, 2]), torch.tensor([1.0, 2.0, 0.5]))
+    )
 
 
 def test_learning_rates_of_encoder_and_head(monkeypatch):
     model = classifier(learning_rate={"encoder": 5e-4, "clf": 1e-3})
-    monkeypatch.setattr(EventClassifier, "trainer", type("T", (), {"estimated_stepping_batches": 10}))
+    monkeypatch.setattr(
+        EventClassifier, "trainer", type("T", (), {"estimated_stepping_batches": 10})
+    )
     built = model.configure_optimizers()
     assert [group["lr"] for group in built["optimizer"].param_groups] == [5e-4, 1e-3]
-    assert built["lr_scheduler"]["interval"] == "step" and built["lr_scheduler"]["scheduler"].T_max == 10
+    assert (
+        built["lr_scheduler"]["interval"] == "step"
+        and built["lr_scheduler"]["scheduler"].T_max == 10
+    )

@@ -24,7 +24,11 @@ def whitening_oracle(x: np.ndarray, size: int, eps: float = 1e-5, steps: int = 5
 @pytest.fixture
 def x():
     mixing = torch.randn(12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    return torch.randn(40, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) @ mixing + 3
+    return (
+        torch.randn(40, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        @ mixing
+        + 3
+    )
 
 
 def test_value_is_the_published_algorithms(x):
@@ -36,7 +40,9 @@ def test_value_is_the_published_algorithms(x):
 def test_many_iterations_whiten_completely(x):
     z = IterNorm(12, num_groups=3, n_iterations=14, eps=0, affine=False).double()(x)
     for group in z.split(4, dim=1):
-        torch.testing.assert_close(group.T @ group / len(x), torch.eye(4, dtype=torch.float64), atol=1e-3, rtol=0)
+        torch.testing.assert_close(
+            group.T @ group / len(x), torch.eye(4, dtype=torch.float64), atol=1e-3, rtol=0
+        )
 
 
 def test_gradient(x):
@@ -57,7 +63,9 @@ def test_running_statistics_and_evaluation(x):
     layer.eval()
     centred = x.numpy() - mean
     white = np.concatenate([centred[:, 4 * g : 4 * g + 4] @ matrices[g] for g in range(3)], axis=1)
-    np.testing.assert_allclose(layer(x).detach().numpy(), white * np.linspace(1, 2, 12) + np.linspace(-1, 1, 12), atol=1e-6)
+    np.testing.assert_allclose(
+        layer(x).detach().numpy(), white * np.linspace(1, 2, 12) + np.linspace(-1, 1, 12), atol=1e-6
+    )
     torch.testing.assert_close(layer(x[:1]), layer(x)[:1])
 
 

@@ -21,21 +21,30 @@ def pair(request):
     rng = np.random.default_rng(3)
     n, d = request.param
     mixing = rng.normal(size=(d, d))
-    return [torch.tensor(rng.normal(size=(n, d)) @ mixing * 0.2 + 4, dtype=torch.float32) for _ in range(2)]
+    return [
+        torch.tensor(rng.normal(size=(n, d)) @ mixing * 0.2 + 4, dtype=torch.float32)
+        for _ in range(2)
+    ]
 
 
 def test_losses_equal_retyped_formulas(pair):
     a, b = (z.double().numpy() for z in pair)
     assert invariance_loss(*pair).item() == pytest.approx(((a - b) ** 2).mean(), rel=1e-5)
-    assert variance_loss(*pair).item() == pytest.approx(variance_oracle(a) + variance_oracle(b), rel=1e-4)
-    assert covariance_loss(*pair).item() == pytest.approx(covariance_oracle(a) + covariance_oracle(b), rel=1e-4)
+    assert variance_loss(*pair).item() == pytest.approx(
+        variance_oracle(a) + variance_oracle(b), rel=1e-4
+    )
+    assert covariance_loss(*pair).item() == pytest.approx(
+        covariance_oracle(a) + covariance_oracle(b), rel=1e-4
+    )
 
 
 def test_invariances(pair):
     a, b = pair
     for loss in (invariance_loss, variance_loss, covariance_loss):
         torch.testing.assert_close(loss(a, b), loss(b, a))
-    torch.testing.assert_close(covariance_loss(3 * a + 1, b), covariance_loss(a, b), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(
+        covariance_loss(3 * a + 1, b), covariance_loss(a, b), rtol=1e-3, atol=1e-6
+    )
     assert invariance_loss(a, a) == 0
     assert variance_loss(100 * a, 100 * b) == 0
 
@@ -65,7 +74,16 @@ def test_bf16_input_is_computed_in_float32(pair):
 def test_projector_layers_and_size():
     projector = Projector(10, 32, 128)
     names = [type(layer).__name__ for layer in projector.layers]
-    assert names == ["Linear", "BatchNorm1d", "ReLU", "Linear", "BatchNorm1d", "ReLU", "Linear", "IterNorm"]
+    assert names == [
+        "Linear",
+        "BatchNorm1d",
+        "ReLU",
+        "Linear",
+        "BatchNorm1d",
+        "ReLU",
+        "Linear",
+        "IterNorm",
+    ]
     assert projector(torch.randn(6, 10)).shape == (6, 128)
     assert projector.layers[-1].num_groups == 2
     assert Projector(10, 32, 16).layers[-1].num_groups == 1

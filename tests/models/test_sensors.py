@@ -17,7 +17,9 @@ def test_ratio_is_the_loudest_half_second_over_the_median_before():
             trace = x[place] - x[place][:200].mean()
             rms = np.array([np.sqrt(np.mean(trace[i : i + 50] ** 2)) for i in range(0, 1551, 25)])
             before, after = rms[:7], rms[7:]  # seven frames end within the first 200 samples
-            assert found[place] == pytest.approx(after.max() / np.sort(before)[3], rel=0.01 if offset else 1e-4)
+            assert found[place] == pytest.approx(
+                after.max() / np.sort(before)[3], rel=0.01 if offset else 1e-4
+            )
 
 
 def test_constant_channels_have_no_signal_and_short_records_are_refused():
@@ -48,9 +50,15 @@ def test_broken_stations_of_simulated_events_are_recognised():
 
 
 def test_weights():
-    ratio, mask = torch.tensor([[1.0, 1.6, 5.0, 9.0], [1.0, 1.1, 1.2, 0.0]]), torch.tensor([[True] * 3 + [False]] * 2)
+    ratio, mask = (
+        torch.tensor([[1.0, 1.6, 5.0, 9.0], [1.0, 1.1, 1.2, 0.0]]),
+        torch.tensor([[True] * 3 + [False]] * 2),
+    )
     assert sensor_weights(ratio, mask, "all").tolist() == [[1, 1, 1, 0], [1, 1, 1, 0]]
-    assert sensor_weights(ratio, mask, "usable").tolist() == [[0, 1, 1, 0], [1, 1, 1, 0]]  # none usable: all that live
+    assert sensor_weights(ratio, mask, "usable").tolist() == [
+        [0, 1, 1, 0],
+        [1, 1, 1, 0],
+    ]  # none usable: all that live
     expected = np.log([[1, 1.6, 5, 1], [1, 1.1, 1.2, 1]])
     np.testing.assert_allclose(sensor_weights(ratio, mask, "weighted").numpy(), expected, rtol=1e-6)
     with pytest.raises(ValueError, match="found 'best', allowed are all, usable, weighted"):

@@ -36,7 +36,11 @@ def test_loss_equals_retyped_formula(triple, use_diag_loss):
 def test_discriminator_is_the_published_network():
     layers = Discriminator(512).layers
     assert [type(layer) for layer in layers] == [nn.Linear, nn.ReLU, nn.Dropout, nn.Linear]
-    assert layers[0].weight.shape == (2048, 1024) and layers[3].weight.shape == (1, 2048) and layers[2].p == 0.5
+    assert (
+        layers[0].weight.shape == (2048, 1024)
+        and layers[3].weight.shape == (1, 2048)
+        and layers[2].p == 0.5
+    )
     bound = np.sqrt(6 / (1024 + 2048))  # Xavier, uniform
     assert 0.99 * bound < layers[0].weight.abs().max() <= bound
     assert layers[0].weight.std().item() == pytest.approx(bound / np.sqrt(3), rel=0.01)

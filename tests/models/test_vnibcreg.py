@@ -15,9 +15,13 @@ def test_views_are_cut_from_the_right_channels_at_the_drawn_places():
     images = module.spectrogram(waveforms)
     columns = crop_columns(module.crop.centres(draws[:, :3]), images.shape[-1])
     for b in range(3):
-        for view, channel in enumerate((0, 1, 1)):  # neighbour and distant crop come from the second channel
+        for view, channel in enumerate(
+            (0, 1, 1)
+        ):  # neighbour and distant crop come from the second channel
             factor = 0.7 + 0.6 * draws[b, 3 + view]
-            torch.testing.assert_close(views[b, view], factor * images[b, channel][:, columns[b, view]])
+            torch.testing.assert_close(
+                views[b, view], factor * images[b, channel][:, columns[b, view]]
+            )
 
 
 @pytest.mark.parametrize("use_diag_loss", [True, False])
@@ -28,7 +32,12 @@ def test_loss_is_the_weighted_sum_of_its_terms(use_diag_loss):
     y, y_l, y_k = (module.encoder(crops[:, i : i + 1]) for i in range(3))
     z, z_l = module.projector(y), module.projector(y_l)
     tnc, _ = tnc_loss(module.discriminator, y, y_l, y_k, use_diag_loss)
-    expected = 2 * invariance_loss(z, z_l) + 3 * variance_loss(z, z_l) + 5 * covariance_loss(z, z_l) + 7 * tnc
+    expected = (
+        2 * invariance_loss(z, z_l)
+        + 3 * variance_loss(z, z_l)
+        + 5 * covariance_loss(z, z_l)
+        + 7 * tnc
+    )
     torch.testing.assert_close(terms["loss"], expected)
     torch.testing.assert_close(terms["z_std"], z.std(0).mean().detach())
 

@@ -10,7 +10,9 @@ def test_stack_is_the_noise_weighted_sum():
     weights = 1 / x.std(-1)
     weights /= weights.sum(-1, keepdims=True)
     expected = (weights[..., None] * x).sum(-2)
-    np.testing.assert_allclose(stack_channels(torch.tensor(x, dtype=torch.float32)).numpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(
+        stack_channels(torch.tensor(x, dtype=torch.float32)).numpy(), expected, atol=1e-4
+    )
 
 
 def test_constant_channels_have_no_weight():

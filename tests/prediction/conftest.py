@@ -21,8 +21,18 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="session")
 def ckpt(place, separable):
     """A classifier of low, high and double bursts: three channels, 12 s at 100 Hz, calibrated."""
-    output = run("finetune", separable, "model", "dataset.calibration_ratio=0.3", "dataset.batch_size=8", cwd=place, epochs=25)
-    assert "Temperature" in output and (place / "runs/finetune/model/plots/calibration.png").is_file()
+    output = run(
+        "finetune",
+        separable,
+        "model",
+        "dataset.calibration_ratio=0.3",
+        "dataset.batch_size=8",
+        cwd=place,
+        epochs=25,
+    )
+    assert (
+        "Temperature" in output and (place / "runs/finetune/model/plots/calibration.png").is_file()
+    )
     return place / "runs/finetune/model/checkpoints/last.ckpt"
 
 
@@ -39,17 +49,32 @@ def day(place):
     time_s = np.arange(1200 * 100) / 100
     samples, truth = rng.normal(0, 3, (3, time_s.size)), []
     for number in range(14):
-        kind, onset_s = ("high", "low", "twice")[number % 3], 40 + 80 * number + rng.uniform(-20, 20)
+        kind, onset_s = (
+            ("high", "low", "twice")[number % 3],
+            40 + 80 * number + rng.uniform(-20, 20),
+        )
         hz = {"high": 30.0, "low": 7.0, "twice": 15.0}[kind] * rng.uniform(0.85, 1.15)
         for t in [onset_s, onset_s + 4] if kind == "twice" else [onset_s]:
-            samples += rng.uniform(20, 60, (3, 1)) * np.exp(-(((time_s - t) / 0.8) ** 2)) * np.sin(2 * np.pi * hz * (time_s - t))
+            samples += (
+                rng.uniform(20, 60, (3, 1))
+                * np.exp(-(((time_s - t) / 0.8) ** 2))
+                * np.sin(2 * np.pi * hz * (time_s - t))
+            )
         truth.append((onset_s, kind))
     return write_mseed(place / "day.mseed", samples.astype(np.float32), 100.0, str(START)), truth
 
 
 def predict(ckpt, *arguments, cwd, status=0, **options) -> str:
     config = ["--config_predict", str(ROOT / "configs" / "predict.yaml"), "--ckpt", str(ckpt)]
-    return run_script("predict.py", *config, *map(str, arguments), "precision=32-true", cwd=cwd, status=status, **options)
+    return run_script(
+        "predict.py",
+        *config,
+        *map(str, arguments),
+        "precision=32-true",
+        cwd=cwd,
+        status=status,
+        **options,
+    )
 
 
 def table(path) -> list[dict]:

@@ -24,7 +24,9 @@ def window(data, start_s, end_s):
     return data.read(START.ns + int(start_s * NS), START.ns + int(end_s * NS))
 
 
-@pytest.mark.parametrize("encoding", [{"reclen": 512}, {"reclen": 4096}, {"reclen": 512, "byteorder": "<"}])
+@pytest.mark.parametrize(
+    "encoding", [{"reclen": 512}, {"reclen": 4096}, {"reclen": 512, "byteorder": "<"}]
+)
 def test_a_window_is_what_obspy_would_cut_out(tmp_path, hour, encoding):
     path = tmp_path / "again.mseed"
     obspy.read(str(hour[0])).write(str(path), format="MSEED", **encoding)
@@ -42,35 +44,60 @@ def test_a_window_is_what_obspy_would_cut_out(tmp_path, hour, encoding):
 
 def test_files_are_joined_and_gaps_stay_gaps(tmp_path, hour):
     stream = obspy.read(str(hour[0]))
-    parts = [stream.slice(START, START + 999.9), stream.slice(START + 1000, START + 2000), stream.slice(START + 2100)]
+    parts = [
+        stream.slice(START, START + 999.9),
+        stream.slice(START + 1000, START + 2000),
+        stream.slice(START + 2100),
+    ]
     paths = [tmp_path / name for name in ("a.mseed", "b.mseed", "c.sac")]
     parts[0].write(str(paths[0]), format="MSEED")
     parts[1].write(str(paths[1]), format="MSEED")
-    parts[2].select(station="S00").write(str(paths[2]), format="SAC")  # another format holds one channel
+    parts[2].select(station="S00").write(
+        str(paths[2]), format="SAC"
+    )  # another format holds one channel
     data = ContinuousData([*paths[:2], next(tmp_path.glob("c*.sac"))])
     found = window(data, 900, 2200)
     assert [(t.stats.station, t.stats.starttime - START, t.stats.npts) for t in found] == [
-        ("S00", 900, 11_001), ("S00", 2100, 1001), ("S01", 900, 11_001), ("S02", 900, 11_001)]  # fmt: skip
+        ("S00", 900, 11_001),
+        ("S00", 2100, 1001),
+        ("S01", 900, 11_001),
+        ("S02", 900, 11_001),
+    ]
     np.testing.assert_array_equal(found[0].data, hour[1][0, 9000:20_001])
 
 
 def test_a_changed_rate_and_a_log_do_no_harm(tmp_path, hour):
-    odd = obspy.Trace(np.zeros(50, np.float32), {"network": "XX", "station": "S00", "channel": "HHZ", "sampling_rate": 20.0,
-                                                 "starttime": START + 1800})  # fmt: skip
+    odd = obspy.Trace(
+        np.zeros(50, np.float32),
+        {
+            "network": "XX",
+            "station": "S00",
+            "channel": "HHZ",
+            "sampling_rate": 20.0,
+            "starttime": START + 1800,
+        },
+    )
     stream = obspy.read(str(hour[0])) + obspy.Stream([odd])
     stream.write(str(tmp_path / "odd.mseed"), format="MSEED", reclen=512)
-    assert {t.stats.sampling_rate for t in window(ContinuousData([tmp_path / "odd.mseed"]), 1700, 1900)} == {10.0}
+    assert {
+        t.stats.sampling_rate for t in window(ContinuousData([tmp_path / "odd.mseed"]), 1700, 1900)
+    } == {10.0}
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda b: b[: 4096 + 20] + b"\xff\xff" + b[4096 + 22 :], "a record of the year 65535: damaged"),
+        (
+            lambda b: b[: 4096 + 20] + b"\xff\xff" + b[4096 + 22 :],
+            "a record of the year 65535: damaged",
+        ),
         (lambda b: b"not seismic data" * 40, "not a format that ObsPy knows"),
         (lambda b: b[:2000], "cannot be read|truncated"),
     ],
 )
-def test_files_that_cannot_be_used_are_named_and_the_others_are_read(tmp_path, hour, damage, message):
+def test_files_that_cannot_be_used_are_named_and_the_others_are_read(
+    tmp_path, hour, damage, message
+):
     bad = tmp_path / "bad.mseed"
     bad.write_bytes(damage(hour[0].read_bytes()))
     with pytest.raises(RecordingError, match=f"bad.mseed: .*({message})"):
@@ -97,7 +124,9 @@ def test_of_damaged_files_the_rest_is_read(tmp_path, hour):
     data = ContinuousData([bad])
     found = window(data, 0, 3700)
     n_found = sum(t.stats.npts for t in found)
-    assert bad in data.unusable and 3 * 36_000 * (1 - 3 * 512 / len(content)) <= n_found < 3 * 36_000
+    assert (
+        bad in data.unusable and 3 * 36_000 * (1 - 3 * 512 / len(content)) <= n_found < 3 * 36_000
+    )
 
 
 def test_channels_without_names_stay_apart(aknes_event):
@@ -113,7 +142,10 @@ def test_channels_without_names_stay_apart(aknes_event):
 def test_segments_of_other_types_join_and_invalid_samples_part(tmp_path):
     header = {"network": "XX", "station": "A", "channel": "HHZ", "sampling_rate": 10.0}
     first = obspy.Trace(np.arange(1000, dtype=np.int32), header | {"starttime": START})
-    second = obspy.Trace(np.arange(1000, 2000, dtype=np.float32), header | {"starttime": START + 100, "sampling_rate": 10.0002})
+    second = obspy.Trace(
+        np.arange(1000, 2000, dtype=np.float32),
+        header | {"starttime": START + 100, "sampling_rate": 10.0002},
+    )
     second.data[500] = np.nan
     for name, trace in (("a", first), ("b", second)):
         obspy.Stream([trace]).write(str(tmp_path / f"{name}.mseed"), format="MSEED")
@@ -138,6 +170,12 @@ def test_memory_is_that_of_a_window_and_not_of_the_file(tmp_path):
         "n = sum(len(data.read(t, t + 60 * 10**9)[0]) for t in range(data.start_ns, data.end_ns - 60 * 10**9, 6000 * 10**9))\n"
         "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(path)], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     n, kilobytes = map(int, done.stdout.split())
     assert n == 17 * 60_001 and kilobytes < 100_000

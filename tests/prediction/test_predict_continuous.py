@@ -29,15 +29,21 @@ def test_continuous_recordings(place, ckpt, day):
     onset_s = np.array([onset for onset, _ in truth])
     hits = np.abs(onset_s[:, None] - found_s) < 2.5
     missed, false = int((~hits.any(1)).sum()), int((~hits.any(0)).sum())
-    right = np.mean([rows[int(hits[k].argmax())]["class"] == kind for k, (_, kind) in enumerate(truth) if hits[k].any()])
+    right = np.mean(
+        [
+            rows[int(hits[k].argmax())]["class"] == kind
+            for k, (_, kind) in enumerate(truth)
+            if hits[k].any()
+        ]
+    )
     print(
         f"{len(truth)} events: {len(truth) - missed} found, {missed} missed, {false} false, {100 * right:.0f} % of the right class"
     )
     assert missed == 0 and false == 0 and right > 0.7
     assert (place / "day" / "timeline.png").is_file() and len(list((place / "day").iterdir())) == 15
-    assert [pick.time for event in obspy.read_events(str(place / "day.xml")) for pick in event.picks] == [
-        START + s for s in found_s
-    ]
+    assert [
+        pick.time for event in obspy.read_events(str(place / "day.xml")) for pick in event.picks
+    ] == [START + s for s in found_s]
     assert "14 events in" in output
 
 
@@ -46,11 +52,46 @@ def test_bad_files_among_continuous_ones_get_a_row(place, ckpt, day):
     folder.mkdir()
     shutil.copy(day[0], folder / "a.mseed")
     (folder / "truth.csv").write_text("what happened")
-    output = predict(ckpt, "--continuous", folder, "--out", "records.csv", *TRIGGER, "chunk_s=300", cwd=place, status=1)
+    output = predict(
+        ckpt,
+        "--continuous",
+        folder,
+        "--out",
+        "records.csv",
+        *TRIGGER,
+        "chunk_s=300",
+        cwd=place,
+        status=1,
+    )
     rows = table(place / "records.csv")
-    assert len(rows) == 15 and rows[-1]["file"].endswith("truth.csv") and "not a format that ObsPy knows" in rows[-1]["error"]
+    assert (
+        len(rows) == 15
+        and rows[-1]["file"].endswith("truth.csv")
+        and "not a format that ObsPy knows" in rows[-1]["error"]
+    )
     assert "1 without prediction" in output
-    predict(ckpt, "--continuous", folder, "--out", "records.csv", "--resume", *TRIGGER, "chunk_s=300", cwd=place, status=1)
+    predict(
+        ckpt,
+        "--continuous",
+        folder,
+        "--out",
+        "records.csv",
+        "--resume",
+        *TRIGGER,
+        "chunk_s=300",
+        cwd=place,
+        status=1,
+    )
     assert table(place / "records.csv") == rows
-    output = predict(ckpt, "--continuous", folder, "--out", "strict2.csv", "--strict", *TRIGGER, cwd=place, status=2)
+    output = predict(
+        ckpt,
+        "--continuous",
+        folder,
+        "--out",
+        "strict2.csv",
+        "--strict",
+        *TRIGGER,
+        cwd=place,
+        status=2,
+    )
     assert "truth.csv: cannot be read" in output

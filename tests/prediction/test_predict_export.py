@@ -20,7 +20,9 @@ def test_export_gives_one_graph_from_waveforms_to_probabilities(place, ckpt, eve
         for n in (1, 3):
             (found,) = session.run(None, {"waveforms": waveforms[:n]})
             np.testing.assert_allclose(
-                found, model.predict_waveforms(torch.from_numpy(waveforms[:n])[None])[0].numpy(), atol=1e-4
+                found,
+                model.predict_waveforms(torch.from_numpy(waveforms[:n])[None])[0].numpy(),
+                atol=1e-4,
             )
     assert session.get_modelmeta().custom_metadata_map["class_names"] == "high,low,twice"
 
@@ -32,7 +34,10 @@ def test_export_without_its_packages_is_refused(place, ckpt):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(shim))
         output = predict(ckpt, "--export", "none.onnx", cwd=place, status=2)
-    assert "--export needs onnxruntime: pip install -r requirements-export.txt" in output and not (place / "none.onnx").exists()
+    assert (
+        "--export needs onnxruntime: pip install -r requirements-export.txt" in output
+        and not (place / "none.onnx").exists()
+    )
 
 
 def test_mistakes_get_one_message_and_status_2(place, ckpt, events):
@@ -41,11 +46,23 @@ def test_mistakes_get_one_message_and_status_2(place, ckpt, events):
     out = ["--out", "wrong.csv"]
     for wrong, arguments, message in (
         ("none.ckpt", [events, *out], "--ckpt: no such file: none.ckpt"),
-        ("garbage.ckpt", [events, *out], "garbage.ckpt: not a checkpoint that can be loaded safely"),
+        (
+            "garbage.ckpt",
+            [events, *out],
+            "garbage.ckpt: not a checkpoint that can be loaded safely",
+        ),
         (encoder, [events, *out], "an encoder file; give the checkpoints/last.ckpt of a run"),
         (ckpt, ["nowhere", *out], "nowhere: no such file or folder"),
-        (ckpt, [events, *out, "ensemble=best"], "ensemble: found 'best'; should be 'all', 'usable' or 'weighted'"),
-        (ckpt, [events, *out, "trigger.sta=1"], "trigger.sta: unknown key; did you mean trigger.sta_s?"),
+        (
+            ckpt,
+            [events, *out, "ensemble=best"],
+            "ensemble: found 'best'; should be 'all', 'usable' or 'weighted'",
+        ),
+        (
+            ckpt,
+            [events, *out, "trigger.sta=1"],
+            "trigger.sta: unknown key; did you mean trigger.sta_s?",
+        ),
         (ckpt, [events, *out, "trigger.lta_s=2"], "it stays below lta_s / sta_s = 4"),
         (ckpt, [events], "recordings and --out FILE are needed"),
         (ckpt, ["--continuous", ckpt, *out], "cannot be read"),

@@ -29,10 +29,25 @@ REAL = [
 
 def test_new_events_are_classified_and_every_number_is_what_it_says(place, ckpt, events):
     output = predict(
-        ckpt, events, "--out", "all.csv", "--per-sensor", "--quakeml", "all.xml", "--plots", "pictures", cwd=place, new=True
+        ckpt,
+        events,
+        "--out",
+        "all.csv",
+        "--per-sensor",
+        "--quakeml",
+        "all.xml",
+        "--plots",
+        "pictures",
+        cwd=place,
+        new=True,
     )
     rows, sensors = table(place / "all.csv"), table(place / "all_sensors.csv")
-    assert len(rows) == 27 and "27 events in" in output and "events/s" in output and "Temperature" in output
+    assert (
+        len(rows) == 27
+        and "27 events in" in output
+        and "events/s" in output
+        and "Temperature" in output
+    )
     right = [row["class"] == Path(row["file"]).parent.name for row in rows]
     assert np.mean(right) > 0.8
     model, fingerprint = load_classifier(ckpt)
@@ -40,19 +55,29 @@ def test_new_events_are_classified_and_every_number_is_what_it_says(place, ckpt,
         p = {name: float(row[f"prob_{name}"]) for name in model.class_names}
         assert sum(p.values()) == pytest.approx(1, abs=2e-4) and row["class"] == max(p, key=p.get)
         assert float(row["confidence"]) == max(p.values()) and row["model"] == fingerprint
-        assert float(row["entropy"]) == pytest.approx(-sum(v * np.log(v) for v in p.values() if v), abs=2e-3)
+        assert float(row["entropy"]) == pytest.approx(
+            -sum(v * np.log(v) for v in p.values() if v), abs=2e-3
+        )
         own = [s for s in sensors if s["file"] == row["file"]]
         assert [s["channel"] for s in own] == ["XX.S00..HHZ", "XX.S01..HHZ", "XX.S02..HHZ"]
-        assert float(row["agreement"]) == pytest.approx(np.mean([s["class"] == row["class"] for s in own]), abs=1e-4)
+        assert float(row["agreement"]) == pytest.approx(
+            np.mean([s["class"] == row["class"] for s in own]), abs=1e-4
+        )
         assert (row["sensors"], row["error"]) == ("3", "")
         assert int(row["usable_sensors"]) == sum(float(s["signal_to_noise"]) >= 1.5 for s in own)
         below = float(row["confidence"]) < model.calibrations["all"].threshold(0.05)
-        assert (row["review"] == "1") == bool(row["review_reason"]) and below == ("confidence" in row["review_reason"])
+        assert (row["review"] == "1") == bool(row["review_reason"]) and below == (
+            "confidence" in row["review_reason"]
+        )
     waveforms = torch.from_numpy(read_recording(rows[0]["file"]).waveforms)[None]
     expected = model.predict_waveforms(waveforms)[0]
-    assert [float(rows[0][f"prob_{name}"]) for name in model.class_names] == pytest.approx(expected.tolist(), abs=1e-3)
+    assert [float(rows[0][f"prob_{name}"]) for name in model.class_names] == pytest.approx(
+        expected.tolist(), abs=1e-3
+    )
     catalogue = obspy.read_events(str(place / "all.xml"))
-    assert len(catalogue) == 27 and {e.event_descriptions[0].text for e in catalogue} == {row["class"] for row in rows}
+    assert len(catalogue) == 27 and {e.event_descriptions[0].text for e in catalogue} == {
+        row["class"] for row in rows
+    }
     assert len(list((place / "pictures").glob("*.png"))) == 27
 
 
@@ -60,7 +85,9 @@ def test_json_has_the_same_rows(place, ckpt, events):
     predict(ckpt, events / "low", "--out", "low.csv", cwd=place)
     predict(ckpt, events / "low", "--out", "low.json", "--format", "json", cwd=place)
     rows = [json.loads(line) for line in (place / "low.json").read_text().splitlines()]
-    assert [{name: str(value) for name, value in row.items()} for row in rows] == table(place / "low.csv")
+    assert [{name: str(value) for name, value in row.items()} for row in rows] == table(
+        place / "low.csv"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +103,12 @@ def mixed(place, events):
     (folder / "cut.mseed").write_bytes(good.read_bytes()[:-77])
     (folder / "empty.dat").write_bytes(b"")
     (folder / "notes.txt").write_text("wind from the west")
-    write_mseed(folder / "short.mseed", np.random.default_rng(0).normal(size=(3, 200)).astype(np.float32))
-    write_mseed(folder / "part.mseed", np.random.default_rng(0).normal(size=(3, 500)).astype(np.float32))
+    write_mseed(
+        folder / "short.mseed", np.random.default_rng(0).normal(size=(3, 200)).astype(np.float32)
+    )
+    write_mseed(
+        folder / "part.mseed", np.random.default_rng(0).normal(size=(3, 500)).astype(np.float32)
+    )
     write_mseed(folder / "dead.mseed", np.full((3, 1200), 4, np.float32))
     write_mseed(folder / "nan.mseed", np.full((3, 1200), np.nan, np.float32))
     return folder
@@ -87,14 +118,22 @@ def test_a_mixed_folder_gets_a_row_for_every_file(place, ckpt, mixed):
     output = predict(ckpt, mixed, "--out", "mixed.csv", cwd=place, status=1)
     rows = {Path(row["file"]).name: row for row in table(place / "mixed.csv")}
     assert len(rows) == len(REAL) + 8 and "Traceback" not in output
-    wrong = {"cut.mseed": "truncated", "empty.dat": "cannot be read", "notes.txt": "not a format that ObsPy knows", "short.mseed": "2 s are too short",
-             "dead.mseed": "every channel is constant", "nan.mseed": "missing or not finite"}  # fmt: skip
+    wrong = {
+        "cut.mseed": "truncated",
+        "empty.dat": "cannot be read",
+        "notes.txt": "not a format that ObsPy knows",
+        "short.mseed": "2 s are too short",
+        "dead.mseed": "every channel is constant",
+        "nan.mseed": "missing or not finite",
+    }
     assert {name for name, row in rows.items() if row["error"]} == set(wrong)
     for name, reason in wrong.items():
         assert reason in rows[name]["error"] and not rows[name]["class"]
     assert rows["part.mseed"]["class"] and "only 5 s of 12 s" in rows["part.mseed"]["review_reason"]
     assert rows["good.mseed"]["class"] == "high"
-    assert "recordings had another sampling rate than the model and were resampled to 100 Hz" in output
+    assert (
+        "recordings had another sampling rate than the model and were resampled to 100 Hz" in output
+    )
     assert f"{len(wrong)} without prediction" in output
 
 
@@ -108,7 +147,10 @@ def test_the_real_event_goes_through_at_another_rate_and_length(place, ckpt, akn
     row = table(place / "real.csv")[0]
     sensors = table(place / "real_sensors.csv")
     # at 100 Hz two channels of the broken station are still told from the others
-    assert row["start_time"] == "2007-02-03T06:22:35.000000Z" and row["sensors"] == row["usable_sensors"] == "22"
+    assert (
+        row["start_time"] == "2007-02-03T06:22:35.000000Z"
+        and row["sensors"] == row["usable_sensors"] == "22"
+    )
     assert [k for k, s in enumerate(sensors) if s["weight"] == "0.0"] == [
         k for k, s in enumerate(sensors) if float(s["signal_to_noise"]) < 1.5
     ]
@@ -118,11 +160,20 @@ def test_the_real_event_goes_through_at_another_rate_and_length(place, ckpt, akn
 def test_the_previous_study_predicts_too(place, separable, events):
     run("original", separable, "stacked", cwd=place, epochs=1)
     output = predict(
-        "runs/original/stacked/checkpoints/last.ckpt", events / "low", "--out", "stacked.csv", "--per-sensor", cwd=place
+        "runs/original/stacked/checkpoints/last.ckpt",
+        events / "low",
+        "--out",
+        "stacked.csv",
+        "--per-sensor",
+        cwd=place,
     )
     assert "holds no calibration" in output
     rows = table(place / "stacked.csv")
-    assert len(rows) == 9 and {row["sensors"] for row in rows} == {"1"} and {row["review"] for row in rows} == {"0"}
+    assert (
+        len(rows) == 9
+        and {row["sensors"] for row in rows} == {"1"}
+        and {row["review"] for row in rows} == {"0"}
+    )
     assert [row["channel"] for row in table(place / "stacked_sensors.csv")] == ["stack of all"] * 9
 
 
@@ -137,9 +188,12 @@ def test_an_offset_and_missing_seconds_do_not_make_an_event(place, ckpt):
     predict(ckpt, place / "padded", "--out", "padded.csv", cwd=place, status=1)
     rows = {Path(row["file"]).stem: row for row in table(place / "padded.csv")}
     assert (
-        rows["plain"]["usable_sensors"] == rows["offset"]["usable_sensors"] and rows["plain"]["class"] == rows["offset"]["class"]
+        rows["plain"]["usable_sensors"] == rows["offset"]["usable_sensors"]
+        and rows["plain"]["class"] == rows["offset"]["class"]
     )
-    assert float(rows["plain"]["confidence"]) == pytest.approx(float(rows["offset"]["confidence"]), abs=0.01)
+    assert float(rows["plain"]["confidence"]) == pytest.approx(
+        float(rows["offset"]["confidence"]), abs=0.01
+    )
     assert "every channel is constant in the first 12 s" in rows["silent"]["error"]
 
 
@@ -160,6 +214,10 @@ def test_names_that_are_no_text_and_tables_among_the_recordings(place, ckpt, eve
     arguments = [folder, "--out", "odd/table.csv", "--per-sensor", "--plots", "odd/pictures"]
     predict(ckpt, *arguments, cwd=place)
     before = (folder / "table.csv").read_bytes()
-    assert before.count(b"low") >= 3 and b"\xc5knes" in before and len(list((folder / "pictures").iterdir())) == 3
+    assert (
+        before.count(b"low") >= 3
+        and b"\xc5knes" in before
+        and len(list((folder / "pictures").iterdir())) == 3
+    )
     predict(ckpt, *arguments, "--resume", cwd=place)
     assert (folder / "table.csv").read_bytes() == before

@@ -48,7 +48,9 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(place, ckpt, events, 
     assert f"{out}: exists; choose another name, remove it, or go on with it by --resume" in output
     predict(ckpt, *files, "--out", out, "--resume", cwd=place)
     for name in ("", "_sensors"):
-        assert (place / f"killed{n_writes}{name}.csv").read_bytes() == (place / f"whole{name}.csv").read_bytes()
+        assert (place / f"killed{n_writes}{name}.csv").read_bytes() == (
+            place / f"whole{name}.csv"
+        ).read_bytes()
 
 
 @pytest.mark.parametrize("n_writes", [5])
@@ -74,9 +76,13 @@ def test_several_processes_are_refused(place, ckpt, events, monkeypatch):
 
 def test_a_table_has_one_writer_one_model_and_one_configuration(place, ckpt, events):
     predict(ckpt, events / "low", "--out", "mine.csv", cwd=place)
-    output = predict(ckpt, events / "low", "--out", "mine.csv", "--resume", "error_rate=0.2", cwd=place, status=2)
+    output = predict(
+        ckpt, events / "low", "--out", "mine.csv", "--resume", "error_rate=0.2", cwd=place, status=2
+    )
     assert "was begun with another configuration" in output
-    output = predict(ckpt, events / "low", "--out", "mine.csv", "--resume", "--per-sensor", cwd=place, status=2)
+    output = predict(
+        ckpt, events / "low", "--out", "mine.csv", "--resume", "--per-sensor", cwd=place, status=2
+    )
     assert "was begun without --per-sensor" in output
     lock = take_lock(place / ".mine.csv.lock")
     output = predict(ckpt, events / "low", "--out", "mine.csv", "--resume", cwd=place, status=2)
@@ -94,7 +100,9 @@ def test_another_model_does_not_go_on_with_a_table(place, ckpt, events):
     output = predict(other, events / "high", "--out", "first.csv", "--resume", cwd=place, status=2)
     assert "was begun with another model" in output
     shutil.copy(place / "first.csv", place / "second.csv")
-    predict(ckpt, events / "high", "--out", "second.csv", "--resume", cwd=place)  # nothing left to do
+    predict(
+        ckpt, events / "high", "--out", "second.csv", "--resume", cwd=place
+    )  # nothing left to do
     assert (place / "second.csv").read_bytes() == (place / "first.csv").read_bytes()
 
 
@@ -121,17 +129,33 @@ def many(place, events):
 def test_a_stop_signal_ends_prediction_and_its_readers(place, ckpt, many, number, to_all, when):
     """Ctrl-C and schedulers send it to all processes of a command: one message, also from those that have just begun."""
     out = place / f"many{number}{to_all}{when[0]}.csv"
-    command = [str(ROOT / "predict.py"), "--config_predict", str(ROOT / "configs" / "predict.yaml"), "--ckpt", str(ckpt), str(many),
-               "--out", out.name, "precision=32-true"]  # fmt: skip
+    command = [
+        str(ROOT / "predict.py"),
+        "--config_predict",
+        str(ROOT / "configs" / "predict.yaml"),
+        "--ckpt",
+        str(ckpt),
+        str(many),
+        "--out",
+        out.name,
+        "precision=32-true",
+    ]
     with start_as_from_a_terminal(command, place) as running:
         deadline = time.monotonic() + 600
         # the command, what watches over shared resources, and a reader
-        while len(members(running.pid)) < 3 or (when == "classifying" and len(out.read_text().splitlines()) <= 20):
+        while len(members(running.pid)) < 3 or (
+            when == "classifying" and len(out.read_text().splitlines()) <= 20
+        ):
             assert time.monotonic() < deadline and running.poll() is None
             time.sleep(0.02)
         (os.killpg if to_all else os.kill)(running.pid, number)
         _, message = running.communicate(timeout=600)
-    status, word = {signal.SIGTERM: (143, "terminated"), signal.SIGINT: (130, "interrupted")}[number]
-    assert running.returncode == status and message.count(f"{word}: go on by the same command with --resume") == 1
+    status, word = {signal.SIGTERM: (143, "terminated"), signal.SIGINT: (130, "interrupted")}[
+        number
+    ]
+    assert (
+        running.returncode == status
+        and message.count(f"{word}: go on by the same command with --resume") == 1
+    )
     assert "Traceback" not in message, message[-3000:]
     wait_for_the_end(running.pid)

@@ -19,8 +19,13 @@ RATE_HZ, N_SAMPLES, PRE_TRIGGER_S = 100.0, 1200, 3.0
 @pytest.fixture
 def predictor():
     torch.manual_seed(0)
-    model = EventClassifier(["a", "b"], backbone_type="CompactEncoder", n_samples=N_SAMPLES, pre_trigger_s=PRE_TRIGGER_S,
-                            spectrogram={"sampling_rate_hz": RATE_HZ, "nperseg": 20, "resize_size": 32})  # fmt: skip
+    model = EventClassifier(
+        ["a", "b"],
+        backbone_type="CompactEncoder",
+        n_samples=N_SAMPLES,
+        pre_trigger_s=PRE_TRIGGER_S,
+        spectrogram={"sampling_rate_hz": RATE_HZ, "nperseg": 20, "resize_size": 32},
+    )
     return Predictor(model.eval(), "0" * 8, PredictConfig(precision="32-true"), torch.device("cpu"))
 
 
@@ -37,5 +42,7 @@ def test_an_event_is_the_same_block_in_training_and_in_prediction(tmp_path, pred
     classified = predictor.classify([Item("0", str(file), read_recording(file, RATE_HZ))])[0]
     np.testing.assert_array_equal(classified.waveforms, in_training)
     ratio = signal_to_noise(torch.from_numpy(in_training), RATE_HZ, PRE_TRIGGER_S)
-    assert [row["signal_to_noise"] for row in classified.sensor_rows] == pytest.approx(ratio.tolist(), abs=1e-3)
+    assert [row["signal_to_noise"] for row in classified.sensor_rows] == pytest.approx(
+        ratio.tolist(), abs=1e-3
+    )
     assert (ratio >= USABLE_RATIO).tolist() == [True, True, False]

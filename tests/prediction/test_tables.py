@@ -27,7 +27,10 @@ def test_whatever_a_kill_leaves_the_table_goes_on(tmp_path, form):
 def test_existing_tables_and_other_columns_are_refused(tmp_path):
     table = Table(tmp_path / "t.csv", ["file", "p"])
     table.begin()
-    with pytest.raises(UserError, match=r"t.csv: exists; choose another name, remove it, or go on with it by --resume"):
+    with pytest.raises(
+        UserError,
+        match=r"t.csv: exists; choose another name, remove it, or go on with it by --resume",
+    ):
         table.begin()
     with pytest.raises(UserError, match="has other columns"):
         Table(table.path, ["file", "q"]).begin(resume=True)

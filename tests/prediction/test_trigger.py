@@ -25,7 +25,15 @@ def recordings(path, onsets_s, duration_s=400.0, n_channels=6, on_channels=6, se
 
 
 def found(path, chunk_s=60.0, **changes):
-    chunks = find_events(ContinuousData([path]), changes.pop("trigger", TRIGGER), chunk_s, 3.0, 12.0, RATE_HZ, **changes)
+    chunks = find_events(
+        ContinuousData([path]),
+        changes.pop("trigger", TRIGGER),
+        chunk_s,
+        3.0,
+        12.0,
+        RATE_HZ,
+        **changes,
+    )
     return [window for chunk in chunks for window in chunk]
 
 
@@ -40,12 +48,17 @@ def test_events_are_found_once_wherever_the_chunks_end(tmp_path):
         windows = found(path, chunk_s)
         np.testing.assert_allclose(seconds(windows), onsets, atol=0.3)
     window = windows[0]
-    assert window.recording.waveforms.shape == (6, 1200) and window.recording.channels[0] == "XX.S00..HHZ"
+    assert (
+        window.recording.waveforms.shape == (6, 1200)
+        and window.recording.channels[0] == "XX.S00..HHZ"
+    )
     start_s = obspy.UTCDateTime(window.recording.start_time) - START
     assert start_s == pytest.approx(seconds(windows)[0] - 3, abs=0.006)
     raw = obspy.read(str(path)).sort()
     first = round(start_s * RATE_HZ)
-    np.testing.assert_array_equal(window.recording.waveforms, [t.data[first : first + 1200] for t in raw])
+    np.testing.assert_array_equal(
+        window.recording.waveforms, [t.data[first : first + 1200] for t in raw]
+    )
 
 
 def test_triggers_within_a_window_belong_to_it(tmp_path):
@@ -67,10 +80,17 @@ def test_gaps_neither_trigger_nor_stop_the_search(tmp_path):
     stream = obspy.read(str(recordings(tmp_path / "a.mseed", [50.0, 150.0, 300.0])))
     for trace in stream:
         trace.data += 5000  # an offset, as recorders have
-    gap = obspy.Stream([part for trace in stream for part in (trace.slice(endtime=START + 100), trace.slice(START + 130))])
+    gap = obspy.Stream(
+        [
+            part
+            for trace in stream
+            for part in (trace.slice(endtime=START + 100), trace.slice(START + 130))
+        ]
+    )
     short = stream[0].stats.station  # this one is missing during the second event, too
-    gap = obspy.Stream([t for t in gap if t.stats.station != short or t.stats.starttime < START + 100]) + stream.select(
-        station=short).slice(START + 152)  # fmt: skip
+    gap = obspy.Stream(
+        [t for t in gap if t.stats.station != short or t.stats.starttime < START + 100]
+    ) + stream.select(station=short).slice(START + 152)
     gap.write(str(tmp_path / "gap.mseed"), format="MSEED")
     windows = found(tmp_path / "gap.mseed")
     np.testing.assert_allclose(seconds(windows), [50, 150, 300], atol=0.3)
@@ -80,14 +100,24 @@ def test_gaps_neither_trigger_nor_stop_the_search(tmp_path):
 def test_an_event_at_the_end_is_not_lost(tmp_path):
     enough, too_late = (found(recordings(tmp_path / f"{s}.mseed", [s]))[0] for s in (395.0, 398.5))
     assert 750 <= enough.recording.waveforms.shape[1] <= 850
-    assert too_late.recording is None and "no channel covers enough of the window" in too_late.reason
+    assert (
+        too_late.recording is None and "no channel covers enough of the window" in too_late.reason
+    )
 
 
 def test_short_gaps_are_bridged_if_that_is_allowed(tmp_path):
     stream = obspy.read(str(recordings(tmp_path / "a.mseed", [200.0])))
-    parts = obspy.Stream([t for trace in stream for t in (trace.slice(endtime=START + 204), trace.slice(START + 204.06))])
+    parts = obspy.Stream(
+        [
+            t
+            for trace in stream
+            for t in (trace.slice(endtime=START + 204), trace.slice(START + 204.06))
+        ]
+    )
     parts.write(str(tmp_path / "gap.mseed"), format="MSEED")
-    assert found(tmp_path / "gap.mseed")[0].recording.waveforms.shape[1] < 1200  # half of it, before the gap
+    assert (
+        found(tmp_path / "gap.mseed")[0].recording.waveforms.shape[1] < 1200
+    )  # half of it, before the gap
     bridged = found(tmp_path / "gap.mseed", max_gap_s=0.1)[0].recording
     assert bridged.waveforms.shape == (6, 1200) and bridged.n_bridged == 6
 
@@ -95,17 +125,27 @@ def test_short_gaps_are_bridged_if_that_is_allowed(tmp_path):
 def test_slow_channels_are_left_out_and_said(tmp_path, caplog):
     stream = obspy.read(str(recordings(tmp_path / "a.mseed", [200.0])))
     health = obspy.Trace(
-        np.arange(400, dtype=np.float32), {"network": "XX", "station": "S00", "channel": "LCE", "starttime": START}
+        np.arange(400, dtype=np.float32),
+        {"network": "XX", "station": "S00", "channel": "LCE", "starttime": START},
     )
     (stream + obspy.Stream([health])).write(str(tmp_path / "soh.mseed"), format="MSEED")
     windows = found(tmp_path / "soh.mseed")
     assert len(windows) == 1 and "XX.S00..LCE" not in windows[0].recording.channels
-    assert caplog.text.count("Channels too slow for a highpass at 2 Hz are left out: XX.S00..LCE") == 1
+    assert (
+        caplog.text.count("Channels too slow for a highpass at 2 Hz are left out: XX.S00..LCE") == 1
+    )
 
 
 def test_too_few_channels_for_the_trigger_are_said(tmp_path, caplog):
-    assert found(recordings(tmp_path / "a.mseed", [200.0]), trigger=TriggerParams(channels=10)) == []
-    assert caplog.text.count("Only 6 channels in some of the recordings: with trigger.channels = 10 nothing can trigger") == 1
+    assert (
+        found(recordings(tmp_path / "a.mseed", [200.0]), trigger=TriggerParams(channels=10)) == []
+    )
+    assert (
+        caplog.text.count(
+            "Only 6 channels in some of the recordings: with trigger.channels = 10 nothing can trigger"
+        )
+        == 1
+    )
 
 
 def test_onsets_within_a_second_count_together_however_short(tmp_path):
@@ -114,7 +154,9 @@ def test_onsets_within_a_second_count_together_however_short(tmp_path):
         for channel in range(6):
             first = 20_000 + round((channel % 2) * shift_s * 100)
             samples[channel, first : first + 4] += 400 * np.array([1, -1, 1, -1])
-        windows = found(write_mseed(tmp_path / f"{shift_s}.mseed", samples.astype(np.float32), RATE_HZ))
+        windows = found(
+            write_mseed(tmp_path / f"{shift_s}.mseed", samples.astype(np.float32), RATE_HZ)
+        )
         assert len(windows) == n
 
 
@@ -139,7 +181,11 @@ def test_going_on_finds_the_rest_as_without_the_interruption(tmp_path):
 def test_most_events_of_a_simulated_network_are_found(tmp_path):
     path = tmp_path / "quarter.mseed"
     truth = simulate_continuous(path, 1, 900.0, 60.0)
-    windows = [w for chunk in find_events(ContinuousData([path]), TriggerParams(), 300.0, 3.0, 16.0, 1000.0) for w in chunk]
+    windows = [
+        w
+        for chunk in find_events(ContinuousData([path]), TriggerParams(), 300.0, 3.0, 16.0, 1000.0)
+        for w in chunk
+    ]
     trigger_s = np.array([w.trigger_ns / NS for w in windows])
     start_s = float(obspy.UTCDateTime("2016-05-17T00:00:00"))
     onset_s = np.array([start_s + event.first_sample / 1000 for event in truth])

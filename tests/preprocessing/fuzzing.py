@@ -28,22 +28,65 @@ from tests.conftest import AKNES_EVENT, PNW, write_mseed
 
 N_RANDOM = 700
 MEMORY_BYTES, TIME_S = 2**30, 10
-EXTREMES = (0, 1, 2, 48, 64, 0x7F, 0x80, 0xFF, 256, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
+EXTREMES = (
+    0,
+    1,
+    2,
+    48,
+    64,
+    0x7F,
+    0x80,
+    0xFF,
+    256,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFE,
+    0xFFFFFFFF,
+)
 OBSPY_FILES = (
-    "seg2/tests/data/20130107_103041000.CET.3c.cont.0.seg2.gz", "seg2/tests/data/20180307_031245000.0.seg2",
-    "mseed/tests/data/two_channels.mseed", "mseed/tests/data/steim2.mseed", "mseed/tests/data/blockette320.mseed",
-    "mseed/tests/data/gecko_non_ascii_header.ms", "mseed/tests/data/infinite-loop.mseed",
-    "mseed/tests/data/various_noise_records.mseed", "mseed/tests/data/fullseed.mseed",
-)  # fmt: skip
+    "seg2/tests/data/20130107_103041000.CET.3c.cont.0.seg2.gz",
+    "seg2/tests/data/20180307_031245000.0.seg2",
+    "mseed/tests/data/two_channels.mseed",
+    "mseed/tests/data/steim2.mseed",
+    "mseed/tests/data/blockette320.mseed",
+    "mseed/tests/data/gecko_non_ascii_header.ms",
+    "mseed/tests/data/infinite-loop.mseed",
+    "mseed/tests/data/various_noise_records.mseed",
+    "mseed/tests/data/fullseed.mseed",
+)
 # fields of a miniSEED record: place and size of sequence, quality, start, samples, rate, offsets, blockette 1000
-MSEED_FIELDS = ((0, 4), (6, 1), (20, 2), (22, 2), (24, 1), (28, 2), (30, 2), (32, 2), (34, 2), (36, 1), (39, 1), (40, 4), (44, 2), (46, 2),
-                (48, 2), (50, 2), (52, 1), (53, 1), (54, 1))  # fmt: skip
+MSEED_FIELDS = (
+    (0, 4),
+    (6, 1),
+    (20, 2),
+    (22, 2),
+    (24, 1),
+    (28, 2),
+    (30, 2),
+    (32, 2),
+    (34, 2),
+    (36, 1),
+    (39, 1),
+    (40, 4),
+    (44, 2),
+    (46, 2),
+    (48, 2),
+    (50, 2),
+    (52, 1),
+    (53, 1),
+    (54, 1),
+)
 # fields of a SEG-2 file and of its first trace: place and size of traces, terminators, pointer; length, size, samples, format
 SEG2_FIELDS = ((0, 2), (4, 2), (6, 2), (8, 1), (11, 1), (32, 4), (36, 4))
 TRACE_FIELDS = ((0, 2), (2, 2), (4, 4), (8, 4), (12, 1), (32, 2))
 
 
-def seg2_bytes(n_traces: int = 3, n_samples: int = 500, order: str = "<", interval: str = "0.01") -> bytes:
+def seg2_bytes(
+    n_traces: int = 3, n_samples: int = 500, order: str = "<", interval: str = "0.01"
+) -> bytes:
     """Write a SEG-2 file of noise."""
     samples = np.random.default_rng(0).normal(0, 100, (n_traces, n_samples))
     return seg2.seg2_bytes(samples, [f"SAMPLE_INTERVAL {interval}"], order=order)
@@ -59,7 +102,11 @@ def mseed_bytes(dtype: str = "i4") -> bytes:
 def seeds() -> dict[str, bytes]:
     """Return the sound files that are there: synthetic ones, ObsPy's own, recorded ones."""
     obspy_io = Path(obspy.__file__).parent / "io"
-    files = [AKNES_EVENT, *(obspy_io / name for name in OBSPY_FILES), *sorted(PNW.glob("*/*.mseed"))[:4]]
+    files = [
+        AKNES_EVENT,
+        *(obspy_io / name for name in OBSPY_FILES),
+        *sorted(PNW.glob("*/*.mseed"))[:4],
+    ]
     found = {
         file.name: gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         for file in files
@@ -78,7 +125,9 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
     content, n = bytearray(content), len(content)
     start = rng.randrange(min(n, rng.choice((64, 512, 5000, n))))
     length = rng.choice((1, 4, 64, 512, 5000))
-    kind = rng.choice(("flip", "cut", "number", "zero", "ones", "noise", "insert", "repeat", "swap", "move"))
+    kind = rng.choice(
+        ("flip", "cut", "number", "zero", "ones", "noise", "insert", "repeat", "swap", "move")
+    )
     if kind == "flip":
         for _ in range(rng.choice((1, 3, 30))):
             content[rng.randrange(start, min(n, start + 5000))] ^= 1 << rng.randrange(8)
@@ -119,14 +168,23 @@ def structured() -> Iterator[tuple[str, bytes]]:
         whole, first = seg2_bytes(order=order), 32 + 12 + 2
         for place, size in (*SEG2_FIELDS, *((first + place, size) for place, size in TRACE_FIELDS)):
             for value in EXTREMES:
-                yield f"SEG-2 {order} byte {place} = {value}", with_fields(whole, (place, field(value, size, order)))
+                yield (
+                    f"SEG-2 {order} byte {place} = {value}",
+                    with_fields(whole, (place, field(value, size, order))),
+                )
     for interval in ("0", "-1", "nan", "inf", "1e-300", "1e300", "1", "x"):
         yield f"SEG-2 interval {interval}", seg2_bytes(n_samples=60_000, interval=interval)
     one = seg2_bytes(1, 16000)
     table = field(4 * 16000, 2, "<") + field(16000, 2, "<")
-    yield "SEG-2 16000 names for one trace", with_fields(one[:32], (4, table)) + field(64032, 4, "<") * 16000 + one[38:]
+    yield (
+        "SEG-2 16000 names for one trace",
+        with_fields(one[:32], (4, table)) + field(64032, 4, "<") * 16000 + one[38:],
+    )
     strings = b"\2\0" * 2**23
-    yield "SEG-2 text bomb", with_fields(one[:36], (32, field(36 + len(strings), 4, "<"))) + strings + one[38:]
+    yield (
+        "SEG-2 text bomb",
+        with_fields(one[:36], (32, field(36 + len(strings), 4, "<"))) + strings + one[38:],
+    )
     yield from _structured_mseed()
 
 
@@ -134,22 +192,44 @@ def _structured_mseed() -> Iterator[tuple[str, bytes]]:
     whole = mseed_bytes()
     for place, size in MSEED_FIELDS:
         for value in EXTREMES:
-            yield f"miniSEED byte {place} = {value}", with_fields(whole, (place, field(value, size, ">")))
+            yield (
+                f"miniSEED byte {place} = {value}",
+                with_fields(whole, (place, field(value, size, ">"))),
+            )
     for exponent in range(64):
         yield f"miniSEED record of 2^{exponent} bytes", with_fields(whole, (54, bytes([exponent])))
     for following in (40, 44, 47, 48, 49, 50, 4095, 65535):
-        yield f"miniSEED blockette 1000 followed by that at {following}", with_fields(whole, (50, field(following, 2, ">")))
+        yield (
+            f"miniSEED blockette 1000 followed by that at {following}",
+            with_fields(whole, (50, field(following, 2, ">"))),
+        )
     circle = struct.pack(">HHfBB2x", 100, 48, 100.0, 0, 0)
-    yield "miniSEED blockettes in a circle", with_fields(whole, (50, field(56, 2, ">")), (56, circle))
-    yield "miniSEED of year 2600", with_fields(whole, *((place, field(2600, 2, ">")) for place in range(20, len(whole), 4096)))
+    yield (
+        "miniSEED blockettes in a circle",
+        with_fields(whole, (50, field(56, 2, ">")), (56, circle)),
+    )
+    yield (
+        "miniSEED of year 2600",
+        with_fields(
+            whole, *((place, field(2600, 2, ">")) for place in range(20, len(whole), 4096))
+        ),
+    )
     yield (
         "miniSEED of 1e9 Hz",
-        with_fields(whole, *((place, field(0x7FFF7FFF, 4, ">")) for place in range(32, len(whole), 4096))),
+        with_fields(
+            whole, *((place, field(0x7FFF7FFF, 4, ">")) for place in range(32, len(whole), 4096))
+        ),
     )
     record = mseed_record()
-    yield "miniSEED of 100 000 channels", b"".join(with_fields(record, (8, b"%05d" % i)) for i in range(100_000))
+    yield (
+        "miniSEED of 100 000 channels",
+        b"".join(with_fields(record, (8, b"%05d" % i)) for i in range(100_000)),
+    )
     starts = (bytes((i // 3600, i // 60 % 60, i % 60)) for i in range(20_000))
-    yield "miniSEED of 20 000 segments", b"".join(with_fields(record, (24, start)) for start in starts)
+    yield (
+        "miniSEED of 20 000 segments",
+        b"".join(with_fields(record, (24, start)) for start in starts),
+    )
     for filler in (b" ", b"\0", b"0", b"\xff"):
         yield f"nothing but {filler}", filler * 2**22
     yield "full SEED without data", b"000001V 010009502.1" + b"00" + b" " * 5000
@@ -159,8 +239,15 @@ def _structured_mseed() -> Iterator[tuple[str, bytes]]:
 def mseed_record() -> bytes:
     """Return one miniSEED record of 256 bytes."""
     buffer = io.BytesIO()
-    header = {"sampling_rate": 100.0, "station": "AAAAA", "channel": "HHZ", "starttime": obspy.UTCDateTime(2020, 1, 1)}
-    obspy.Trace(np.arange(10, dtype=np.int32), header).write(buffer, format="MSEED", reclen=256, encoding="INT32")
+    header = {
+        "sampling_rate": 100.0,
+        "station": "AAAAA",
+        "channel": "HHZ",
+        "starttime": obspy.UTCDateTime(2020, 1, 1),
+    }
+    obspy.Trace(np.arange(10, dtype=np.int32), header).write(
+        buffer, format="MSEED", reclen=256, encoding="INT32"
+    )
     return buffer.getvalue()
 
 
@@ -187,10 +274,18 @@ def verdict(path: Path, rate_hz: float | None) -> tuple[str, str]:
     except Exception as error:
         return "wrong", repr(error)
     waveforms = recording.waveforms
-    sound = (waveforms.dtype == np.float32 and waveforms.ndim == 2 and waveforms.size > 1 and np.isfinite(waveforms).all()
-             and np.isfinite(recording.sampling_rate_hz) and recording.sampling_rate_hz > 0
-             and 1900 <= int(recording.start_time[:4]) < 2100)  # fmt: skip
-    return ("read" if sound else "wrong"), f"{waveforms.shape} {recording.sampling_rate_hz} {recording.start_time}"
+    sound = (
+        waveforms.dtype == np.float32
+        and waveforms.ndim == 2
+        and waveforms.size > 1
+        and np.isfinite(waveforms).all()
+        and np.isfinite(recording.sampling_rate_hz)
+        and recording.sampling_rate_hz > 0
+        and 1900 <= int(recording.start_time[:4]) < 2100
+    )
+    return (
+        "read" if sound else "wrong"
+    ), f"{waveforms.shape} {recording.sampling_rate_hz} {recording.start_time}"
 
 
 def peak_memory_bytes() -> int:
@@ -220,8 +315,20 @@ def main(report: Path, first: int, last: int, folder: Path) -> None:
                 warnings.simplefilter("always")
                 end, details = verdict(path, rate_hz)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            lines.write(json.dumps({"case": number, "name": name, "end": end, "details": details, "seconds": time.process_time() - started,
-                                    "bytes": peak_memory_bytes() - before, "warnings": [str(w.message) for w in heard]}) + "\n")  # fmt: skip
+            lines.write(
+                json.dumps(
+                    {
+                        "case": number,
+                        "name": name,
+                        "end": end,
+                        "details": details,
+                        "seconds": time.process_time() - started,
+                        "bytes": peak_memory_bytes() - before,
+                        "warnings": [str(w.message) for w in heard],
+                    }
+                )
+                + "\n"
+            )
 
 
 if __name__ == "__main__":

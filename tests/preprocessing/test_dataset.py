@@ -32,7 +32,12 @@ class Trainer:
 
 def module(archive, sensors="one", **options):
     events = np.arange(N_EVENTS)
-    options = {"class_names": archive.class_names, "batch_size": 8, "sensors_train": sensors, "seed": 3} | options
+    options = {
+        "class_names": archive.class_names,
+        "batch_size": 8,
+        "sensors_train": sensors,
+        "seed": 3,
+    } | options
     data = EventDataModule(archive, events[:32], events[32:], **options)
     data.trainer = Trainer()
     data.setup("fit")
@@ -49,7 +54,9 @@ def epoch_of(data, epoch):
 
 
 def same(a, b) -> bool:
-    return len(a) == len(b) and all(torch.equal(x, y) for one, other in zip(a, b) for x, y in zip(one, other))
+    return len(a) == len(b) and all(
+        torch.equal(x, y) for one, other in zip(a, b) for x, y in zip(one, other)
+    )
 
 
 @pytest.mark.parametrize("sensors", ["one", "pair", "all"])
@@ -70,11 +77,19 @@ def test_labels_and_order(archive):
     events = [torch.cat([b.events for b in epoch]).tolist() for epoch in (first, second)]
     assert sorted(events[0]) == sorted(events[1]) == list(range(32)) and events[0] != events[1]
     labels = torch.cat([b.labels for b in first])
-    assert labels.tolist() == [{"A": 0, "B": 1, "Unlabeled": -1}[archive.labels[e]] for e in events[0]]
+    assert labels.tolist() == [
+        {"A": 0, "B": 1, "Unlabeled": -1}[archive.labels[e]] for e in events[0]
+    ]
 
 
 @pytest.mark.parametrize(
-    "options", [{"num_workers": 2}, {"preload": "ram"}, {"preload": "device"}, {"preload": "ram", "num_workers": 2}]
+    "options",
+    [
+        {"num_workers": 2},
+        {"preload": "ram"},
+        {"preload": "device"},
+        {"preload": "ram", "num_workers": 2},
+    ],
 )
 def test_workers_and_preloading_change_nothing(archive, options):
     plain, other = module(archive, "all"), module(archive, "all", **options)
@@ -94,7 +109,9 @@ def test_memory_is_pinned_for_a_gpu_only(archive, monkeypatch):
 
 def test_seed_and_epoch_decide(archive):
     assert same(epoch_of(module(archive, "pair"), 2), epoch_of(module(archive, "pair"), 2))
-    assert not same(epoch_of(module(archive, "pair"), 2), epoch_of(module(archive, "pair", seed=4), 2))
+    assert not same(
+        epoch_of(module(archive, "pair"), 2), epoch_of(module(archive, "pair", seed=4), 2)
+    )
     data = module(archive, "pair")
     assert same(batches(data.val_dataloader(), data), batches(data.val_dataloader(), data))
 
@@ -108,9 +125,13 @@ def test_draws_belong_to_event_and_epoch():
 
 def test_sensors_are_drawn_uniformly(archive):
     dataset = EventDataset(archive, np.zeros(N_EVENTS, dtype=np.int64), "pair", seed=0)
-    drawn = np.concatenate([dataset.__getitems__([(epoch, 3)]).sensors.numpy() for epoch in range(600)])
+    drawn = np.concatenate(
+        [dataset.__getitems__([(epoch, 3)]).sensors.numpy() for epoch in range(600)]
+    )
     _, counts = np.unique(drawn, axis=0, return_counts=True)
-    assert len(counts) == 9 and counts.min() > 600 / 9 * 0.6  # three living sensors, drawn with replacement
+    assert (
+        len(counts) == 9 and counts.min() > 600 / 9 * 0.6
+    )  # three living sensors, drawn with replacement
 
 
 def test_incomplete_batches(archive):

@@ -18,7 +18,9 @@ def zip_bytes(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) 
     return buffer.getvalue()
 
 
-ARCHIVE = zip_bytes({"DataSamples/Spike/2020_001_a.dat": b"s" * 300_000, "DataSamples/Noise/2020_002_b.dat": b"n"})
+ARCHIVE = zip_bytes(
+    {"DataSamples/Spike/2020_001_a.dat": b"s" * 300_000, "DataSamples/Noise/2020_002_b.dat": b"n"}
+)
 
 
 @pytest.fixture
@@ -105,7 +107,12 @@ def test_no_network_says_where_it_looked_and_the_ways_on(tmp_path, monkeypatch):
     started = time.monotonic()
     with pytest.raises(SourceError) as error:
         fetch_aknes(tmp_path / "aknes")
-    for part in (str(tmp_path / "aknes"), "ConnectionError", "put the zip of", "dataset.source=folder"):
+    for part in (
+        str(tmp_path / "aknes"),
+        "ConnectionError",
+        "put the zip of",
+        "dataset.source=folder",
+    ):
         assert part in str(error.value)
     assert time.monotonic() - started < 60
 
@@ -158,7 +165,9 @@ def test_other_zips_are_refused_and_leave_nothing(tmp_path, content, reason):
 @pytest.mark.parametrize("stored", [True, False])
 def test_a_damaged_member_leaves_nothing(tmp_path, stored):
     content = bytearray(
-        ARCHIVE if stored else zip_bytes({"DataSamples/Spike/x.dat": bytes(range(256)) * 99}, zipfile.ZIP_DEFLATED)
+        ARCHIVE
+        if stored
+        else zip_bytes({"DataSamples/Spike/x.dat": bytes(range(256)) * 99}, zipfile.ZIP_DEFLATED)
     )
     place = 1000 if stored else 70
     content[place : place + 20] = bytes(20)

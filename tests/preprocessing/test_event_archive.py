@@ -13,11 +13,19 @@ from preprocessing.metadata import ArchiveError, component_order
 
 
 def write(path, waveforms=None, **options):
-    waveforms = np.random.default_rng(0).normal(size=(2, 3, 100)).astype(np.float32) if waveforms is None else waveforms
+    waveforms = (
+        np.random.default_rng(0).normal(size=(2, 3, 100)).astype(np.float32)
+        if waveforms is None
+        else waveforms
+    )
     with ArchiveWriter(path, 100.0, **options) as writer:
         for number, block in enumerate(waveforms):
             writer.add(
-                f"event_{number}", block, category="AB"[number % 2], start_time="2020-01-01T00:00:00.000000Z", magnitude=number
+                f"event_{number}",
+                block,
+                category="AB"[number % 2],
+                start_time="2020-01-01T00:00:00.000000Z",
+                magnitude=number,
             )
     return path
 
@@ -33,7 +41,10 @@ def test_an_exception_leaves_nothing(tmp_path):
 def test_bad_samples_are_refused_on_writing(tmp_path, value):
     block = np.random.default_rng(0).random((2, 50))
     block[1, 3] = value
-    with pytest.raises(ArchiveError, match="event bad: samples that are NaN"), ArchiveWriter(tmp_path / "a", 100.0) as writer:
+    with (
+        pytest.raises(ArchiveError, match="event bad: samples that are NaN"),
+        ArchiveWriter(tmp_path / "a", 100.0) as writer,
+    ):
         writer.add("bad", block, "A")
 
 
@@ -46,7 +57,11 @@ def test_dead_channels_stay_dead_when_padded(tmp_path, duration_s):
         for number, block in enumerate((short, long, long)):
             writer.add(f"e{number}", block, "A")
     archive = EventArchive(tmp_path / "a")
-    assert archive.n_samples == 200 and archive.live.tolist() == [[True, False], [True, True], [True, True]]
+    assert archive.n_samples == 200 and archive.live.tolist() == [
+        [True, False],
+        [True, True],
+        [True, True],
+    ]
 
 
 def test_only_an_archive_is_written_over(tmp_path):
@@ -61,10 +76,16 @@ def test_only_an_archive_is_written_over(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "second", "message"),
-    [({"duration_s": 0.001}, "event_1", "no sample fits"), ({}, "event_0", "event_0: the name is taken")],
+    [
+        ({"duration_s": 0.001}, "event_1", "no sample fits"),
+        ({}, "event_0", "event_0: the name is taken"),
+    ],
 )
 def test_what_cannot_be_stored_is_said(tmp_path, options, second, message):
-    with pytest.raises(ArchiveError, match=message), ArchiveWriter(tmp_path / "a", 100.0, **options) as writer:
+    with (
+        pytest.raises(ArchiveError, match=message),
+        ArchiveWriter(tmp_path / "a", 100.0, **options) as writer,
+    ):
         for name in ("event_0", second):
             writer.add(name, np.random.default_rng(0).normal(size=(1, 50)), "A")
 
@@ -171,23 +192,34 @@ def test_columns_that_have_changed_rows_fail_verification(tmp_path, column):
 
 
 @pytest.mark.parametrize(("of_before", "padding"), [(False, 7), (True, 0)])
-def test_a_dead_channel_that_was_padded_is_no_contradiction(tmp_path, monkeypatch, of_before, padding):
+def test_a_dead_channel_that_was_padded_is_no_contradiction(
+    tmp_path, monkeypatch, of_before, padding
+):
     """Neither with its mean, nor with zeros, as in archives of before."""
     if of_before:
-        monkeypatch.setattr(storage, "fit_length", lambda block, n: np.pad(block, ((0, 0), (0, n - block.shape[1]))))
+        monkeypatch.setattr(
+            storage, "fit_length", lambda block, n: np.pad(block, ((0, 0), (0, n - block.shape[1])))
+        )
     block = np.random.default_rng(0).normal(size=(2, 60)).astype(np.float32)
     block[1] = 7
     with ArchiveWriter(tmp_path / "a", 100.0, 1.0) as writer:
         writer.add("x", block, "A")
     archive = EventArchive(tmp_path / "a")
     archive.verify()
-    assert archive.live.tolist() == [[True, False]] and archive.waveforms(0)[1, 59:61].tolist() == [7, padding]
+    assert archive.live.tolist() == [[True, False]] and archive.waveforms(0)[1, 59:61].tolist() == [
+        7,
+        padding,
+    ]
 
 
 @pytest.mark.parametrize("other", ["shape", "rows", "dtype", "group"])
 def test_datasets_that_disagree_with_the_metadata_are_named(tmp_path, other):
     path = write(tmp_path / "a")
-    block = {"shape": np.ones((3, 99), "f4"), "rows": np.ones((2, 100), "f4"), "dtype": np.ones((3, 100), "i4")}
+    block = {
+        "shape": np.ones((3, 99), "f4"),
+        "rows": np.ones((2, 100), "f4"),
+        "dtype": np.ones((3, 100), "i4"),
+    }
     with h5py.File(path / "waveforms.hdf5", "r+") as file:
         del file["data/event_1"]
         if other == "group":
@@ -219,7 +251,9 @@ def damage(content: bytearray, number: int) -> None:
     for _ in range(rng.choice((1, 1, 1, 20))):
         place, size = rng.randrange(len(content)), rng.choice((1, 2, 4, 8))
         old = int.from_bytes(content[place : place + size], "little")
-        new = rng.choice((0, 2 ** (8 * size) - 1, old ^ 1 << rng.randrange(8 * size), rng.randrange(256**size)))
+        new = rng.choice(
+            (0, 2 ** (8 * size) - 1, old ^ 1 << rng.randrange(8 * size), rng.randrange(256**size))
+        )
         content[place : place + size] = new.to_bytes(size, "little")
 
 
@@ -236,7 +270,10 @@ def outcomes_of_damage(path, n: int) -> list[str]:
         try:
             archive = EventArchive(path)
             archive.verify()
-            same = all(np.array_equal(archive.waveforms(index), block) for index, block in enumerate(expected))
+            same = all(
+                np.array_equal(archive.waveforms(index), block)
+                for index, block in enumerate(expected)
+            )
             outcomes.append("harmless" if same else f"damage {number}: wrong data pass")
         except ArchiveError as error:
             named = str(path) in str(error) and "copy" in str(error)
@@ -264,7 +301,11 @@ def test_tables_in_memory_stay_small_however_many_events_are_met(tmp_path):
     """Strewn over the heap, they would hold it apart: a training's memory grew by a quarter over an epoch of 3000 events."""
     with ArchiveWriter(tmp_path / "a", 100.0, 1.0) as writer:
         for number in range(1500):
-            writer.add(f"{number}", np.random.default_rng(number).normal(size=(1, 100)).astype(np.float32), "x")
+            writer.add(
+                f"{number}",
+                np.random.default_rng(number).normal(size=(1, 100)).astype(np.float32),
+                "x",
+            )
     archive = EventArchive(tmp_path / "a")
     for index in range(1500):
         archive.waveforms(index)

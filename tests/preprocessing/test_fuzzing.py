@@ -20,9 +20,21 @@ def report(tmp_path_factory) -> tuple[dict[int, dict], str]:
     """Read all cases in a child process, a new one after each death; return what happened to each, and the console."""
     path, console, first, results = tmp_path_factory.mktemp("fuzzing") / "report.jsonl", "", 0, {}
     while True:
-        command = [sys.executable, "-m", "tests.preprocessing.fuzzing", str(path), str(first), str(LAST)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.preprocessing.fuzzing",
+            str(path),
+            str(first),
+            str(LAST),
+        ]
         done = subprocess.run(
-            command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=1200
+            command,
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=1200,
         )
         console += done.stdout + done.stderr
         results = {line["case"]: line for line in map(json.loads, path.read_text().splitlines())}
@@ -38,7 +50,9 @@ def test_every_case_is_refused_or_read(report):
     bad = [line for line in results.values() if line["end"] not in ("read", "refused")]
     assert not bad, "\n".join(map(str, bad[:10]))
     ends = [line["end"] for line in results.values()]
-    assert ends.count("read") > 50 and ends.count("refused") > 200  # the cases are neither all harmless nor all hopeless
+    assert (
+        ends.count("read") > 50 and ends.count("refused") > 200
+    )  # the cases are neither all harmless nor all hopeless
 
 
 def test_time_and_memory_are_bounded(report):
@@ -51,7 +65,9 @@ def test_the_console_stays_quiet(report):
     results, console = report
     assert console == ""
     for line in results.values():
-        assert len(line["warnings"]) <= 1 and all("case.dat: " in text for text in line["warnings"]), line
+        assert len(line["warnings"]) <= 1 and all(
+            "case.dat: " in text for text in line["warnings"]
+        ), line
 
 
 def test_a_refusal_names_the_file_in_one_line(report):

@@ -46,7 +46,10 @@ def test_values_that_cannot_be_right_are_named(table, column, values):
     [
         (lambda text: text.replace(",11,", ",111,"), "line 2: trace_component_order cannot be"),
         (lambda text: text[:-60], "line 4: trace_category cannot be '' here"),
-        (lambda text: text.replace("event_1,A", "event_1,A,B"), "line 3: trace_start_time cannot be"),
+        (
+            lambda text: text.replace("event_1,A", "event_1,A,B"),
+            "line 3: trace_start_time cannot be",
+        ),
         (lambda text: text.replace("event_1", '"event_1'), "not an event archive .*unexpected end"),
         (lambda text: text.splitlines()[0] + "\n", "without events"),
         (lambda text: "", "without the columns trace_category"),

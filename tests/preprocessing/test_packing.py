@@ -25,7 +25,11 @@ def folder(tmp_path):
     for label, n in (("Rock", 3), ("Quake", 4)):
         for number in range(n):
             samples = RNG.normal(size=(2 + number % 3, 900 + 100 * (number % 3))).astype(np.float32)
-            write_mseed(tmp_path / "events" / label / f"2020_00{number}_x.mseed", samples, start=f"2020-01-0{number + 1}")
+            write_mseed(
+                tmp_path / "events" / label / f"2020_00{number}_x.mseed",
+                samples,
+                start=f"2020-01-0{number + 1}",
+            )
     (tmp_path / "events" / "README.md").write_text("not a class")
     (tmp_path / "events" / "Rock" / ".hidden").write_text("not a recording")
     return tmp_path / "events"
@@ -35,7 +39,10 @@ def test_pack_and_read_back(folder, tmp_path):
     report = pack_recordings(folder, tmp_path / "archive")
     archive = EventArchive(tmp_path / "archive")
     assert report.n_events == len(archive) == 7 and report.n_channels == archive.n_sensors.sum()
-    assert archive.names[0] == "Quake__2020_000_x.mseed" and archive.class_names == ("Quake", "Rock")
+    assert archive.names[0] == "Quake__2020_000_x.mseed" and archive.class_names == (
+        "Quake",
+        "Rock",
+    )
     assert archive.labels.tolist() == ["Quake"] * 4 + ["Rock"] * 3
     assert archive.n_samples == 1000 and report.n_events_cut == 2 and report.n_events_padded == 3
     for index, name in enumerate(archive.names):
@@ -46,22 +53,39 @@ def test_pack_and_read_back(folder, tmp_path):
         means = original.mean(axis=1, dtype=np.float64, keepdims=True).astype(np.float32)
         np.testing.assert_array_equal(stored[:, n:], np.repeat(means, 1000 - n, axis=1))
         np.testing.assert_array_equal(archive.waveforms(index, [1, 0]), stored[[1, 0]])
-    assert archive.days[0] == "2020-01-01" and archive.metadata["trace_start_time"][0] == "2020-01-01T00:00:00.000000Z"
+    assert (
+        archive.days[0] == "2020-01-01"
+        and archive.metadata["trace_start_time"][0] == "2020-01-01T00:00:00.000000Z"
+    )
     archive.verify()
 
 
 def test_layout_is_seisbenchs(folder, tmp_path):
     pack_recordings(folder, tmp_path / "archive", sampling_rate_hz=100.0, duration_s=9.0)
     with h5py.File(tmp_path / "archive" / "waveforms.hdf5") as file:
-        assert file["data_format/dimension_order"][()] == b"CW" and file["data_format/sampling_rate"][()] == 100
+        assert (
+            file["data_format/dimension_order"][()] == b"CW"
+            and file["data_format/sampling_rate"][()] == 100
+        )
         data = file["data/Quake__2020_002_x.mseed"]
         assert data.shape == (4, 900) and data.dtype == np.float32 and data.chunks == (1, 900)
     metadata = EventArchive(tmp_path / "archive").metadata
-    assert metadata["trace_component_order"][2] == "ABCD" and metadata["trace_sampling_rate_hz"][0] == "100.0"
-    assert {"trace_name", "trace_category", "trace_start_time", "source_file", "source_sha256"} <= metadata.keys()
+    assert (
+        metadata["trace_component_order"][2] == "ABCD"
+        and metadata["trace_sampling_rate_hz"][0] == "100.0"
+    )
+    assert {
+        "trace_name",
+        "trace_category",
+        "trace_start_time",
+        "source_file",
+        "source_sha256",
+    } <= metadata.keys()
 
 
-def test_an_event_keeps_its_identity_at_another_rate_and_length_and_in_another_class(folder, tmp_path):
+def test_an_event_keeps_its_identity_at_another_rate_and_length_and_in_another_class(
+    folder, tmp_path
+):
     pack_recordings(folder, tmp_path / "one")
     (folder / "Tremor").mkdir()
     (folder / "Rock" / "2020_001_x.mseed").rename(folder / "Tremor" / "renamed.mseed")
@@ -76,20 +100,28 @@ def test_processes_and_order_do_not_matter(folder, tmp_path, monkeypatch):
     pack_recordings(folder, tmp_path / "one", n_workers=1)
     pack_recordings(folder, tmp_path / "two", n_workers=2)
     assert EventArchive(tmp_path / "one").fingerprint == EventArchive(tmp_path / "two").fingerprint
-    assert {path.name for path in (tmp_path / "two").iterdir()} == {"waveforms.hdf5", "metadata.csv", "packing.json"}
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {
+        "waveforms.hdf5",
+        "metadata.csv",
+        "packing.json",
+    }
 
 
 def test_unreadable_files_stop_or_are_skipped_and_counted(folder, tmp_path):
     (folder / "Rock" / "bad.dat").write_text("no waveform")
     write_mseed(folder / "Rock" / "dead.mseed", np.zeros((2, 1000), dtype=np.float32))
-    with pytest.raises(ArchiveError, match=r"(?s)2 of 9 recordings.*bad.dat: cannot be read.*skip_unreadable"):
+    with pytest.raises(
+        ArchiveError, match=r"(?s)2 of 9 recordings.*bad.dat: cannot be read.*skip_unreadable"
+    ):
         pack_recordings(folder, tmp_path / "archive")
     assert not (tmp_path / "archive").exists() and not (tmp_path / "archive.partial").exists()
     assert len((tmp_path / "archive.unreadable.txt").read_text().splitlines()) == 2
     report = pack_recordings(folder, tmp_path / "archive", skip_unreadable=True)
     assert report.n_events == 7 and set(report.unreadable) == {"Rock/bad.dat", "Rock/dead.mseed"}
     assert "2 unreadable files skipped" in str(report)
-    with pytest.raises(ArchiveError, match="bad.dat"):  # a later start without permission does not reuse it
+    with pytest.raises(
+        ArchiveError, match="bad.dat"
+    ):  # a later start without permission does not reuse it
         open_or_pack(folder, tmp_path / "archive")
 
 
@@ -101,7 +133,9 @@ def test_changes_are_noticed(folder, tmp_path, caplog):
         caplog.clear()
         open_or_pack(folder, target)
         return [
-            record.getMessage().split(";")[0].split(": ", 1)[1] for record in caplog.records if "packing into" in record.message
+            record.getMessage().split(";")[0].split(": ", 1)[1]
+            for record in caplog.records
+            if "packing into" in record.message
         ]
 
     assert reasons() == ["not packed yet"]
@@ -117,7 +151,9 @@ def test_changes_are_noticed(folder, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("has_short_events", [True, False])
-def test_events_that_were_padded_with_zeros_are_packed_again(folder, tmp_path, caplog, has_short_events):
+def test_events_that_were_padded_with_zeros_are_packed_again(
+    folder, tmp_path, caplog, has_short_events
+):
     """Archives of before say nothing of the padding; those without short events are as they should be."""
     caplog.set_level("INFO")
     target, duration_s = tmp_path / "archive", 10.0 if has_short_events else 9.0
@@ -134,8 +170,12 @@ def test_events_that_were_padded_with_zeros_are_packed_again(folder, tmp_path, c
 
 
 def test_one_rate_per_archive(folder, tmp_path):
-    write_mseed(folder / "Rock" / "other.mseed", RNG.normal(size=(2, 900)).astype(np.float32), rate_hz=50.0)
-    with pytest.raises(ArchiveError, match=r"50 Hz where the others have 100 Hz; set dataset.sampling_freq"):
+    write_mseed(
+        folder / "Rock" / "other.mseed", RNG.normal(size=(2, 900)).astype(np.float32), rate_hz=50.0
+    )
+    with pytest.raises(
+        ArchiveError, match=r"50 Hz where the others have 100 Hz; set dataset.sampling_freq"
+    ):
         pack_recordings(folder, tmp_path / "archive")
     report = pack_recordings(folder, tmp_path / "archive", sampling_rate_hz=100.0)
     assert report.n_channels_resampled == 2
@@ -154,8 +194,19 @@ def test_lost_waveforms_are_packed_again(folder, tmp_path):
     assert len(open_or_pack(folder, tmp_path / "archive")) == 7
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"files": []}', '{"files": {}}', '{"files": 3, "report": {}}', "[" * 100_000,
-                                     '{"files": {"Rock/2020_000_x.mseed": 1}, "report": {"unreadable": {}}, "options": 2}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{",
+        '{"files": []}',
+        '{"files": {}}',
+        '{"files": 3, "report": {}}',
+        "[" * 100_000,
+        '{"files": {"Rock/2020_000_x.mseed": 1}, "report": {"unreadable": {}}, "options": 2}',
+    ],
+)
 def test_a_damaged_memory_of_the_packing_is_packed_again(folder, tmp_path, content, caplog):
     caplog.set_level("INFO")
     open_or_pack(folder, tmp_path / "archive")
@@ -168,16 +219,26 @@ def test_a_damaged_memory_of_the_packing_is_packed_again(folder, tmp_path, conte
 def test_one_damaged_file_among_good_ones_is_named_in_report_and_refusal(folder, tmp_path):
     file = folder / "Rock" / "2020_001_x.mseed"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ArchiveError, match=r"(?s)1 of 7 recordings.*2020_001_x.mseed: truncated.*Repair or remove"):
+    with pytest.raises(
+        ArchiveError, match=r"(?s)1 of 7 recordings.*2020_001_x.mseed: truncated.*Repair or remove"
+    ):
         pack_recordings(folder, tmp_path / "archive")
     report = pack_recordings(folder, tmp_path / "archive", skip_unreadable=True)
-    assert "truncated" in report.unreadable["Rock/2020_001_x.mseed"] and "1 unreadable files skipped" in str(report)
-    assert json.loads((tmp_path / "archive" / "packing.json").read_text())["report"]["unreadable"] == report.unreadable
+    assert "truncated" in report.unreadable[
+        "Rock/2020_001_x.mseed"
+    ] and "1 unreadable files skipped" in str(report)
+    assert (
+        json.loads((tmp_path / "archive" / "packing.json").read_text())["report"]["unreadable"]
+        == report.unreadable
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are text there")
 def test_a_name_that_is_no_text_is_a_reason_not_a_crash(folder, tmp_path):
-    shutil.copy(os.fsencode(folder / "Rock" / "2020_000_x.mseed"), os.fsencode(folder / "Rock") + b"/\xff.mseed")
+    shutil.copy(
+        os.fsencode(folder / "Rock" / "2020_000_x.mseed"),
+        os.fsencode(folder / "Rock") + b"/\xff.mseed",
+    )
     with pytest.raises(ArchiveError, match=r"(?s)1 of 8 recordings.*name.*UTF-8"):
         pack_recordings(folder, tmp_path / "archive")
     assert "xff.mseed" in (tmp_path / "archive.unreadable.txt").read_text()
@@ -207,7 +268,9 @@ def _pack_slowly(source, target) -> None:
 
 
 def test_a_killed_packing_leaves_nothing_that_looks_finished(folder, tmp_path):
-    process = multiprocessing.get_context("fork").Process(target=_pack_slowly, args=(folder, tmp_path / "archive"))
+    process = multiprocessing.get_context("fork").Process(
+        target=_pack_slowly, args=(folder, tmp_path / "archive")
+    )
     process.start()
     while not (tmp_path / "archive.partial" / "waveforms.hdf5").exists():
         time.sleep(0.01)
@@ -226,4 +289,6 @@ def test_the_real_event_round_trips(aknes_event, tmp_path):
     archive = EventArchive(tmp_path / "archive")
     np.testing.assert_array_equal(archive.waveforms(0), read_recording(aknes_event).waveforms)
     assert archive.days[0] == "2007-02-03" and archive.live.all()
-    assert json.loads((tmp_path / "archive" / "packing.json").read_text())["report"]["n_events"] == 1
+    assert (
+        json.loads((tmp_path / "archive" / "packing.json").read_text())["report"]["n_events"] == 1
+    )

@@ -13,7 +13,11 @@ RNG = np.random.default_rng(0)
 
 
 def trace(samples, rate_hz=100.0, start=0.0, station="A") -> Trace:
-    header = {"sampling_rate": rate_hz, "starttime": UTCDateTime(2020, 1, 1) + start, "station": station}
+    header = {
+        "sampling_rate": rate_hz,
+        "starttime": UTCDateTime(2020, 1, 1) + start,
+        "station": station,
+    }
     return Trace(np.asarray(samples, dtype=np.float32), header)
 
 
@@ -25,7 +29,9 @@ def write(path, *traces, format="MSEED"):
 def test_the_real_event(aknes_event, recwarn):
     recording = read_recording(aknes_event)
     assert recording.waveforms.shape == (24, 16000) and recording.waveforms.dtype == np.float32
-    assert recording.sampling_rate_hz == 1000 and recording.start_time == "2007-02-03T06:22:35.000000Z"
+    assert (
+        recording.sampling_rate_hz == 1000 and recording.start_time == "2007-02-03T06:22:35.000000Z"
+    )
     stream = obspy.read(str(aknes_event))
     recwarn.clear()
     np.testing.assert_array_equal(recording.waveforms, np.stack([t.data for t in stream]))
@@ -35,13 +41,24 @@ def test_the_real_event(aknes_event, recwarn):
 
 @pytest.mark.parametrize("format", ["MSEED", "SAC", "GSE2", "SEGY", "WAV"])
 def test_formats(tmp_path, format):
-    samples = (RNG.normal(size=500) * 1000).astype(np.int32 if format in ("MSEED", "GSE2") else np.float32)
+    samples = (RNG.normal(size=500) * 1000).astype(
+        np.int32 if format in ("MSEED", "GSE2") else np.float32
+    )
     path = tmp_path / "event.dat"
-    header = {"sampling_rate": 100.0, "starttime": UTCDateTime(2020, 1, 1), "station": "A", "channel": "HHZ"}
-    options = {"WAV": {"framerate": 100, "rescale": True}, "SEGY": {"data_encoding": 5}}.get(format, {})
+    header = {
+        "sampling_rate": 100.0,
+        "starttime": UTCDateTime(2020, 1, 1),
+        "station": "A",
+        "channel": "HHZ",
+    }
+    options = {"WAV": {"framerate": 100, "rescale": True}, "SEGY": {"data_encoding": 5}}.get(
+        format, {}
+    )
     Stream([Trace(samples, header)]).write(str(path), format=format, **options)
     recording = read_recording(path)
-    assert recording.waveforms.shape == (1, 500) and recording.sampling_rate_hz == pytest.approx(100, rel=1e-4)
+    assert recording.waveforms.shape == (1, 500) and recording.sampling_rate_hz == pytest.approx(
+        100, rel=1e-4
+    )
     if format != "WAV":
         np.testing.assert_allclose(recording.waveforms[0], samples, rtol=1e-6)
 
@@ -49,17 +66,25 @@ def test_formats(tmp_path, format):
 def test_channels_are_cut_to_their_common_window(tmp_path):
     ramp = np.arange(1000.0)
     path = write(
-        tmp_path / "e.mseed", trace(ramp, station="A"), trace(ramp, start=2.0, station="B"), trace(ramp[:900], station="C")
+        tmp_path / "e.mseed",
+        trace(ramp, station="A"),
+        trace(ramp, start=2.0, station="B"),
+        trace(ramp[:900], station="C"),
     )
     recording = read_recording(path)
-    assert recording.waveforms.shape == (3, 700) and recording.start_time == "2020-01-01T00:00:02.000000Z"
+    assert (
+        recording.waveforms.shape == (3, 700)
+        and recording.start_time == "2020-01-01T00:00:02.000000Z"
+    )
     np.testing.assert_array_equal(recording.waveforms[:, 0], [200, 0, 200])
 
 
 def test_differing_rates_need_a_choice(tmp_path):
     time_s = {rate: np.arange(60 * rate) / rate for rate in (50, 100, 200)}
     tone = {rate: np.sin(2 * np.pi * 3 * t + 0.3) for rate, t in time_s.items()}
-    path = write(tmp_path / "e.mseed", *(trace(x, rate, station=str(rate)) for rate, x in tone.items()))
+    path = write(
+        tmp_path / "e.mseed", *(trace(x, rate, station=str(rate)) for rate, x in tone.items())
+    )
     with pytest.raises(RecordingError, match=r"e.mseed.*50, 100, 200 Hz.*dataset.sampling_freq"):
         read_recording(path)
     recording = read_recording(path, 100.0)
@@ -76,13 +101,21 @@ def test_resampling_does_not_alias(tmp_path):
 
 def test_gaps(tmp_path):
     ramp = np.arange(1000.0)
-    whole, first, second = trace(ramp, station="A"), trace(ramp[:400], station="B"), trace(ramp[450:], start=4.5, station="B")
+    whole, first, second = (
+        trace(ramp, station="A"),
+        trace(ramp[:400], station="B"),
+        trace(ramp[450:], start=4.5, station="B"),
+    )
     path = write(tmp_path / "e.mseed", whole, first, second)
     recording = read_recording(path)
     assert recording.waveforms.shape == (1, 1000) and recording.n_bridged == 0
     assert recording.left_out == (".B..: gap of 0.5 s",)
     recording = read_recording(path, max_gap_s=0.5)
-    assert recording.waveforms.shape == (2, 1000) and recording.n_bridged == 1 and not recording.left_out
+    assert (
+        recording.waveforms.shape == (2, 1000)
+        and recording.n_bridged == 1
+        and not recording.left_out
+    )
     np.testing.assert_allclose(recording.waveforms[1], ramp, atol=1e-3)
 
 
@@ -99,7 +132,9 @@ def test_non_finite_samples(tmp_path, bad):
     path = write(tmp_path / "e.sac", trace(samples), format="SAC")
     with pytest.raises(RecordingError, match=r"e.sac: no usable channel \(.*0.03 s missing"):
         read_recording(path)
-    np.testing.assert_allclose(read_recording(path, max_gap_s=0.05).waveforms[0], np.arange(100.0), atol=1e-4)
+    np.testing.assert_allclose(
+        read_recording(path, max_gap_s=0.05).waveforms[0], np.arange(100.0), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,8 +143,16 @@ def test_non_finite_samples(tmp_path, bad):
         (lambda p: p.write_text("hello\nworld 1 2 3\n"), "not a format that ObsPy knows"),
         (lambda p: p.write_bytes(b""), "not a format"),
         (lambda p: None, "no such file"),
-        (lambda p: write(p, trace(np.zeros(100)), trace(np.full(100, 7.0), station="B")), "every channel is constant"),
-        (lambda p: write(p, trace(RNG.normal(size=100)), trace(RNG.normal(size=100), start=50, station="B")), "no time window"),
+        (
+            lambda p: write(p, trace(np.zeros(100)), trace(np.full(100, 7.0), station="B")),
+            "every channel is constant",
+        ),
+        (
+            lambda p: write(
+                p, trace(RNG.normal(size=100)), trace(RNG.normal(size=100), start=50, station="B")
+            ),
+            "no time window",
+        ),
     ],
 )
 def test_unusable_files_are_named_with_the_reason(tmp_path, make, reason):
@@ -166,7 +209,11 @@ def test_warnings_are_one_line_that_names_the_file(tmp_path, recwarn):
         content[place + 39] = 7
     path.write_bytes(content)
     assert read_recording(path).waveforms.shape == (1, 5000)
-    assert len(recwarn) == 1 and "e.mseed: " in str(recwarn[0].message) and "more)" in str(recwarn[0].message)
+    assert (
+        len(recwarn) == 1
+        and "e.mseed: " in str(recwarn[0].message)
+        and "more)" in str(recwarn[0].message)
+    )
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
@@ -187,7 +234,9 @@ def test_reading_never_runs_code_in_a_file(tmp_path, monkeypatch):
             return os.system, ("touch pwned",)
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "evil.dat").write_bytes(b"\x80\x04\x8c\x11obspy.core.stream0" + pickle.dumps(Command()))
+    (tmp_path / "evil.dat").write_bytes(
+        b"\x80\x04\x8c\x11obspy.core.stream0" + pickle.dumps(Command())
+    )
     (tmp_path / "plain.dat").write_bytes(pickle.dumps(Command()))
     for name in ("evil.dat", "plain.dat"):
         with pytest.raises(RecordingError, match=name):
@@ -199,7 +248,9 @@ def test_channels_without_numbers_or_with_absurd_ones_are_left_out(tmp_path):
     good = trace(RNG.normal(size=500))
     log = trace(np.zeros(500), station="L")
     log.data = np.array([b"l"] * 500, dtype="|S1")
-    assert read_recording(write(tmp_path / "log.mseed", good, log)).left_out == (".L..: no numbers",)
+    assert read_recording(write(tmp_path / "log.mseed", good, log)).left_out == (
+        ".L..: no numbers",
+    )
     huge = Trace(np.r_[1e300, RNG.normal(size=499)], good.stats.copy())
     huge.stats.station = "H"
     good.data = good.data.astype(np.float64)

@@ -10,7 +10,9 @@ from preprocessing.recordings import read_recording
 from preprocessing.spectrogram import LogSpectrogram, min_max, require_finite
 
 
-def oracle(x: np.ndarray, fs: float = 1000, nperseg: int = 80, height: int | None = 128) -> np.ndarray:
+def oracle(
+    x: np.ndarray, fs: float = 1000, nperseg: int = 80, height: int | None = 128
+) -> np.ndarray:
     """The chain of [L22], retyped with SciPy in float64 for one channel."""
     _, _, s = spectrogram(x.astype(np.float64), fs=fs, nperseg=nperseg)
     image = np.log10(np.abs(s) + 1)
@@ -30,7 +32,9 @@ def oracle(x: np.ndarray, fs: float = 1000, nperseg: int = 80, height: int | Non
 def test_random_waveforms_against_scipy(n_samples, height):
     x = np.random.default_rng(n_samples).normal(size=(2, 3, n_samples)) * 60 + 500
     images = LogSpectrogram(resize_size=height)(torch.tensor(x, dtype=torch.float32))
-    expected = np.stack([[oracle(x.astype(np.float32)[b, s], height=height) for s in range(3)] for b in range(2)])
+    expected = np.stack(
+        [[oracle(x.astype(np.float32)[b, s], height=height) for s in range(3)] for b in range(2)]
+    )
     assert images.dtype == torch.float32 and images.shape == expected.shape
     assert np.abs(images.numpy() - expected).max() < 1e-4
 
@@ -45,7 +49,9 @@ def test_real_event_against_scipy(aknes_event):
 @pytest.mark.parametrize(("fs", "nperseg"), [(100, 80), (250, 61), (1000, 128)])
 def test_other_rates_and_segments(fs, nperseg):
     x = np.random.default_rng(0).normal(size=5000) * 20
-    image = LogSpectrogram(sampling_rate_hz=fs, nperseg=nperseg)(torch.tensor(x, dtype=torch.float32))
+    image = LogSpectrogram(sampling_rate_hz=fs, nperseg=nperseg)(
+        torch.tensor(x, dtype=torch.float32)
+    )
     assert np.abs(image.numpy() - oracle(x.astype(np.float32), fs, nperseg)).max() < 1e-4
 
 
@@ -63,23 +69,38 @@ def test_switches():
 def test_only_the_wanted_columns_equal_those_of_the_whole_image(seed, n_samples, height):
     generator = torch.Generator().manual_seed(seed)
     transform = LogSpectrogram(resize_size=height)
-    waveforms, channels = torch.randn(40, 2, n_samples, generator=generator) * 40, (1, 0, 1)  # three chunks
+    waveforms, channels = (
+        torch.randn(40, 2, n_samples, generator=generator) * 40,
+        (1, 0, 1),
+    )  # three chunks
     whole = transform(waveforms)
     n = min(11, whole.shape[-1])
-    columns = torch.randint(0, whole.shape[-1] - n + 1, (40, 3, 1), generator=generator) + torch.arange(n)
-    expected = torch.stack([torch.stack([whole[b, c][:, columns[b, v]] for v, c in enumerate(channels)]) for b in range(40)])
+    columns = torch.randint(
+        0, whole.shape[-1] - n + 1, (40, 3, 1), generator=generator
+    ) + torch.arange(n)
+    expected = torch.stack(
+        [
+            torch.stack([whole[b, c][:, columns[b, v]] for v, c in enumerate(channels)])
+            for b in range(40)
+        ]
+    )
     crops = transform.crops(waveforms, torch.tensor(channels), columns)
     torch.testing.assert_close(crops, expected, atol=4e-6, rtol=0)
     assert crops.min() > -1e-6 and crops.max() < 1 + 1e-6  # weights are rounded
 
 
-@pytest.mark.parametrize("switches", [{"log_scale": False}, {"minmax_scale": False}, {"log_scale": False, "minmax_scale": False}])
+@pytest.mark.parametrize(
+    "switches",
+    [{"log_scale": False}, {"minmax_scale": False}, {"log_scale": False, "minmax_scale": False}],
+)
 def test_switches_hold_for_crops(switches):
     transform = LogSpectrogram(resize_size=None, **switches)
     waveforms = torch.randn(2, 1, 1600) * 50
     waveforms[1] = 7.0  # constant
     columns = torch.arange(3, 9).expand(2, 1, -1)
-    torch.testing.assert_close(transform.crops(waveforms, torch.tensor([0]), columns), transform(waveforms)[..., 3:9])
+    torch.testing.assert_close(
+        transform.crops(waveforms, torch.tensor([0]), columns), transform(waveforms)[..., 3:9]
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 1000.3, -7e6, 3e8])
@@ -91,7 +112,10 @@ def test_constant_channels_give_zeros(value):
 def test_many_waveforms_are_computed_in_chunks_and_stay_in_order():
     x = torch.randn(9, 23, 800) * 50  # 207 waveforms: six chunks of 32, and a rest
     native = LogSpectrogram().native(x)
-    torch.testing.assert_close(native, torch.stack([torch.stack([LogSpectrogram().native(row) for row in event]) for event in x]))
+    torch.testing.assert_close(
+        native,
+        torch.stack([torch.stack([LogSpectrogram().native(row) for row in event]) for event in x]),
+    )
 
 
 def test_float32_survives_autocast_and_large_offsets():
@@ -112,7 +136,11 @@ def test_float32_survives_autocast_and_large_offsets():
 
 @pytest.mark.parametrize(
     ("shape", "place", "where"),
-    [((2, 3, 400), (1, 2, 5), "event 1, channel 2"), ((3, 400), (2, 0), "channel 2"), ((400,), (9,), "the waveform")],
+    [
+        ((2, 3, 400), (1, 2, 5), "event 1, channel 2"),
+        ((3, 400), (2, 0), "channel 2"),
+        ((400,), (9,), "the waveform"),
+    ],
 )
 def test_non_finite_samples_are_named(shape, place, where):
     x = torch.zeros(shape)
@@ -133,7 +161,9 @@ def test_too_short_waveforms_are_refused():
 
 def test_min_max_is_per_image():
     images = torch.stack([torch.arange(6.0).view(2, 3), torch.full((2, 3), 4.0)])
-    assert torch.equal(min_max(images), torch.stack([torch.arange(6.0).view(2, 3) / 5, torch.zeros(2, 3)]))
+    assert torch.equal(
+        min_max(images), torch.stack([torch.arange(6.0).view(2, 3) / 5, torch.zeros(2, 3)])
+    )
 
 
 def test_drifts_and_long_periods_cost_no_precision():

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from preprocessing.splits import SplitError, classifier_split, hold_out, pretraining_split, split_events
+from preprocessing.splits import (
+    SplitError,
+    classifier_split,
+    hold_out,
+    pretraining_split,
+    split_events,
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +32,9 @@ def labelled(index):
 def test_random_is_scikit_learns_split(labelled, ratio, n_train):
     labels, _ = labelled
     train, test = split_events(labels, ratio, 0.2, seed=3, strategy="random")
-    expected = train_test_split(np.arange(1818), labels, train_size=ratio, test_size=0.2, stratify=labels, random_state=3)[:2]
+    expected = train_test_split(
+        np.arange(1818), labels, train_size=ratio, test_size=0.2, stratify=labels, random_state=3
+    )[:2]
     np.testing.assert_array_equal(train, expected[0])
     np.testing.assert_array_equal(test, expected[1])
     assert (len(train), len(test)) == (n_train, 364)
@@ -42,7 +50,10 @@ def test_nested_keeps_the_test_set_and_nests_the_training_sets(labelled):
     assert set(sets[0.05][0]) < set(sets[0.1][0]) < set(sets[0.4][0]) < set(sets[0.8][0])
     for ratio, (train, _) in sets.items():
         for name, count in Counter(labels[whole_train].tolist()).items():
-            assert abs((labels[train] == name).sum() - count * len(train) / 1454) < 1.5, (ratio, name)
+            assert abs((labels[train] == name).sum() - count * len(train) / 1454) < 1.5, (
+                ratio,
+                name,
+            )
             assert (labels[train] == name).any()
 
 
@@ -59,7 +70,9 @@ def test_by_day_shares_no_day(labelled):
 
 def test_pretraining_sizes_and_what_it_leaves_out(index):
     labels, days = index
-    train, held_out = pretraining_split(labels, 0.8, 0.2, 0, "random", days, exclude_test_events=False)
+    train, held_out = pretraining_split(
+        labels, 0.8, 0.2, 0, "random", days, exclude_test_events=False
+    )
     assert (len(train), len(held_out)) == (2743, 686)
     for strategy in ("random", "nested", "by_day"):
         _, test = classifier_split(labels, 0.05, 0.2, 0, strategy, days)
@@ -75,7 +88,10 @@ def test_pretraining_sizes_and_what_it_leaves_out(index):
 def test_classifier_split_indexes_the_archive(index):
     labels, _ = index
     train, test = classifier_split(labels, 0.8, 0.2, 0)
-    assert not (labels[np.concatenate([train, test])] == "Unlabeled").any() and len(train) + len(test) == 1818
+    assert (
+        not (labels[np.concatenate([train, test])] == "Unlabeled").any()
+        and len(train) + len(test) == 1818
+    )
 
 
 def test_a_classifier_needs_two_classes():
@@ -87,7 +103,9 @@ def test_a_classifier_needs_two_classes():
 def test_seed_decides(labelled):
     labels, days = labelled
     for strategy in ("nested", "random", "by_day"):
-        first, again, other = (split_events(labels, 0.1, 0.2, seed, strategy, days) for seed in (0, 0, 1))
+        first, again, other = (
+            split_events(labels, 0.1, 0.2, seed, strategy, days) for seed in (0, 0, 1)
+        )
         assert np.array_equal(first[0], again[0]) and np.array_equal(first[1], again[1])
         assert set(first[1]) != set(other[1])
 
@@ -116,12 +134,18 @@ def test_calibration_events_are_held_out_of_training():
     assert [int((labels[held_out] == name).sum()) for name in "abc"] == [6, 3, 1]
     assert [len(part) for part in hold_out(train, labels, 0.0, seed=1)] == [50, 0]
     np.testing.assert_array_equal(hold_out(train, labels, 0.2, seed=1)[1], held_out)
-    with pytest.raises(SplitError, match=r"dataset.calibration_ratio: 0.02 of 50 training events gives 1 for 3 classes"):
+    with pytest.raises(
+        SplitError,
+        match=r"dataset.calibration_ratio: 0.02 of 50 training events gives 1 for 3 classes",
+    ):
         hold_out(train, labels, 0.02, seed=1)
 
 
 def test_calibration_by_day_shares_no_day_with_training():
     rng = np.random.default_rng(0)
-    labels, days = np.array(["a", "b"])[rng.integers(0, 2, 200)], np.array([f"2020-01-{d:02d}" for d in rng.integers(1, 30, 200)])
+    labels, days = (
+        np.array(["a", "b"])[rng.integers(0, 2, 200)],
+        np.array([f"2020-01-{d:02d}" for d in rng.integers(1, 30, 200)]),
+    )
     kept, held_out = hold_out(np.arange(200), labels, 0.2, 1, "by_day", days)
     assert len(held_out) > 20 and not set(days[kept]) & set(days[held_out])

@@ -33,7 +33,9 @@ def test_a_changed_event_is_named_and_the_status_is_2(archive_dir):
         file["data/event_1"][1, 5] += 1
     done = verify(archive_dir)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"error: {archive_dir}: event event_1 differs from what was packed;")
+    assert done.stderr.startswith(
+        f"error: {archive_dir}: event event_1 differs from what was packed;"
+    )
     assert done.stderr.count("\n") == 1
 
 

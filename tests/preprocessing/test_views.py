@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from preprocessing.views import AUGMENTATIONS, NeighboringCrop, RandomAmplitudeJitter, RandomCrop, ToTensor, crop_columns
+from preprocessing.views import (
+    AUGMENTATIONS,
+    NeighboringCrop,
+    RandomAmplitudeJitter,
+    RandomCrop,
+    ToTensor,
+    crop_columns,
+)
 
 UNIFORM = st.floats(0, 1, exclude_max=True, width=32)
 
@@ -53,7 +60,11 @@ def test_one_step_draws_follow_the_redrawn_distributions():
         redrawn = rng.uniform(0.125, 0.875, 4 * n)
         redrawn = redrawn[abs(redrawn - anchor) > 0.125][:n]
         v = torch.tensor((anchor - 0.125) / 0.75, dtype=torch.float64).expand(n)
-        ours = NeighboringCrop().centres(torch.stack([v, v, torch.from_numpy(rng.random(n))], 1))[:, 2].numpy()
+        ours = (
+            NeighboringCrop()
+            .centres(torch.stack([v, v, torch.from_numpy(rng.random(n))], 1))[:, 2]
+            .numpy()
+        )
         assert stats.ks_2samp(ours, redrawn).pvalue > 1e-3
 
 
@@ -64,5 +75,10 @@ def test_jitter_scales_each_image_by_its_factor():
 
 
 def test_known_names():
-    assert set(AUGMENTATIONS) == {"NeighboringCrop", "RandomCrop", "RandomAmplitudeJitter", "ToTensor"}
+    assert set(AUGMENTATIONS) == {
+        "NeighboringCrop",
+        "RandomCrop",
+        "RandomAmplitudeJitter",
+        "ToTensor",
+    }
     assert ToTensor()(torch.ones(2, dtype=torch.float64)).dtype == torch.float32

@@ -4,7 +4,13 @@ import os
 import numpy as np
 import pytest
 
-from training.comparison import Result, accuracy_over_sensors, bootstrap_interval, read_result, write_comparison
+from training.comparison import (
+    Result,
+    accuracy_over_sensors,
+    bootstrap_interval,
+    read_result,
+    write_comparison,
+)
 from training.grid import Cell
 from utils.errors import UserError
 
@@ -21,11 +27,24 @@ def result(method="scratch", fraction=0.1, seed=0, n=60, strength=1.0) -> Result
     right["stacked_trace"] = right["ensemble"]
     names = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "expected_calibration_error")
     kinds = ("stacked_trace",) if method == "original" else ("ensemble", "single_channel")
-    extra = {"recall": [0.5, 0.8, None], "confusion": [[10, 10, 0], [0, 32, 8], [0, 0, 0]], "n_events": n}
+    extra = {
+        "recall": [0.5, 0.8, None],
+        "confusion": [[10, 10, 0], [0, 32, 8], [0, 0, 0]],
+        "n_events": n,
+    }
     metrics = {kind: dict.fromkeys(names, float(right[kind].mean())) | extra for kind in kinds}
     for values in metrics.values():
-        values["accuracy_standard_error"] = float(np.sqrt(values["accuracy"] * (1 - values["accuracy"]) / n))
-    return Result(Cell(method, seed, fraction, "finetune", "c", (), f"{method}-{seed}"), n, metrics, right, log_probs, labels)
+        values["accuracy_standard_error"] = float(
+            np.sqrt(values["accuracy"] * (1 - values["accuracy"]) / n)
+        )
+    return Result(
+        Cell(method, seed, fraction, "finetune", "c", (), f"{method}-{seed}"),
+        n,
+        metrics,
+        right,
+        log_probs,
+        labels,
+    )
 
 
 def test_bootstrap_interval_covers_the_truth_and_is_paired():
@@ -67,15 +86,26 @@ def test_report(tmp_path, seeds, fractions):
     text = write_comparison(results, tmp_path, "python reproduce.py")
     assert {p.name for p in tmp_path.iterdir()} == {"results.csv", "results.md", "comparison.png"}
     accuracies = [
-        100 * r.metrics["ensemble"]["accuracy"] for r in results if r.cell.method == "scratch" and r.cell.fraction == fractions[0]
+        100 * r.metrics["ensemble"]["accuracy"]
+        for r in results
+        if r.cell.method == "scratch" and r.cell.fraction == fractions[0]
     ]
-    spread = np.std(accuracies, ddof=1) if len(seeds) > 1 else np.sqrt(accuracies[0] * (100 - accuracies[0]) / 60)
-    assert f"| scratch | {100 * fractions[0]:g} % | ensemble | {np.mean(accuracies):.1f} ± {spread:.1f} |" in text
+    spread = (
+        np.std(accuracies, ddof=1)
+        if len(seeds) > 1
+        else np.sqrt(accuracies[0] * (100 - accuracies[0]) / 60)
+    )
+    assert (
+        f"| scratch | {100 * fractions[0]:g} % | ensemble | {np.mean(accuracies):.1f} ± {spread:.1f} |"
+        in text
+    )
     if len(seeds) == 1:  # mean of two recalls, of 20 and 40 events
         assert f"± {100 * np.sqrt(0.25 / 20 + 0.16 / 40) / 2:.1f} |\n" in text
     assert "finetuned ensemble − scratch ensemble" in text
     assert ("standard deviation over 3 seeds" in text) == (len(seeds) > 1)
-    assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 5 * len(seeds) * len(fractions)
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 5 * len(seeds) * len(
+        fractions
+    )
 
 
 @pytest.fixture
@@ -85,7 +115,11 @@ def finished(tmp_path, monkeypatch):
     cell = Cell("scratch", 0, 0.1, "finetune", "c", (), "cell")
     cell.folder.mkdir(parents=True)
     (cell.folder / "summary.json").write_text(json.dumps({"metrics": {"ensemble": {}}}))
-    arrays = {"logits": np.zeros((4, 2, 3), "f4"), "mask": np.ones((4, 2), bool), "labels": np.zeros(4, int)}
+    arrays = {
+        "logits": np.zeros((4, 2, 3), "f4"),
+        "mask": np.ones((4, 2), bool),
+        "labels": np.zeros(4, int),
+    }
     np.savez_compressed(cell.folder / "predictions.npz", **arrays)
     return cell, arrays
 
@@ -99,9 +133,13 @@ def test_predictions_never_run_code(finished, tmp_path):
     cell, arrays = finished
     assert read_result(cell).n_test == 4
     for name in arrays:
-        np.savez_compressed(cell.folder / "predictions.npz", **arrays | {name: np.array([Malicious()], dtype=object)})
+        np.savez_compressed(
+            cell.folder / "predictions.npz",
+            **arrays | {name: np.array([Malicious()], dtype=object)},
+        )
         with pytest.raises(
-            UserError, match="runs/finetune/cell: .*predictions.npz is damaged .*allow_pickle=False.*delete the folder"
+            UserError,
+            match="runs/finetune/cell: .*predictions.npz is damaged .*allow_pickle=False.*delete the folder",
         ):
             read_result(cell)
     assert not (tmp_path / "pwned").exists()
@@ -111,12 +149,23 @@ def test_damaged_results_are_one_message(finished):
     cell, arrays = finished
     path = cell.folder / "predictions.npz"
     whole = path.read_bytes()
-    for content in (b"", b"garbage", whole[:-30], whole[:200], whole[:60] + bytes(40) + whole[100:]):
+    for content in (
+        b"",
+        b"garbage",
+        whole[:-30],
+        whole[:200],
+        whole[:60] + bytes(40) + whole[100:],
+    ):
         path.write_bytes(content)
         with pytest.raises(UserError, match="is damaged"):
             read_result(cell)
-    for name, array in (("mask", np.ones((4, 3), bool)), ("mask", np.zeros((4, 2), bool)), ("labels", np.zeros(5, int)),
-                        ("logits", np.zeros((4, 2), "f4")), ("labels", np.array(["a"] * 4))):  # fmt: skip
+    for name, array in (
+        ("mask", np.ones((4, 3), bool)),
+        ("mask", np.zeros((4, 2), bool)),
+        ("labels", np.zeros(5, int)),
+        ("logits", np.zeros((4, 2), "f4")),
+        ("labels", np.array(["a"] * 4)),
+    ):
         np.savez_compressed(path, **arrays | {name: array})
         with pytest.raises(UserError, match="is damaged"):
             read_result(cell)

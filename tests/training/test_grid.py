@@ -23,7 +23,9 @@ def grid(tmp_path, monkeypatch):
     (tmp_path / "g.yaml").write_text(
         "name: g\nlabel_fractions: [0.05, 0.8]\nseeds: [3, 4]\noverrides: {linear: [exp_params.LR=0.01]}\n"
     )
-    return lambda *overrides: load_config(tmp_path / "g.yaml", ReproduceConfig, [*PATHS, *overrides])
+    return lambda *overrides: load_config(
+        tmp_path / "g.yaml", ReproduceConfig, [*PATHS, *overrides]
+    )
 
 
 def test_the_grid_is_complete_and_every_cell_is_a_valid_command(grid):
@@ -36,7 +38,11 @@ def test_the_grid_is_complete_and_every_cell_is_a_valid_command(grid):
         assert config.dataset.train_data_ratio == cell.fraction
         if cell.kind == "finetune":
             scratch = cell.method == "scratch"
-            expected = "none" if scratch else f"runs/ssl/g-pretrain-seed{cell.seed}/checkpoints/encoder-ep_30.ckpt"
+            expected = (
+                "none"
+                if scratch
+                else f"runs/ssl/g-pretrain-seed{cell.seed}/checkpoints/encoder-ep_30.ckpt"
+            )
             assert config.load_encoder.ckpt_fname == expected
             assert config.exp_params.freeze_encoders == (cell.method == "linear")
             assert (config.exp_params.LR == 0.01) == (cell.method == "linear")
@@ -47,10 +53,20 @@ def test_no_pretraining_where_nobody_needs_it(grid):
 
 
 def test_a_label_fraction_may_have_its_own_overrides(grid):
-    _, compared = plan_cells(grid("overrides={label_fractions: {0.8: [trainer_params.max_epochs=7]}}"))
-    epochs = {(c.fraction, load_config(c.config, CONFIGS[c.kind], c.overrides).trainer_params.max_epochs == 7) for c in compared}
+    _, compared = plan_cells(
+        grid("overrides={label_fractions: {0.8: [trainer_params.max_epochs=7]}}")
+    )
+    epochs = {
+        (
+            c.fraction,
+            load_config(c.config, CONFIGS[c.kind], c.overrides).trainer_params.max_epochs == 7,
+        )
+        for c in compared
+    }
     assert epochs == {(0.05, False), (0.8, True)}
-    with pytest.raises(ConfigError, match=r"overrides\.label_fractions: found 0\.08; not among label_fractions"):
+    with pytest.raises(
+        ConfigError, match=r"overrides\.label_fractions: found 0\.08; not among label_fractions"
+    ):
         grid("overrides={label_fractions: {0.08: [trainer_params.max_epochs=7]}}")
 
 
@@ -67,7 +83,12 @@ def test_finished_cells_are_not_trained_again_and_begun_ones_resume(grid, tmp_pa
 
     def train(command, **options):
         commands.append(command)
-        folder = tmp_path / "runs" / "ssl" / next(a for a in command if a.startswith("run_name=")).split("=")[1]
+        folder = (
+            tmp_path
+            / "runs"
+            / "ssl"
+            / next(a for a in command if a.startswith("run_name=")).split("=")[1]
+        )
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "summary.json").write_text(json.dumps({}))
         return subprocess.CompletedProcess(command, 0)
@@ -78,9 +99,17 @@ def test_finished_cells_are_not_trained_again_and_begun_ones_resume(grid, tmp_pa
     pretraining[1].folder.mkdir(parents=True)  # killed before it began
     run_cells(pretraining, [0, 1], tmp_path / "logs")
     assert len(commands) == 2
-    by_name = {cell.run_name: next(c for c in commands if f"run_name={cell.run_name}" in c) for cell in pretraining}
-    assert "--resume" in by_name["g-pretrain-seed3"] and "--resume" not in by_name["g-pretrain-seed4"]
-    assert {command[-1] for command in commands} == {"trainer_params.gpus=[0]", "trainer_params.gpus=[1]"}
+    by_name = {
+        cell.run_name: next(c for c in commands if f"run_name={cell.run_name}" in c)
+        for cell in pretraining
+    }
+    assert (
+        "--resume" in by_name["g-pretrain-seed3"] and "--resume" not in by_name["g-pretrain-seed4"]
+    )
+    assert {command[-1] for command in commands} == {
+        "trainer_params.gpus=[0]",
+        "trainer_params.gpus=[1]",
+    }
     run_cells(pretraining, [], tmp_path / "logs")
     assert len(commands) == 2
 
@@ -94,14 +123,18 @@ def test_a_failed_cell_shows_the_end_of_its_log(grid, tmp_path):
             "overrides={all: [dataset.n_simulated=null, dataset.source=folder, dataset.root=/nowhere]}",
         )
     )
-    with pytest.raises(UserError, match=r"(?s)g-scratch-80pct-seed3 ended with status 2.*/nowhere: no such folder"):
+    with pytest.raises(
+        UserError, match=r"(?s)g-scratch-80pct-seed3 ended with status 2.*/nowhere: no such folder"
+    ):
         run_cells(compared, [], tmp_path / "logs")
 
 
 def test_a_changed_configuration_is_refused(grid):
     _, compared = plan_cells(grid("methods=[scratch]"))
     compared[0].folder.mkdir(parents=True)
-    config = load_config(compared[0].config, FinetuneConfig, compared[0].overrides).model_dump(mode="json")
+    config = load_config(compared[0].config, FinetuneConfig, compared[0].overrides).model_dump(
+        mode="json"
+    )
     (compared[0].folder / "config.yaml").write_text(json.dumps(config))
     plan_cells(grid("methods=[scratch]"))
     with pytest.raises(UserError, match=r"exp_params.weight_decay: was 0.0, now 0.1"):

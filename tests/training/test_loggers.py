@@ -12,16 +12,32 @@ def test_metrics_table_has_one_row_per_epoch_and_goes_on(tmp_path):
     table.log_metrics({"train/loss": 1.0, "epoch": 1}, step=10)
     table.log_metrics({"test/ensemble/accuracy": 1.0, "epoch": 2}, step=10)
     table.save()
-    assert (tmp_path / "metrics.csv").read_text().splitlines() == ["epoch,val/loss,train/loss", "0,2.0,3.0", "1,,1.0"]
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == [
+        "epoch,val/loss,train/loss",
+        "0,2.0,3.0",
+        "1,,1.0",
+    ]
     resumed = MetricsTable(tmp_path / "metrics.csv")
     resumed.forget_after(1)
     resumed.log_metrics({"train/loss": 0.5, "epoch": 1}, step=10)
     resumed.save()
-    assert (tmp_path / "metrics.csv").read_text().splitlines() == ["epoch,val/loss,train/loss", "0,2.0,3.0", "1,,0.5"]
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == [
+        "epoch,val/loss,train/loss",
+        "0,2.0,3.0",
+        "1,,0.5",
+    ]
 
 
 @pytest.mark.parametrize(
-    "content", [b"\xff", b"train/loss\n1\n", b"epoch\nx\n", b"", b"epoch,a\n1," + b"x" * 200_000, b"epoch\n\n1,2\n,\n"]
+    "content",
+    [
+        b"\xff",
+        b"train/loss\n1\n",
+        b"epoch\nx\n",
+        b"",
+        b"epoch,a\n1," + b"x" * 200_000,
+        b"epoch\n\n1,2\n,\n",
+    ],
 )
 def test_a_damaged_table_is_one_message(tmp_path, content):
     (tmp_path / "metrics.csv").write_bytes(content)

@@ -13,7 +13,9 @@ def has_ink(path) -> bool:
 
 
 def test_curves_draw_every_metric_and_survive_gaps(tmp_path):
-    (tmp_path / "m.csv").write_text("epoch,train/loss,val/loss,val/knn_accuracy\n0,2,2.5,\n1,1,1.5,0.4\n")
+    (tmp_path / "m.csv").write_text(
+        "epoch,train/loss,val/loss,val/knn_accuracy\n0,2,2.5,\n1,1,1.5,0.4\n"
+    )
     assert has_ink(plots.plot_loss_curves(tmp_path / "m.csv", tmp_path / "c.png"))
     (tmp_path / "m.csv").write_text("epoch\n")
     assert plots.plot_loss_curves(tmp_path / "m.csv", tmp_path / "d.png") is None
@@ -22,8 +24,14 @@ def test_curves_draw_every_metric_and_survive_gaps(tmp_path):
 @pytest.mark.parametrize("confusion", [[[3, 1, 0], [0, 5, 2], [0, 0, 9]], [[0] * 3] * 3])
 def test_confusion_and_recall(tmp_path, confusion):
     assert has_ink(plots.plot_confusion(confusion, NAMES, "title", tmp_path / "c.png"))
-    metrics = {"ensemble": {"recall": [None, 0.5, 1.0], "confusion": confusion, "balanced_accuracy": 0.75}}
-    assert has_ink(plots.plot_recall(metrics | {"single_channel": metrics["ensemble"]}, NAMES, tmp_path / "r.png"))
+    metrics = {
+        "ensemble": {"recall": [None, 0.5, 1.0], "confusion": confusion, "balanced_accuracy": 0.75}
+    }
+    assert has_ink(
+        plots.plot_recall(
+            metrics | {"single_channel": metrics["ensemble"]}, NAMES, tmp_path / "r.png"
+        )
+    )
 
 
 @pytest.mark.parametrize("n_sensors", [1, 5, 24, 30])

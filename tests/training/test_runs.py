@@ -38,7 +38,10 @@ def test_folder_holds_the_resolved_config_and_is_not_reused(config):
     run.start()
     resolved = load_config(run.dir / "config.yaml", FinetuneConfig)
     assert resolved == config()
-    with pytest.raises(UserError, match=r"runs/finetune/one exists: choose another run_name, or go on with it by --resume"):
+    with pytest.raises(
+        UserError,
+        match=r"runs/finetune/one exists: choose another run_name, or go on with it by --resume",
+    ):
         Run(config())
 
 
@@ -56,7 +59,10 @@ def test_date_time_names_do_not_collide(config, monkeypatch):
 def test_resume_wants_the_same_configuration(config, tmp_path):
     run = Run(config())
     run.start()
-    assert Run(config("dataset.num_workers=1", "trainer_params.gpus=[]"), resume=run.dir).dir == run.dir
+    assert (
+        Run(config("dataset.num_workers=1", "trainer_params.gpus=[]"), resume=run.dir).dir
+        == run.dir
+    )
     with pytest.raises(UserError, match=r"dataset.batch_size: was 64, now 32"):
         Run(config("dataset.batch_size=32"), resume=run.dir)
     with pytest.raises(UserError, match="not a run folder"):
@@ -65,18 +71,22 @@ def test_resume_wants_the_same_configuration(config, tmp_path):
 
 def test_mistakes_and_interrupts_end_without_traceback():
     script = "from utils.cli import main\nfrom utils.errors import Interrupted, UserError\ndef f(): raise {}\nmain(f)"
-    from_worker = (
-        "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most):\n  f()\nutils.errors.UserError: wrong key\n"
-    )
+    from_worker = "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most):\n  f()\nutils.errors.UserError: wrong key\n"
     for error, status, message in (
         ("UserError('wrong key')", 2, "error: wrong key\n"),
         (f"UserError({from_worker!r})", 2, "error: wrong key\n"),
         ("KeyboardInterrupt", 130, "interrupted\n"),
         ("Interrupted('terminated: go on', 143)", 143, "terminated: go on\n"),
-        ("OSError(28, 'No space left on device', 'a/b')", 2, "error: a/b: No space left on device\n"),
+        (
+            "OSError(28, 'No space left on device', 'a/b')",
+            2,
+            "error: a/b: No space left on device\n",
+        ),
         ("OSError(28, 'No space left on device')", 2, "error: writing: No space left on device\n"),
     ):
-        done = subprocess.run([sys.executable, "-c", script.format(error)], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", script.format(error)], cwd=ROOT, capture_output=True, text=True
+        )
         assert (done.returncode, done.stderr) == (status, message)
 
 
@@ -84,7 +94,13 @@ def test_a_run_from_before_a_key_was_there_goes_on_if_the_key_has_its_default(co
     run = Run(config())
     run.start()
     path = run.dir / "config.yaml"
-    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if "calibration_ratio" not in line))
+    path.write_text(
+        "".join(
+            line
+            for line in path.read_text().splitlines(keepends=True)
+            if "calibration_ratio" not in line
+        )
+    )
     Run(config(), resume=run.dir)
     with pytest.raises(UserError, match=r"dataset.calibration_ratio: was 0.0, now 0.2"):
         Run(config("dataset.calibration_ratio=0.2"), resume=run.dir)
@@ -116,7 +132,9 @@ def test_an_unwritable_place_is_named(config, tmp_path):
         write_atomically(tmp_path / "runs" / "x.txt", lambda path: path.write_text("x"))
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"- 1", b"a: [1", b"\0\0", b"seed: !!python/name:os.system"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", b"- 1", b"a: [1", b"\0\0", b"seed: !!python/name:os.system"]
+)
 def test_a_run_folder_with_a_damaged_configuration_is_refused(config, content):
     run = Run(config())
     run.start()

@@ -42,15 +42,24 @@ def run(tmp_path, monkeypatch):
         (lambda path: path.write_bytes(b""), "loaded safely"),
         (lambda path: path.write_bytes(b"garbage"), "loaded safely"),
         (lambda path: path.write_bytes(os.urandom(5000)), "loaded safely"),
-        (lambda path: torch.save({"model_state_dict": {}}, path), "not the checkpoint of a training .without epoch, global_step"),
+        (
+            lambda path: torch.save({"model_state_dict": {}}, path),
+            "not the checkpoint of a training .without epoch, global_step",
+        ),
         (lambda path: torch.save([1], path), "not the checkpoint of a training"),
-        (lambda path: torch.save(of_a_training(loops=3), path), "not the checkpoint of a training .without loops"),
+        (
+            lambda path: torch.save(of_a_training(loops=3), path),
+            "not the checkpoint of a training .without loops",
+        ),
     ],
 )
 def test_no_run_goes_on_from_a_strange_checkpoint(run, make, reason):
     path = run.dir / "checkpoints" / "last.ckpt"
     make(path)
-    with pytest.raises(UserError, match=f"runs/finetune/one/checkpoints/last.ckpt: .*{reason}.*intact copy there, or delete it"):
+    with pytest.raises(
+        UserError,
+        match=f"runs/finetune/one/checkpoints/last.ckpt: .*{reason}.*intact copy there, or delete it",
+    ):
         Run(run.config, resume=run.dir)
     assert not (path.parents[4] / "pwned").exists()
     path.unlink()
@@ -72,7 +81,12 @@ def test_weights_of_another_model_are_refused(tmp_path):
     path, module = tmp_path / "last.ckpt", nn.Linear(2, 3)
     torch.save(of_a_training(state_dict=module.state_dict()), path)
     require_fitting(path, nn.Linear(2, 3))
-    for other in (nn.Linear(3, 3).state_dict(), {"weight": torch.ones(3, 2)}, {"weight": 1, "bias": 2}, {1: 2}):
+    for other in (
+        nn.Linear(3, 3).state_dict(),
+        {"weight": torch.ones(3, 2)},
+        {"weight": 1, "bias": 2},
+        {1: 2},
+    ):
         torch.save(of_a_training(state_dict=other), path)
         with pytest.raises(CheckpointError, match="last.ckpt: is of another model .*intact copy"):
             require_fitting(path, module)
@@ -85,12 +99,20 @@ NAMES = {"class_names": ["a", "b"]}
 @pytest.mark.parametrize(
     "content",
     [
-        [1], None, {}, {"hyper_parameters": 3}, {"hyper_parameters": ["class_names"]}, {"hyper_parameters": {"class_names": 3}},
-        {"hyper_parameters": NAMES, "config": 3}, {"hyper_parameters": NAMES, "config": None, "state_dict": {1: 2}},
-        {"hyper_parameters": NAMES | {"backbone_type": ["x"]}, "config": {}}, {"hyper_parameters": Malicious()}, Malicious(),
+        [1],
+        None,
+        {},
+        {"hyper_parameters": 3},
+        {"hyper_parameters": ["class_names"]},
+        {"hyper_parameters": {"class_names": 3}},
+        {"hyper_parameters": NAMES, "config": 3},
+        {"hyper_parameters": NAMES, "config": None, "state_dict": {1: 2}},
+        {"hyper_parameters": NAMES | {"backbone_type": ["x"]}, "config": {}},
+        {"hyper_parameters": Malicious()},
+        Malicious(),
     ],
     ids=range(11),
-)  # fmt: skip
+)
 def test_no_classifier_is_made_of_strange_content(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
     torch.save(content, tmp_path / "x.ckpt")

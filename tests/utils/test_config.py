@@ -34,10 +34,24 @@ def mistakes(path, kind, *overrides) -> list[str]:
 
 def test_shipped_configs_are_the_papers():
     ssl, finetune, original = (load_config(path, CONFIGS[kind]) for kind, path in SHIPPED.items())
-    assert ssl.model_params.backbone_type == "ResNet34Encoder" and ssl.trainer_params.max_epochs == 300
-    assert (ssl.exp_params.lambda_, ssl.exp_params.mu, ssl.exp_params.nu, ssl.exp_params.rho) == (10, 10, 10, 13)
-    assert (ssl.dataset.batch_size, ssl.exp_params.LR, ssl.dataset.train_data_ratio) == (128, 1e-3, 0.8)
-    assert finetune.load_encoder.from_scratch and finetune.load_encoder.backbone_type == "ResNet34Encoder"
+    assert (
+        ssl.model_params.backbone_type == "ResNet34Encoder" and ssl.trainer_params.max_epochs == 300
+    )
+    assert (ssl.exp_params.lambda_, ssl.exp_params.mu, ssl.exp_params.nu, ssl.exp_params.rho) == (
+        10,
+        10,
+        10,
+        13,
+    )
+    assert (ssl.dataset.batch_size, ssl.exp_params.LR, ssl.dataset.train_data_ratio) == (
+        128,
+        1e-3,
+        0.8,
+    )
+    assert (
+        finetune.load_encoder.from_scratch
+        and finetune.load_encoder.backbone_type == "ResNet34Encoder"
+    )
     assert (finetune.trainer_params.max_epochs, finetune.dataset.batch_size) == (100, 64)
     assert finetune.learning_rates == {"encoder": 1e-3, "clf": 1e-3}
     assert (original.backbone_with_clf_type, original.trainer_params.max_epochs) == ("ResNet34", 50)
@@ -46,7 +60,10 @@ def test_shipped_configs_are_the_papers():
     assert {config.trainer_params.precision for config in (ssl, finetune, original)} == {"32-true"}
 
 
-@pytest.mark.parametrize("name", ["demo_ssl", "demo_finetune", "demo", "reproduce", "reproduce_simulated", "reproduce_sizes"])
+@pytest.mark.parametrize(
+    "name",
+    ["demo_ssl", "demo_finetune", "demo", "reproduce", "reproduce_simulated", "reproduce_sizes"],
+)
 def test_the_other_shipped_configs_are_valid(name):
     kind = {"demo_ssl": "ssl", "demo_finetune": "finetune"}.get(name, "reproduce")
     config = load_config(ROOT / "configs" / f"{name}.yaml", CONFIGS[kind])
@@ -60,7 +77,9 @@ def test_the_other_shipped_configs_are_valid(name):
 @pytest.mark.parametrize("kind", SHIPPED)
 def test_defaults_equal_the_shipped_values(kind, empty):
     """A key left out means what the shipped file says, but for what only concerns the machine."""
-    ours, shipped = (load_config(path, CONFIGS[kind]).model_dump() for path in (empty, SHIPPED[kind]))
+    ours, shipped = (
+        load_config(path, CONFIGS[kind]).model_dump() for path in (empty, SHIPPED[kind])
+    )
     for tree in (ours, shipped):
         for key in ("num_workers",):
             tree["dataset"].pop(key)
@@ -77,11 +96,19 @@ def test_names_agree_with_the_code():
 
 def test_overrides_and_yaml_numbers(empty):
     config = load_config(
-        empty, FinetuneConfig, ["exp_params.LR={encoder: 1e-4, clf: 2e-3}", "load_encoder.ckpt_fname=e.ckpt", "seed=7"]
+        empty,
+        FinetuneConfig,
+        ["exp_params.LR={encoder: 1e-4, clf: 2e-3}", "load_encoder.ckpt_fname=e.ckpt", "seed=7"],
     )
     assert config.learning_rates == {"encoder": 1e-4, "clf": 2e-3} and config.seed == 7
-    assert load_config(empty, FinetuneConfig, ["exp_params.LR=1e-3"]).learning_rates == {"encoder": 1e-3, "clf": 1e-3}
-    assert load_config(empty, SSLConfig, ["model_params.name=VIbCRegTNC"]).model_params.name == "VIbCRegTNC"
+    assert load_config(empty, FinetuneConfig, ["exp_params.LR=1e-3"]).learning_rates == {
+        "encoder": 1e-3,
+        "clf": 1e-3,
+    }
+    assert (
+        load_config(empty, SSLConfig, ["model_params.name=VIbCRegTNC"]).model_params.name
+        == "VIbCRegTNC"
+    )
 
 
 @pytest.mark.parametrize("typed", ["2024", "1e3", "1.50", "on", "2024-01-01", "007", "1_000"])
@@ -94,7 +121,9 @@ def test_a_name_is_the_text_that_was_typed(tmp_path, empty, kind, key, typed):
 
 
 def test_other_keys_and_null_are_what_yaml_says(tmp_path, empty):
-    (tmp_path / "named.yaml").write_text("seed: &a 5\nrun_name: *a\ndataset: {source: folder, root: 2007}\n")
+    (tmp_path / "named.yaml").write_text(
+        "seed: &a 5\nrun_name: *a\ndataset: {source: folder, root: 2007}\n"
+    )
     config = load_config(tmp_path / "named.yaml", FinetuneConfig)
     assert (config.seed, config.run_name, config.dataset.root) == (5, "5", "2007")
     assert load_config(empty, FinetuneConfig, ["run_name=null"]).run_name is None
@@ -103,22 +132,62 @@ def test_other_keys_and_null_are_what_yaml_says(tmp_path, empty):
 @pytest.mark.parametrize(
     ("kind", "override", "expected"),
     [
-        ("ssl", "exp_params.lamda_=3", "exp_params.lamda_: unknown key; did you mean exp_params.lambda_?"),
+        (
+            "ssl",
+            "exp_params.lamda_=3",
+            "exp_params.lamda_: unknown key; did you mean exp_params.lambda_?",
+        ),
         ("ssl", "datset.batch_size=3", "datset: unknown key; did you mean dataset?"),
         ("ssl", "batch_size=3", "batch_size: unknown key; did you mean dataset.batch_size?"),
         ("finetune", "exp_params.rho=3", "exp_params.rho: unknown key; known here: LR,"),
-        ("ssl", "dataset.return_single_spectrogram_train=true", "dataset.return_single_spectrogram_train: unknown key"),
-        ("ssl", "dataset.batch_size=1", "dataset.batch_size: found 1; should be greater than or equal to 2"),
-        ("ssl", "dataset.train_data_ratio=abc", "dataset.train_data_ratio: found 'abc'; should be a valid number"),
+        (
+            "ssl",
+            "dataset.return_single_spectrogram_train=true",
+            "dataset.return_single_spectrogram_train: unknown key",
+        ),
+        (
+            "ssl",
+            "dataset.batch_size=1",
+            "dataset.batch_size: found 1; should be greater than or equal to 2",
+        ),
+        (
+            "ssl",
+            "dataset.train_data_ratio=abc",
+            "dataset.train_data_ratio: found 'abc'; should be a valid number",
+        ),
         ("ssl", "exp_params.mu=yes", "exp_params.mu: found True; should be a number"),
         ("ssl", "exp_params.LR=.nan", "exp_params.LR: found nan; should be"),
-        ("ssl", "exp_params.use_diag_loss=1", "exp_params.use_diag_loss: found 1; should be a valid boolean"),
-        ("ssl", "dataset.split=by_hour", "dataset.split: found 'by_hour'; should be 'nested', 'random' or 'by_day'"),
+        (
+            "ssl",
+            "exp_params.use_diag_loss=1",
+            "exp_params.use_diag_loss: found 1; should be a valid boolean",
+        ),
+        (
+            "ssl",
+            "dataset.split=by_hour",
+            "dataset.split: found 'by_hour'; should be 'nested', 'random' or 'by_day'",
+        ),
         ("ssl", "model_params.in_channels=3", "model_params.in_channels: found 3; should be 1"),
-        ("ssl", "model_params.out_size_enc=2048", "model_params.out_size_enc: found 2048; ResNet34Encoder has 512"),
-        ("ssl", "model_params.proj_out=100", "model_params.proj_out: found 100; above 64 it must be a multiple of it"),
-        ("ssl", "model_params.name=VIbCReg", "augmentations: found NeighboringCrop; model VIbCReg needs RandomCrop"),
-        ("ssl", "augmentations=[ToTensor]", "augmentations: found no crop; model VNIbCReg needs NeighboringCrop"),
+        (
+            "ssl",
+            "model_params.out_size_enc=2048",
+            "model_params.out_size_enc: found 2048; ResNet34Encoder has 512",
+        ),
+        (
+            "ssl",
+            "model_params.proj_out=100",
+            "model_params.proj_out: found 100; above 64 it must be a multiple of it",
+        ),
+        (
+            "ssl",
+            "model_params.name=VIbCReg",
+            "augmentations: found NeighboringCrop; model VIbCReg needs RandomCrop",
+        ),
+        (
+            "ssl",
+            "augmentations=[ToTensor]",
+            "augmentations: found no crop; model VNIbCReg needs NeighboringCrop",
+        ),
         ("ssl", "dataset.is_ssl=false", "dataset.is_ssl: found False"),
         ("finetune", "dataset.is_ssl=true", "dataset.is_ssl: found True"),
         (
@@ -133,12 +202,24 @@ def test_other_keys_and_null_are_what_yaml_says(tmp_path, empty):
         ),
         ("finetune", "exp_params.LR={encoder: 1e-3}", "exp_params.LR: clf is missing"),
         ("finetune", "exp_params.LR={encoder: 1e-3, clf: 1, c: 2}", "exp_params.LR.c: unknown key"),
-        ("finetune", "exp_params.out_size_enc=2048", "exp_params.out_size_enc: found 2048; ResNet34Encoder has 512"),
-        ("finetune", "dataset.train_data_ratio=0.9", "dataset.train_data_ratio: 0.9 and test_data_ratio 0.2 exceed 1 together"),
+        (
+            "finetune",
+            "exp_params.out_size_enc=2048",
+            "exp_params.out_size_enc: found 2048; ResNet34Encoder has 512",
+        ),
+        (
+            "finetune",
+            "dataset.train_data_ratio=0.9",
+            "dataset.train_data_ratio: 0.9 and test_data_ratio 0.2 exceed 1 together",
+        ),
         ("finetune", "dataset.source=folder", "dataset.root: missing"),
         ("finetune", "run_name=../x", "run_name: found '../x'"),
         ("finetune", "trainer_params.gpus=[0, 0]", "trainer_params.gpus: names a GPU twice"),
-        ("finetune", "logger=[csv, mlflow]", "logger: found 'mlflow'; should be 'csv', 'tensorboard' or 'wandb'"),
+        (
+            "finetune",
+            "logger=[csv, mlflow]",
+            "logger: found 'mlflow'; should be 'csv', 'tensorboard' or 'wandb'",
+        ),
         ("original", "dataset.resize=false", None),
         ("finetune", "exp_params.LR={encodr: 1, clf: 1}", "exp_params.LR: encoder is missing"),
         (
@@ -146,7 +227,11 @@ def test_other_keys_and_null_are_what_yaml_says(tmp_path, empty):
             "exp_params.LR={encoder: 1, clf: 1, encodr: 1}",
             "exp_params.LR.encodr: unknown key; did you mean exp_params.LR.encoder?",
         ),
-        ("finetune", "dataset.n_simulated=500", "dataset.n_simulated: found 500; it has no meaning here"),
+        (
+            "finetune",
+            "dataset.n_simulated=500",
+            "dataset.n_simulated: found 500; it has no meaning here",
+        ),
         ("original", "backbone_with_clf_type=ResNet50", "backbone_with_clf_type: found 'ResNet50'"),
     ],
 )
@@ -159,16 +244,33 @@ def test_mistakes_are_named_with_what_is_allowed(empty, kind, override, expected
 
 def test_all_mistakes_at_once(empty):
     found = mistakes(
-        empty, "original", "exp_params.use_class_weight=false", "exp_params.zero_weight_classes=[a]", "dataset.is_ssl=true"
+        empty,
+        "original",
+        "exp_params.use_class_weight=false",
+        "exp_params.zero_weight_classes=[a]",
+        "dataset.is_ssl=true",
     )
-    assert [line.split(":")[0] for line in found] == ["dataset.is_ssl", "exp_params.zero_weight_classes"]
+    assert [line.split(":")[0] for line in found] == [
+        "dataset.is_ssl",
+        "exp_params.zero_weight_classes",
+    ]
 
 
 def test_keys_without_meaning_are_refused_but_not_their_defaults(empty):
-    simulated = ("dataset.source=simulated", "dataset.max_gap_s=1", "dataset.skip_unreadable=false", "dataset.root=x")
-    assert [line.split(":")[0] for line in mistakes(empty, "finetune", *simulated)] == ["dataset.root", "dataset.max_gap_s"]
+    simulated = (
+        "dataset.source=simulated",
+        "dataset.max_gap_s=1",
+        "dataset.skip_unreadable=false",
+        "dataset.root=x",
+    )
+    assert [line.split(":")[0] for line in mistakes(empty, "finetune", *simulated)] == [
+        "dataset.root",
+        "dataset.max_gap_s",
+    ]
     vibcreg = ("model_params.name=VIbCReg", "augmentations=[RandomCrop]")
-    assert mistakes(empty, "ssl", *vibcreg, "exp_params.rho=3")[0].startswith("exp_params.rho: found 3.0; it has no meaning")
+    assert mistakes(empty, "ssl", *vibcreg, "exp_params.rho=3")[0].startswith(
+        "exp_params.rho: found 3.0; it has no meaning"
+    )
     load_config(empty, SSLConfig, vibcreg)
 
 
@@ -233,6 +335,13 @@ def test_missing_file_and_broken_override(tmp_path, empty, name):
 )
 def test_no_unknown_key_is_ever_accepted(empty, kind, key, section):
     model = CONFIGS[kind]
-    known = model.model_fields if not section else model.model_fields[section[:-1]].annotation.model_fields
+    known = (
+        model.model_fields
+        if not section
+        else model.model_fields[section[:-1]].annotation.model_fields
+    )
     if key not in known:
-        assert any(line.startswith(f"{section}{key}: unknown key") for line in mistakes(empty, kind, f"{section}{key}=1"))
+        assert any(
+            line.startswith(f"{section}{key}: unknown key")
+            for line in mistakes(empty, kind, f"{section}{key}=1")
+        )

@@ -44,7 +44,9 @@ def unwrapped(annotation, limits=()) -> tuple[list, list]:
             inner, more = unwrapped(part)
             found, bounds = found + inner, bounds + more
         return found, bounds
-    return [origin or annotation], [bound for bound in bounds if isinstance(bound, (Ge, Gt, Le, Lt))]
+    return [origin or annotation], [
+        bound for bound in bounds if isinstance(bound, (Ge, Gt, Le, Lt))
+    ]
 
 
 def keys_of(kind: str, model: type[BaseModel], prefix: str = "") -> list[Key]:
@@ -53,7 +55,9 @@ def keys_of(kind: str, model: type[BaseModel], prefix: str = "") -> list[Key]:
         allowed, limits = unwrapped(field.annotation, field.metadata)
         if allowed == [Literal] and get_args(field.annotation) == (1,):
             allowed = ["one"]
-        sections = [part for part in allowed if isinstance(part, type) and issubclass(part, BaseModel)]
+        sections = [
+            part for part in allowed if isinstance(part, type) and issubclass(part, BaseModel)
+        ]
         keys.append(Key(kind, prefix + name, tuple(allowed), tuple(limits)))
         for section in sections:
             keys += keys_of(kind, section, f"{prefix}{name}.")
@@ -80,14 +84,19 @@ def mistakes(path, kind, *overrides) -> list[str]:
 
 def whole(key: Key, override: str) -> tuple[str, ...]:
     """Return an override, and the other half of LR that it needs to be complete."""
-    halves = {"exp_params.LR.encoder": "exp_params.LR.clf=1", "exp_params.LR.clf": "exp_params.LR.encoder=1"}
+    halves = {
+        "exp_params.LR.encoder": "exp_params.LR.clf=1",
+        "exp_params.LR.clf": "exp_params.LR.encoder=1",
+    }
     return (override, *([halves[key.name]] if key.name in halves else []))
 
 
 def test_the_schema_is_walked():
     assert len(KEYS) > 150 and {key.kind for key in KEYS} == set(CONFIGS)
     by_name = {(key.kind, key.name): key for key in KEYS}
-    assert by_name["ssl", "dataset.batch_size"].types == (int,) and by_name["finetune", "exp_params.LR.clf"].types == (float,)
+    assert by_name["ssl", "dataset.batch_size"].types == (int,) and by_name[
+        "finetune", "exp_params.LR.clf"
+    ].types == (float,)
     limits = by_name["original", "dataset.train_data_ratio"].limits
     assert Gt(0) in limits and Lt(1) in limits
     assert sum(key.is_number for key in KEYS) > 70
@@ -99,8 +108,12 @@ def misspellings(name: str) -> st.SearchStrategy[str]:
     return st.one_of(
         places.map(lambda i: name[:i] + name[i + 1 :]),
         places.map(lambda i: name[:i] + name[i + 1 : i + 2] + name[i] + name[i + 2 :]),
-        st.tuples(places, st.sampled_from(ONE_LETTER)).map(lambda edit: name[: edit[0]] + edit[1] + name[edit[0] :]),
-        st.tuples(places, st.sampled_from(ONE_LETTER)).map(lambda edit: name[: edit[0]] + edit[1] + name[edit[0] + 1 :]),
+        st.tuples(places, st.sampled_from(ONE_LETTER)).map(
+            lambda edit: name[: edit[0]] + edit[1] + name[edit[0] :]
+        ),
+        st.tuples(places, st.sampled_from(ONE_LETTER)).map(
+            lambda edit: name[: edit[0]] + edit[1] + name[edit[0] + 1 :]
+        ),
         st.just(name.swapcase()),
     )
 
@@ -109,13 +122,21 @@ def misspellings(name: str) -> st.SearchStrategy[str]:
 @given(key=some_key, data=st.data())
 def test_a_misspelt_key_is_named_with_the_nearest_one(empty, key, data):
     section, _, name = key.name.rpartition(".")
-    siblings = [known.rpartition(".")[2] for known in NAMES[key.kind] if known.rpartition(".")[0] == section]
+    siblings = [
+        known.rpartition(".")[2] for known in NAMES[key.kind] if known.rpartition(".")[0] == section
+    ]
     wrong = data.draw(misspellings(name))
     if wrong in siblings or not wrong:
         return
     dotted = f"{section}.{wrong}" if section else wrong
-    complete = ["exp_params.LR.encoder=1", "exp_params.LR.clf=1"] if section == "exp_params.LR" else []
-    line = next(line for line in mistakes(empty, key.kind, *complete, f"{dotted}=1") if line.startswith(f"{dotted}: unknown key"))
+    complete = (
+        ["exp_params.LR.encoder=1", "exp_params.LR.clf=1"] if section == "exp_params.LR" else []
+    )
+    line = next(
+        line
+        for line in mistakes(empty, key.kind, *complete, f"{dotted}=1")
+        if line.startswith(f"{dotted}: unknown key")
+    )
     if len(name) < 4:  # one letter of three says little
         return
     assert "did you mean" in line, line
@@ -137,7 +158,9 @@ WRONG = {
     dict: ["1", "[a]", "abc", "{x: 1}", "{0.5: 1}"],
     "one": ["2", "abc", "[1]"],
 }
-TEXTS = st.text(st.characters(codec="ascii", categories=["L"]), min_size=1, max_size=8).map(lambda text: f"'no-{text}'")
+TEXTS = st.text(st.characters(codec="ascii", categories=["L"]), min_size=1, max_size=8).map(
+    lambda text: f"'no-{text}'"
+)
 
 
 @settings(max_examples=600, deadline=None)
@@ -155,7 +178,10 @@ def test_a_wrong_type_is_refused_by_dotted_key(empty, key, data):
         strategy = strategy | st.just("null")
     override = f"{key.name}={data.draw(strategy)}"
     found = mistakes(empty, key.kind, *whole(key, override))
-    assert any(line.startswith((f"{key.name}: ", f"{key.name}.")) for line in found), (override, found)
+    assert any(line.startswith((f"{key.name}: ", f"{key.name}.")) for line in found), (
+        override,
+        found,
+    )
 
 
 @settings(max_examples=300, deadline=None)
@@ -179,14 +205,25 @@ def test_a_value_out_of_range_is_refused_by_dotted_key(empty, key, data):
 @pytest.mark.parametrize(
     ("kind", "override"),
     [
-        ("ssl", "trainer_params.gpus=[-1]"), ("reproduce", "gpus=[0, -1]"), ("reproduce", "seeds=[-1]"), ("reproduce", "seeds=[]"),
-        ("reproduce", "seeds=[4294967296]"), ("reproduce", "label_fractions=[0]"), ("reproduce", "label_fractions=[0.5, 1]"),
-        ("reproduce", "methods=[]"), ("reproduce", "label_fractions=[.nan]"), ("finetune", "trainer_params.gpus=[4294967296]"),
-        ("reproduce", "overrides.label_fractions={2: []}"), ("finetune", "run_name=" + "x" * 101),
-        ("finetune", "run_name='a\n'"), ("finetune", "dataset.root=''"), ("finetune", 'dataset.root="a\\0b"'),
-        ("finetune", 'load_encoder.ckpt_fname="a\\0b"'), ("reproduce", 'config_ssl="\\0"'),
+        ("ssl", "trainer_params.gpus=[-1]"),
+        ("reproduce", "gpus=[0, -1]"),
+        ("reproduce", "seeds=[-1]"),
+        ("reproduce", "seeds=[]"),
+        ("reproduce", "seeds=[4294967296]"),
+        ("reproduce", "label_fractions=[0]"),
+        ("reproduce", "label_fractions=[0.5, 1]"),
+        ("reproduce", "methods=[]"),
+        ("reproduce", "label_fractions=[.nan]"),
+        ("finetune", "trainer_params.gpus=[4294967296]"),
+        ("reproduce", "overrides.label_fractions={2: []}"),
+        ("finetune", "run_name=" + "x" * 101),
+        ("finetune", "run_name='a\n'"),
+        ("finetune", "dataset.root=''"),
+        ("finetune", 'dataset.root="a\\0b"'),
+        ("finetune", 'load_encoder.ckpt_fname="a\\0b"'),
+        ("reproduce", 'config_ssl="\\0"'),
     ],
-)  # fmt: skip
+)
 def test_members_of_lists_and_texts_out_of_range_are_refused(empty, kind, override):
     found = mistakes(empty, kind, override)
     assert found[0].startswith(override.split("=")[0]), found
@@ -213,20 +250,34 @@ def accepts(key: Key, text: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if key.is_number], ids=lambda key: f"{key.kind}-{key.name}")
+@pytest.mark.parametrize(
+    "key", [key for key in KEYS if key.is_number], ids=lambda key: f"{key.kind}-{key.name}"
+)
 def test_numbers_may_be_written_with_an_exponent(key):
     number = float(next(text for text in ("300", "0.5", "5", "60", "2") if accepts(key, text)))
-    for text in (f"{int(number * 1000)}e-3", f"{number / 100:g}e2", f"{number / 100:g}E+2", f"{number * 10:.1f}e-1"):
+    for text in (
+        f"{int(number * 1000)}e-3",
+        f"{number / 100:g}e2",
+        f"{number / 100:g}E+2",
+        f"{number * 10:.1f}e-1",
+    ):
         value = value_of(key, text)
         assert value == pytest.approx(number, rel=1e-12) and isinstance(value, (int, float)), text
 
 
 def test_the_paper_s_rate_may_be_written_as_everywhere(empty):
-    assert load_config(empty, SSLConfig, ["exp_params.LR=1e-3", "dataset.batch_size=6.4e1"]).exp_params.LR == 0.001
+    assert (
+        load_config(
+            empty, SSLConfig, ["exp_params.LR=1e-3", "dataset.batch_size=6.4e1"]
+        ).exp_params.LR
+        == 0.001
+    )
 
 
 def test_lists_of_numbers_may_hold_exponents(empty):
-    config = load_config(empty, ReproduceConfig, ["seeds=[1e1, 2e0]", "label_fractions=[5e-2, 8e-1]", "gpus=[1e0]"])
+    config = load_config(
+        empty, ReproduceConfig, ["seeds=[1e1, 2e0]", "label_fractions=[5e-2, 8e-1]", "gpus=[1e0]"]
+    )
     assert (config.seeds, config.label_fractions, config.gpus) == ((10, 2), (0.05, 0.8), (1,))
 
 
@@ -236,4 +287,6 @@ def test_numbers_beyond_all_bounds_are_refused(empty, value):
     for key in KEYS:
         if key.is_number:
             found = mistakes(empty, key.kind, *whole(key, f"{key.name}={value}"))
-            assert any(line.startswith(f"{key.name}: ") and len(line) < 400 for line in found), key.name
+            assert any(line.startswith(f"{key.name}: ") and len(line) < 400 for line in found), (
+                key.name
+            )

@@ -66,21 +66,31 @@ class Classification(nn.Module):
 
 def batch_of(kind):
     generator = torch.Generator().manual_seed(2)
-    size, dtype = ((40, 40), torch.float64) if kind.__name__.startswith("Real") else ((6, 8), torch.float32)
+    size, dtype = (
+        ((40, 40), torch.float64) if kind.__name__.startswith("Real") else ((6, 8), torch.float32)
+    )
     if kind.__name__.endswith("Pretraining"):
         return torch.rand(8, 3, *size, generator=generator, dtype=dtype)
-    return torch.rand(8, *size, generator=generator, dtype=dtype), torch.tensor([0, 1, 2, 1, 1, 2, 2, 0])
+    return torch.rand(8, *size, generator=generator, dtype=dtype), torch.tensor(
+        [0, 1, 2, 1, 1, 2, 2, 0]
+    )
 
 
 def share(batch, rank, world):
-    return batch[rank::world] if isinstance(batch, torch.Tensor) else tuple(part[rank::world] for part in batch)
+    return (
+        batch[rank::world]
+        if isinstance(batch, torch.Tensor)
+        else tuple(part[rank::world] for part in batch)
+    )
 
 
 def loss_and_gradients(model, batch):
     loss = model(batch)
     loss.backward()
     return loss.detach(), {
-        name.removeprefix("module."): p.grad.clone() for name, p in model.named_parameters() if p.grad is not None
+        name.removeprefix("module."): p.grad.clone()
+        for name, p in model.named_parameters()
+        if p.grad is not None
     }
 
 
@@ -89,14 +99,22 @@ KINDS = (Pretraining, Classification, RealPretraining, RealClassification)
 
 def _one_of_two(rank, port, folder):
     """Compute all kinds, one after the other: PyTorch is imported once for all."""
-    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    distributed.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
+    )
     torch.set_num_threads(1)
     for kind in KINDS:
-        loss, gradients = loss_and_gradients(DistributedDataParallel(kind()), share(batch_of(kind), rank, 2))
+        loss, gradients = loss_and_gradients(
+            DistributedDataParallel(kind()), share(batch_of(kind), rank, 2)
+        )
         distributed.all_reduce(loss)
         if rank == 0:
             torch.save({"loss": loss / 2, "gradients": gradients}, folder / f"{kind.__name__}.pt")
-    events = [torch.tensor([4, 1]), torch.tensor([3])] if rank else [torch.tensor([0, 2]), torch.tensor([4])]
+    events = (
+        [torch.tensor([4, 1]), torch.tensor([3])]
+        if rank
+        else [torch.tensor([0, 2]), torch.tensor([4])]
+    )
     gathered = gather_by_event(events, [10 * e for e in events])
     if rank == 0:
         torch.save([torch.from_numpy(g) for g in gathered], folder / "gathered.pt")
@@ -121,7 +139,9 @@ def test_two_processes_equal_one(kind, two_processes):
     two_gradients = {name.removeprefix("module."): g for name, g in two["gradients"].items()}
     assert two_gradients.keys() == {name.removeprefix("module.") for name in gradients}
     for name, gradient in gradients.items():
-        torch.testing.assert_close(two_gradients[name.removeprefix("module.")], gradient, rtol=1e-5, atol=1e-5, msg=name)
+        torch.testing.assert_close(
+            two_gradients[name.removeprefix("module.")], gradient, rtol=1e-5, atol=1e-5, msg=name
+        )
 
 
 def test_two_processes_gather_in_the_order_of_events(two_processes):

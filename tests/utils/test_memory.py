@@ -32,9 +32,18 @@ if __name__ == "__main__":
 def test_freed_memory_is_kept_for_what_comes_next(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    environment = os.environ | {"NUMPY_MADVISE_HUGEPAGE": "0", "PYTHONPATH": str(ROOT)}  # pages of 4 to 64 kB
+    environment = os.environ | {
+        "NUMPY_MADVISE_HUGEPAGE": "0",
+        "PYTHONPATH": str(ROOT),
+    }  # pages of 4 to 64 kB
     pages = {}
     for way in ("plain", "command", "workers"):
-        done = subprocess.run([sys.executable, script, way], env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, script, way],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         pages[way] = max(map(int, done.stdout.split()))
     assert pages["command"] < 100 and pages["workers"] < 100 and pages["plain"] > 500

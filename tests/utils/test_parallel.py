@@ -14,7 +14,10 @@ def work(number: int) -> tuple[int, int]:
 def test_results_come_in_order_from_several_processes():
     results = list(map_in_order(work, range(60), n_workers=2))
     assert [number for number, _ in results] == list(range(60))
-    assert os.getpid() not in {process for _, process in results} and len({process for _, process in results}) == 2
+    assert (
+        os.getpid() not in {process for _, process in results}
+        and len({process for _, process in results}) == 2
+    )
 
 
 @pytest.mark.parametrize(("n", "n_workers"), [(3, 2), (60, 1), (0, 2)])

@@ -39,8 +39,10 @@ def test_auto_is_float32_without_units_or_with_a_reason(machine, caplog):
     assert not has_bf16(CPU) and choose_precision("auto", CPU) == "32-true"
     machine({"avx512_bf16": True})
     assert choose_precision("auto", CPU, "images are too small") == "32-true"
-    assert caplog.messages == ["precision auto: 32-true (this CPU has no units for bf16)",
-                               "precision auto: 32-true (images are too small)"]  # fmt: skip
+    assert caplog.messages == [
+        "precision auto: 32-true (this CPU has no units for bf16)",
+        "precision auto: 32-true (images are too small)",
+    ]
 
 
 @pytest.mark.parametrize("has_units", [True, False])
@@ -51,10 +53,18 @@ def test_a_gpu_that_only_emulates_has_no_units(machine, has_units):
 
 @pytest.mark.parametrize(
     ("wanted", "device", "warns"),
-    [("bf16-mixed", CPU, True), ("16-mixed", CPU, True), ("32-true", CPU, False),
-     ("bf16-mixed", GPU, True), ("16-mixed", GPU, False), ("32-true", GPU, False)],
-)  # fmt: skip
-def test_what_is_wanted_is_kept_with_a_warning_where_it_is_slow(machine, caplog, wanted, device, warns):
+    [
+        ("bf16-mixed", CPU, True),
+        ("16-mixed", CPU, True),
+        ("32-true", CPU, False),
+        ("bf16-mixed", GPU, True),
+        ("16-mixed", GPU, False),
+        ("32-true", GPU, False),
+    ],
+)
+def test_what_is_wanted_is_kept_with_a_warning_where_it_is_slow(
+    machine, caplog, wanted, device, warns
+):
     machine(OLD_CPU)
     assert choose_precision(wanted, device) == wanted
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * warns

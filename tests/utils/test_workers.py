@@ -40,7 +40,9 @@ def started(tmp_path):
 def test_ctrl_c_to_all_processes_gives_one_word(started, after_s):
     """From the moment that the first working process begins."""
     with started() as running:
-        while len(members(running.pid)) < 3:  # the command, what watches over shared resources, a working process
+        while (
+            len(members(running.pid)) < 3
+        ):  # the command, what watches over shared resources, a working process
             time.sleep(0.01)
         time.sleep(after_s)
         os.killpg(running.pid, signal.SIGINT)

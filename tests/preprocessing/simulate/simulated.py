@@ -35,6 +35,12 @@ def noise_of(waveforms: np.ndarray) -> np.ndarray:
 
 def rms_ratios(waveforms: np.ndarray, good: np.ndarray) -> tuple[float, float]:
     """Return rms of the first 2 s after the P, and of the largest second, over that of the noise; medians over channels."""
-    seconds = (waveforms - waveforms[:, PRE].mean(axis=1, keepdims=True))[good].reshape(good.sum(), 16, 1000).std(axis=2)
+    seconds = (
+        (waveforms - waveforms[:, PRE].mean(axis=1, keepdims=True))[good]
+        .reshape(good.sum(), 16, 1000)
+        .std(axis=2)
+    )
     noise = np.median(noise_of(waveforms)[good].std(axis=1))
-    return float(np.median(seconds[:, 3:5].mean(axis=1)) / noise), float(np.median(seconds.max(axis=1)) / noise)
+    return float(np.median(seconds[:, 3:5].mean(axis=1)) / noise), float(
+        np.median(seconds.max(axis=1)) / noise
+    )

@@ -22,7 +22,10 @@ LABELED = [name for name in CLASS_COUNTS if name != "Unlabeled"]
 
 def test_no_record_begins_louder_than_it_goes_on(pooled, of_each_class):
     for event in [*pooled, *of_each_class]:  # waves once came round from the end of the grid
-        begin, next_ = (np.median(event.waveforms[good_of(event), a:b].std(axis=1)) for a, b in ((0, 500), (500, 1500)))
+        begin, next_ = (
+            np.median(event.waveforms[good_of(event), a:b].std(axis=1))
+            for a, b in ((0, 500), (500, 1500))
+        )
         assert begin < 1.3 * next_, event.truth
 
 
@@ -35,7 +38,11 @@ def test_samples_are_finite_float32_of_the_right_shape(of_each_class):
 def test_an_event_is_a_function_of_seed_class_and_number():
     first, again = simulate_event(5, "Rockfall", 3), simulate_event(5, "Rockfall", 3)
     assert np.array_equal(first.waveforms, again.waveforms) and first.start_time == again.start_time
-    for other in (simulate_event(6, "Rockfall", 3), simulate_event(5, "Rockfall", 4), simulate_event(5, "Spike", 3)):
+    for other in (
+        simulate_event(6, "Rockfall", 3),
+        simulate_event(5, "Rockfall", 4),
+        simulate_event(5, "Spike", 3),
+    ):
         assert not np.allclose(first.waveforms, other.waveforms)
 
 
@@ -54,14 +61,18 @@ def test_the_counts_of_the_real_archive_can_be_had():
     assert len(set(plan)) == 3429 and [c for c, _ in plan] == sorted(c for c, _ in plan)
 
 
-@pytest.mark.parametrize("counts", [{"Slope_XX": 3}, {"Spike": -1, "Regional": 3}, {}, {"Spike": 2}])
+@pytest.mark.parametrize(
+    "counts", [{"Slope_XX": 3}, {"Spike": -1, "Regional": 3}, {}, {"Spike": 2}]
+)
 def test_wrong_counts_are_refused(counts):
     with pytest.raises(UserError):
         plan_events(7, 0, counts)
 
 
 def test_a_third_of_the_labelled_events_shares_class_and_day():
-    starts = [(c, str(simulate._start_time(0, c, n))) for c in LABELED for n in range(CLASS_COUNTS[c])]
+    starts = [
+        (c, str(simulate._start_time(0, c, n))) for c in LABELED for n in range(CLASS_COUNTS[c])
+    ]
     days = Counter((c, start[:10]) for c, start in starts)
     share = sum(n for n in days.values() if n > 1) / len(starts)
     assert 0.25 < share < 0.45  # the real archive: 600 of 1818
@@ -76,7 +87,11 @@ def test_unlabelled_events_are_later_and_of_another_mix():
 
 def archive_content(archive_dir: Path):
     archive = EventArchive(archive_dir)
-    return list(archive.names), list(archive.labels), [archive.waveforms(k) for k in range(len(archive))]
+    return (
+        list(archive.names),
+        list(archive.labels),
+        [archive.waveforms(k) for k in range(len(archive))],
+    )
 
 
 def test_archive_does_not_depend_on_processes_or_on_how_many_events_follow(tmp_path):
@@ -95,11 +110,23 @@ def test_simulation_is_fast_enough():
     start = time.process_time()  # whatever else runs
     for category, number in plan_events(30, 8):
         simulate_event(8, category, number)
-    assert (time.process_time() - start) / 30 < 0.05  # 40 events/s on two cores; 0.02 s on an idle one
+    assert (
+        time.process_time() - start
+    ) / 30 < 0.05  # 40 events/s on two cores; 0.02 s on an idle one
 
 
 def test_command_line_writes_an_archive_with_the_truth_in_it(tmp_path):
-    command = [sys.executable, "-m", "preprocessing.simulate.events", "--out", tmp_path / "a", "--events", "4", "--seed", "9"]
+    command = [
+        sys.executable,
+        "-m",
+        "preprocessing.simulate.events",
+        "--out",
+        tmp_path / "a",
+        "--events",
+        "4",
+        "--seed",
+        "9",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     _, labels, waveforms = archive_content(tmp_path / "a")
@@ -107,7 +134,9 @@ def test_command_line_writes_an_archive_with_the_truth_in_it(tmp_path):
     assert labels == [category for category, _ in plan]
     assert np.array_equal(waveforms[2], simulate_event(9, *plan[2]).waveforms)
     header = (tmp_path / "a" / "metadata.csv").read_text().splitlines()[0]
-    assert {"source_class", "magnitude", "broken_station", "n_dead_channels"} <= set(header.split(","))
+    assert {"source_class", "magnitude", "broken_station", "n_dead_channels"} <= set(
+        header.split(",")
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,12 @@ def test_gallery_is_drawn(tmp_path, monkeypatch):
     assert (tmp_path / "gallery.png").read_bytes()[:4] == b"\x89PNG"
 
 
-@pytest.mark.parametrize("arguments", [["--gallery", "g.xyz"], ["--gallery", "g.png", "--seed", "-1"]])
-def test_wrong_gallery_arguments_end_in_one_line_and_status_2(arguments, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "arguments", [["--gallery", "g.xyz"], ["--gallery", "g.png", "--seed", "-1"]]
+)
+def test_wrong_gallery_arguments_end_in_one_line_and_status_2(
+    arguments, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     assert simulate.main(arguments) == 2
     assert capsys.readouterr().err.count("\n") == 1 and list(tmp_path.iterdir()) == []

@@ -30,21 +30,35 @@ def quiet_before():
 
 
 def test_noise_spectrum_follows_the_measured_percentiles(quiet_before):
-    frequency, psd = welch(np.concatenate([noise_of(e.waveforms)[good_of(e)] for e in quiet_before]), fs=1000, nperseg=1000)
+    frequency, psd = welch(
+        np.concatenate([noise_of(e.waveforms)[good_of(e)] for e in quiet_before]),
+        fs=1000,
+        nperseg=1000,
+    )
     for (low, high), measured in MEASURED_PSD.items():
         band = np.median(psd[:, (frequency >= low) & (frequency <= high)], axis=1)
         ratio = np.percentile(band, [10, 50, 90]) / measured
-        assert 1 / 1.3 < ratio[1] < 1.3, f"{low}-{high} Hz: median is {ratio[1]:.2f} of the measured one"
-        assert ((ratio > 1 / 1.6) & (ratio < 1.6)).all(), f"{low}-{high} Hz: percentiles are {ratio} of the measured ones"
+        assert 1 / 1.3 < ratio[1] < 1.3, (
+            f"{low}-{high} Hz: median is {ratio[1]:.2f} of the measured one"
+        )
+        assert ((ratio > 1 / 1.6) & (ratio < 1.6)).all(), (
+            f"{low}-{high} Hz: percentiles are {ratio} of the measured ones"
+        )
 
 
 def test_hum_has_the_measured_strength(quiet_before):
     noise = np.concatenate([noise_of(e.waveforms)[good_of(e), :2000] for e in quiet_before])
     window, time_s = np.hanning(2000), np.arange(2000) / 1000
     for line_hz, measured in MEASURED_HUM.items():
-        rms = np.abs(noise * window @ np.exp(-2j * np.pi * line_hz * time_s)) / window.sum() * np.sqrt(2)
+        rms = (
+            np.abs(noise * window @ np.exp(-2j * np.pi * line_hz * time_s))
+            / window.sum()
+            * np.sqrt(2)
+        )
         ratio = np.percentile(rms, [10, 50, 90]) / measured
-        assert ((ratio > 1 / 1.6) & (ratio < 1.6)).all(), f"{line_hz} Hz: percentiles are {ratio} of the measured ones"
+        assert ((ratio > 1 / 1.6) & (ratio < 1.6)).all(), (
+            f"{line_hz} Hz: percentiles are {ratio} of the measured ones"
+        )
 
 
 def test_noise_rms_is_that_of_the_recorded_event(quiet_before):
@@ -64,6 +78,8 @@ def coherences(waveforms: np.ndarray, good: np.ndarray) -> tuple[float, float]:
 
 
 def test_neighbours_share_more_noise_than_strangers(quiet_before):
-    within, between = np.mean([coherences(e.waveforms, good_of(e)) for e in quiet_before[::6]], axis=0)
+    within, between = np.mean(
+        [coherences(e.waveforms, good_of(e)) for e in quiet_before[::6]], axis=0
+    )
     # measured with some estimator: 0.38 and 0.17; this one gives 0.11 for independent channels
     assert 0.25 < within < 0.45 and 0.13 < between < 0.25

@@ -15,16 +15,23 @@ from tests.preprocessing.simulate.simulated import good_of, rms_ratios, share_ab
 def test_simulated_regional_events_enclose_the_recorded_one(pooled, real):
     good = ~np.isin(np.arange(24), (12, 13, 14))
     simulated = np.array([rms_ratios(e.waveforms, good_of(e)) for e in pooled])
-    for name, found, values in zip(("P coda", "largest second"), rms_ratios(real, good), simulated.T):
+    for name, found, values in zip(
+        ("P coda", "largest second"), rms_ratios(real, good), simulated.T
+    ):
         low, high = np.percentile(values, [2, 98])
-        assert low < found < high, f"{name}: {found:.1f} times the noise is recorded, {low:.1f} to {high:.1f} simulated"
+        assert low < found < high, (
+            f"{name}: {found:.1f} times the noise is recorded, {low:.1f} to {high:.1f} simulated"
+        )
 
 
 def test_images_are_as_bright_as_the_recorded_one(pooled, real):
     recorded = rms_ratios(real, ~np.isin(np.arange(24), (12, 13, 14)))[1]
     strong = [e for e in pooled if rms_ratios(e.waveforms, good_of(e))[1] > recorded / 4]
     assert len(strong) >= 4
-    for level, low, high in ((0.1, 0.06, 0.20), (0.3, 0.02, 0.06)):  # measured: 6-20 % and 3-5 % on most good channels
+    for level, low, high in (
+        (0.1, 0.06, 0.20),
+        (0.3, 0.02, 0.06),
+    ):  # measured: 6-20 % and 3-5 % on most good channels
         medians = [np.median(share_above(e.waveforms[good_of(e)], level)) for e in strong]
         assert low < np.median(medians) < high
 
@@ -48,12 +55,16 @@ def test_pulses_are_simultaneous_and_waves_from_the_slope_are_not():
     spikes = [np.ptp(onsets_s("Spike", 0, n)) for n in range(8)]
     quakes = [np.ptp(onsets_s("Slope_HF", 0, n)) for n in range(8)]
     assert max(spikes) < 0.003
-    assert 0.03 < np.median(quakes) < 0.6  # 290 m at 1.4 km/s are 0.2 s; what is picked may be the S
+    assert (
+        0.03 < np.median(quakes) < 0.6
+    )  # 290 m at 1.4 km/s are 0.2 s; what is picked may be the S
 
 
 def test_distant_earthquakes_arrive_in_the_same_order_with_p_and_s(monkeypatch):
     starts, wave_train = [], simulate_sources._wave_train
-    monkeypatch.setattr(simulate_sources, "_wave_train", lambda *a: starts.append(a[3]) or wave_train(*a))
+    monkeypatch.setattr(
+        simulate_sources, "_wave_train", lambda *a: starts.append(a[3]) or wave_train(*a)
+    )
     for number in range(6):
         starts.clear()
         simulate_event(0, "Regional", number)
