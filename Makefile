@@ -39,10 +39,11 @@ bench: $(INSTALLED)  ## measure speed against the published way, three to ten mi
 docs: $(INSTALLED)  ## write docs/configuration.md from the schema
 	$(BIN)/python docs/make_configuration.py
 
-lint: $(INSTALLED)  ## check the code's style
+lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:  ## remove what the tools have made (runs/ and data/ stay)
-	rm -rf .pytest_cache .ruff_cache .hypothesis
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
