@@ -1,1 +1,1 @@
-"""What a training needs besides the model: data, trainer, run folder, reports, the grid."""
+"""Training runs: data, trainer, run folder, reports, grid of runs and its comparison."""

@@ -1,1 +1,1 @@
-"""The ground that everything stands on: configuration, files, processes, errors."""
+"""Shared base: configuration, files, processes, errors."""

@@ -1,12 +1,12 @@
-"""Load checkpoints as plain data: no code in them is ever run."""
+"""Load checkpoints as plain data, without running code stored in them."""
 
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
 
-# what Lightning needs to go on with a training
-OF_A_TRAINING = {
+# keys of a Lightning checkpoint, with their types, without which a run cannot be resumed
+REQUIRED_KEYS = {
     "epoch": int,
     "global_step": int,
     "pytorch-lightning_version": str,
@@ -15,20 +15,23 @@ OF_A_TRAINING = {
     "optimizer_states": list,
     "lr_schedulers": list,
 }
-WAY_ON = "put an intact copy there, or delete it to begin the run again"
+RECOVERY_HINT = "put an intact copy there, or delete it to begin the run again"
 
 
 class CheckpointError(UserError):
-    """Say why a checkpoint cannot be used, and what to do."""
+    """A checkpoint that cannot be used; the message says why and what to do."""
 
 
 def load_plain(path: Path) -> Any:
-    """Load a file of tensors, numbers, texts, lists and dicts; raises ``CheckpointError`` for anything else."""
+    """Load a file of tensors, numbers, strings, lists and dicts.
+
+    Raises ``CheckpointError`` for any other content.
+    """
     import torch
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the bytes of a strange file lead the unpickler to
+    except Exception as error:  # damaged bytes make the unpickler raise almost any error
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"{path}: not a checkpoint that can be loaded safely ({type(error).__name__}: {reason})"
@@ -36,24 +39,31 @@ def load_plain(path: Path) -> Any:
 
 
 def require_resumable(path: Path) -> dict:
-    """Return the checkpoint of a training that can go on; raises ``CheckpointError`` for any other file."""
+    """Load a checkpoint from which a training can be resumed.
+
+    Raises ``CheckpointError`` for any other file.
+    """
     try:
         content = load_plain(path)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; {WAY_ON}") from error
+        raise CheckpointError(f"{error}; {RECOVERY_HINT}") from error
     found = content if isinstance(content, dict) else {}
-    wrong = [key for key, kind in OF_A_TRAINING.items() if not isinstance(found.get(key), kind)]
+    wrong = [key for key, kind in REQUIRED_KEYS.items() if not isinstance(found.get(key), kind)]
     if wrong:
         raise CheckpointError(
-            f"{path}: not the checkpoint of a training (without {', '.join(wrong)}); {WAY_ON}"
+            f"{path}: not the checkpoint of a training (without {', '.join(wrong)}); "
+            f"{RECOVERY_HINT}"
         )
     return content
 
 
 def require_fitting(path: Path, module: Any) -> None:
-    """Load the weights of a training's checkpoint into a module; raises ``CheckpointError`` if they do not fit."""
+    """Load the weights of a training checkpoint into ``module``.
+
+    Raises ``CheckpointError`` if they belong to another model.
+    """
     try:
         module.load_state_dict(require_resumable(path)["state_dict"])
     except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: is of another model ({reason}); {WAY_ON}") from error
+        raise CheckpointError(f"{path}: is of another model ({reason}); {RECOVERY_HINT}") from error

@@ -1,4 +1,4 @@
-"""Entry scripts: the command line, and what a user's mistake or an interruption prints."""
+"""Entry scripts: command line, messages, exit status."""
 
 import argparse
 import logging
@@ -9,6 +9,8 @@ from typing import Any
 
 from utils.errors import Interrupted, UserError
 from utils.parallel import keep_freed_memory
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def parse_arguments(
@@ -39,26 +41,43 @@ def parse_arguments(
 
 
 def main(run: Callable[[], Any]) -> None:
-    """Run an entry script: a user's mistake becomes one message and exit status 2, Ctrl-C status 130, SIGTERM 143."""
+    """Run an entry script and turn errors of the user into one message without a traceback.
+
+    Exit status: 2 for a user's mistake, 130 after Ctrl-C, 143 after SIGTERM.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     keep_freed_memory()
     try:
         run()
     except UserError as error:
         sys.exit(_stop(f"error: {_without_worker(error)}", 2))
-    except OSError as error:  # no space, no permission: the path says more than a traceback
+    except OSError as error:  # no space, no permission: the path helps more than a traceback
         if error.errno is None:
             raise
         sys.exit(_stop(f"error: {error.filename or 'writing'}: {error.strerror}", 2))
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would only disturb the end
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would print a traceback
         sys.exit(_stop("interrupted", 130))
     except Interrupted as interruption:
         sys.exit(_stop(str(interruption), interruption.status))
 
 
+def stop_at_signals(how_to_continue: str) -> None:
+    """Stop at Ctrl-C or SIGTERM with one message; further signals are ignored until the end."""
+
+    def stop(number: int, _) -> None:
+        for each in STOP_SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        reason, status = ("terminated", 143) if number == signal.SIGTERM else ("interrupted", 130)
+        raise Interrupted(f"{reason}: {how_to_continue}", status)
+
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
+
+
 def _without_worker(error: UserError) -> str:
-    """Return the message alone, where a loader worker has put its traceback before it."""
+    """Return the message without the traceback that a data loader process puts before it."""
     text = str(error).rstrip()
     return text.rpartition(f"{type(error).__name__}: ")[2] if "Original Traceback" in text else text
 

@@ -1,4 +1,4 @@
-"""YAML in, typed models out: every key is known, every value checked, before any data is touched."""
+"""Read YAML configurations into pydantic models; check all keys and values before reading data."""
 
 import difflib
 from collections.abc import Sequence
@@ -7,25 +7,23 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from utils.errors import UserError
 
-MAX_SHOWN = 20  # mistakes
+MAX_SHOWN = 20  # mistakes in one message
 NUMBERS = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "timestamp")}
-TEXT_KEYS = {
-    "run_name",
-    "name",
-    "root",
-}  # their values are names, also where YAML sees a number or a date
+# keys whose value is text, even if YAML would read it as a number or a date
+TEXT_KEYS = {"run_name", "name", "root"}
 
 
 class Section(BaseModel):
-    """A section of a configuration: unknown keys are refused."""
+    """A section of a configuration; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def contradictions(self) -> list[str]:
-        """List keys that do not go together, one line each."""
+        """Return one message for each group of keys that contradict each other."""
         return []
 
 
@@ -33,14 +31,14 @@ Config = TypeVar("Config", bound=Section)
 
 
 class ConfigError(UserError):
-    """List the mistakes of a configuration, one line each, by dotted key."""
+    """Mistakes in a configuration, one line each, with the dotted key."""
 
 
 def load_config(path: str | Path, model: type[Config], overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file as a configuration of the class ``model``, with ``key.path=value`` overrides.
+    """Read a YAML file as an instance of ``model``, with ``key.path=value`` overrides.
 
-    A file with ``base: other.yaml``, a path relative to itself, holds what differs from that file.
-    Raises ``ConfigError`` with one line per mistake: the dotted key, what was found, what is allowed.
+    A file with ``base: other.yaml`` (a path relative to the file) holds only the differences from
+    that file. Raises ``ConfigError`` with one line per mistake: dotted key, value, allowed values.
     """
     tree = _read_tree(Path(path))
     for override in overrides:
@@ -62,7 +60,7 @@ def load_config(path: str | Path, model: type[Config], overrides: Sequence[str] 
 
 
 def _read_tree(path: Path) -> dict:
-    """Read a file, and below it the file that its ``base`` names, and so on."""
+    """Read a file and merge it with its ``base``, the base of that file, and so on."""
     tree, files = _read_mapping(path), [path]
     while "base" in tree:
         asking, base = files[-1], tree.pop("base")
@@ -82,7 +80,7 @@ def _read_tree(path: Path) -> dict:
 
 
 def _merge(below: dict, above: dict) -> dict:
-    """Return what ``above`` says, and what only ``below`` says; sections are merged key by key."""
+    """Merge two mappings, section by section; values of ``above`` win over those of ``below``."""
     both = dict(below)
     for key, value in above.items():
         sections = isinstance(value, dict) and isinstance(below.get(key), dict)
@@ -110,11 +108,12 @@ def _override(tree: dict, override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigError(
-            f"{_short(override)}: not an override; write key.path=value, for example dataset.batch_size=32"
+            f"{_short(override)}: not an override; "
+            "write key.path=value, for example dataset.batch_size=32"
         )
     *parents, last = key.split(".")
     for parent in parents:
-        # a copy: by an alias, another key may name the same section
+        # a copy: another key may share this section by a YAML alias
         tree[parent] = dict(tree[parent]) if isinstance(tree.get(parent), dict) else {}
         tree = tree[parent]
     try:
@@ -123,8 +122,8 @@ def _override(tree: dict, override: str) -> None:
         raise ConfigError(f"{_short(override)}: the value is not valid YAML: {error}") from error
 
 
-def _other_branch(mistake: dict) -> bool:
-    """Tell whether an error of LR, a number or {encoder, clf}, concerns the form that was not used."""
+def _other_branch(mistake: ErrorDetails) -> bool:
+    """Return whether an error concerns the form of LR (number or mapping) that was not used."""
     place = [str(part) for part in mistake["loc"]]
     if "LR" not in place or len(place) == place.index("LR") + 1:
         return False
@@ -132,12 +131,12 @@ def _other_branch(mistake: dict) -> bool:
     return mistake["type"] == "model_type" if of_mapping else isinstance(mistake["input"], dict)
 
 
-def _describe(model: type[BaseModel], mistake: dict) -> str:
-    """Put one pydantic error into words: dotted key, what was found, what is allowed."""
+def _describe(model: type[BaseModel], mistake: ErrorDetails) -> str:
+    """Return one pydantic error as text: dotted key, value, allowed values."""
     keys = _known_keys(model)
     parts = [str(part) for part in mistake["loc"] if part != "LearningRates"]
     while ".".join(parts) not in keys and len(parts) > 1 and mistake["type"] != "extra_forbidden":
-        parts.pop()  # pydantic also names the member of a list and the form of a union
+        parts.pop()  # pydantic adds the list index and the union member
     key = ".".join(parts)
     if mistake["type"] == "extra_forbidden":
         return _unknown_key(key, keys)
@@ -165,25 +164,22 @@ def _unknown_key(key: str, keys: list[str]) -> str:
 
 
 def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """List the dotted keys of a model and its sections."""
+    """Return the dotted keys of a model and its sections."""
     keys = []
     for name, field in model.model_fields.items():
         keys.append(prefix + name)
-        for part in (
-            field.annotation,
-            *get_args(field.annotation),
-        ):  # the members of a union are models, too
+        for part in (field.annotation, *get_args(field.annotation)):  # also members of a union
             if isinstance(part, type) and issubclass(part, BaseModel):
                 keys += _known_keys(part, f"{prefix}{name}.")
     return keys
 
 
 class YamlError(ValueError):
-    """Say why, and in which line, a text is not valid YAML."""
+    """Text that is not valid YAML; the message says why and in which line."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuse a key that is given twice; PyYAML would take the last one without a word."""
+    """YAML loader that refuses a key given twice; PyYAML would silently take the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         node.value = [(key, _as_typed(value, key.value)) for key, value in node.value]
@@ -209,20 +205,25 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str, key: str = "") -> Any:
-    """Turn YAML, perhaps the value of ``key``, into dicts, lists and scalars; raises ``YamlError`` for what is not valid."""
+    """Parse YAML text into dicts, lists and scalars.
+
+    ``key`` is the key whose value ``text`` is; values of ``TEXT_KEYS`` stay text. Raises
+    ``YamlError`` for text that is not valid YAML.
+    """
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
         return None if root is None else loader.construct_document(_as_typed(root, key))
     except yaml.MarkedYAMLError as error:
-        raise YamlError(f"line {error.problem_mark.line + 1}: {error.problem}") from error
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise YamlError(f"line {line}: {error.problem}") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date like 2001-13-45
         raise YamlError(" ".join(str(error).split())) from error
 
 
 def _as_typed(node: yaml.Node, key: object) -> yaml.Node:
-    """Return the value of a key as the text that was typed, if the key takes text: ``run_name: 2024``."""
+    """Return the node of a text key as text, as the user typed it: ``run_name: 2024``."""
     if isinstance(key, str) and key in TEXT_KEYS and node.tag in NUMBERS:
-        # a new node: by an alias, another key may share this one
+        # a new node: another key may share this one by a YAML alias
         return yaml.ScalarNode("tag:yaml.org,2002:str", node.value, node.start_mark, node.end_mark)
     return node

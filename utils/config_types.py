@@ -1,6 +1,6 @@
-"""The types that keys of configurations have: numbers with limits, names, paths.
+"""Types of configuration values: numbers with limits, names, paths.
 
-A plain text among the annotations says in words what is allowed, for docs/configuration.md.
+A string in ``Annotated`` describes the allowed values in docs/configuration.md.
 """
 
 from typing import Annotated, Any, Literal
@@ -13,7 +13,7 @@ WHOLE_NUMBERS_END = 2**32
 
 
 def key(default: Any, meaning: str) -> Any:
-    """Describe a key of a configuration: its default and, for the reference, its meaning."""
+    """Define a configuration key: its default, and its meaning for docs/configuration.md."""
     return Field(default, description=meaning)
 
 
@@ -24,7 +24,7 @@ def _no_bool(value: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """Read 1e3 as the integer it is."""
+    """Accept whole numbers written as text, such as 1e3."""
     try:
         return float(value) if isinstance(_no_bool(value), str) and not value.isdecimal() else value
     except ValueError:
@@ -50,5 +50,5 @@ Name = Annotated[
 ]
 ClassName = Annotated[str, "name of a class"]
 Override = Annotated[str, "`key.path=value`"]
-EncoderName = Literal[*ENCODER_SIZES]
+EncoderName = Literal[*ENCODER_SIZES]  # type: ignore[valid-type]  # names stand in one place only
 StemStride = Annotated[Integer, Field(ge=1, le=2)]

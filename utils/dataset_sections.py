@@ -1,4 +1,4 @@
-"""Section ``dataset`` of training configurations: events, their division, their images."""
+"""Section ``dataset`` of training configurations: events, splits, spectrogram images."""
 
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ from utils.names import AKNES_PRE_TRIGGER_S
 
 
 class DatasetParams(Section):
-    """Hold the keys of ``dataset`` that all three trainings have."""
+    """Keys of ``dataset`` that all three trainings have."""
 
     source: Literal["aknes", "folder", "simulated"] = key(
         "aknes",

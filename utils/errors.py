@@ -1,12 +1,15 @@
-"""The one exception family that entry scripts print without a traceback."""
+"""Exceptions that entry scripts print without a traceback."""
 
 
 class UserError(ValueError):
-    """Report a mistake in what the user gave (a file, a key, a value), never one in this program."""
+    """A mistake in the user's input (file, key, value), never a bug of this program."""
 
 
 class Interrupted(Exception):
-    """Say that a run was stopped from outside, and how to go on; ``status`` is the process's exit status."""
+    """A run was stopped by a signal; the message says how to resume it.
+
+    ``status`` is the exit status of the process.
+    """
 
     def __init__(self, message: str, status: int):
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Figures: colours, and drawing to a PNG file."""
+"""Colours of figures, and writing them as PNG files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ BLUE, ORANGE, GREY = "#1f5c99", "#d9822b", "#9aa5b1"
 
 
 def save_figure(path: Path, size_inches: tuple[float, float], draw: Callable, **layout) -> Path:
-    """Draw on a fresh figure (no global pyplot state) and write it as PNG."""
+    """Call ``draw(figure)`` on a new matplotlib figure and write it to ``path`` as PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size_inches, layout="constrained", **layout)

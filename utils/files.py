@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, locks between processes, HDF5's output on a full disk."""
+"""Atomic writes, locks between processes, writing HDF5 to a disk that may be full."""
 
 import contextlib
 import os
@@ -11,9 +11,10 @@ from utils.errors import UserError
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` make a file under another name, then rename it: a half-written file never bears the real name.
+    """Write a file under a temporary name, then rename it, so that ``path`` is never half-written.
 
-    Raises ``UserError`` naming the file where the system refuses: no space, no permission.
+    ``write`` gets the temporary path. Raises ``UserError`` naming the file if it cannot be written:
+    no space, no permission.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -32,7 +33,7 @@ class LockHeld(Exception):
 
 
 def take_lock(path: Path, wait: bool = True) -> IO:
-    """Take the lock; it is held until the returned file is closed.
+    """Lock the file ``path``; the lock is held until the returned file is closed.
 
     Raises ``LockHeld`` if another process has it, unless ``wait``.
     """
@@ -52,15 +53,16 @@ def take_lock(path: Path, wait: bool = True) -> IO:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Wait for the lock and hold it."""
+    """Hold the lock during a ``with`` block; wait for it if another process has it."""
     with take_lock(path):
         yield
 
 
 class PatientFile:
-    """Hold a file for HDF5 to write; once the system refuses (no space), remember why, and take no more.
+    """A file object for h5py that keeps the first write error in ``refusal`` and writes no more.
 
-    HDF5 itself loses such errors when it closes a dataset, and crashes the process when it closes the file.
+    HDF5 does not report such errors (no space) when it closes a dataset, and crashes the process
+    when it closes the file.
     """
 
     def __init__(self, path: Path):
@@ -68,6 +70,7 @@ class PatientFile:
         self.refusal: OSError | None = None
 
     def write(self, content) -> int:
+        """Write bytes; after an error do nothing, but return as if it had worked."""
         rest = memoryview(content)
         try:
             while len(rest) and self.refusal is None:
@@ -77,6 +80,7 @@ class PatientFile:
         return len(content)
 
     def truncate(self, size: int) -> int:
+        """Set the size of the file in bytes; after an error do nothing."""
         if self.refusal is None:
             try:
                 return self.file.truncate(size)

@@ -1,4 +1,4 @@
-"""Do one thing to many items on all cores, in order, with few results waiting in memory."""
+"""Apply a function to many items on all cores; keep freed memory for reuse."""
 
 import ctypes
 import os
@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from utils.workers import SpawnedWorkers
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 WAITING_PER_WORKER = 8
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of mallopt(3)
@@ -23,10 +24,11 @@ def map_in_order(
     n_workers: int | None = None,
     max_serial: int = WAITING_PER_WORKER,
 ) -> Iterator[Result]:
-    """Yield ``function(item)`` for each item, in order, computed by ``n_workers`` processes (default: a process per core).
+    """Yield ``function(item)`` for each item, in order, computed by several processes.
 
-    Up to ``max_serial`` items are computed in this process. Others are spawned (a fork of a process in which PyTorch has
-    started threads may hang), so a script that calls this needs its ``if __name__ == "__main__"``.
+    ``n_workers`` is the number of processes (default: one per core); up to ``max_serial`` items are
+    computed in this process. Processes are spawned, because a fork may hang once PyTorch has
+    started threads; a script that calls this therefore needs ``if __name__ == "__main__"``.
     """
     n_workers = min(n_workers or os.cpu_count() or 1, len(items))
     if n_workers < 2 or len(items) <= max_serial:
@@ -42,11 +44,13 @@ def map_in_order(
         while waiting:
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)  # nobody waits for the rest when this is stopped
+        pool.shutdown(
+            cancel_futures=True
+        )  # after an error or Ctrl-C the other items are not computed
 
 
 def _begin(parent: int) -> None:
-    """Let a working process keep its memory, and end soon after its parent, however that ends."""
+    """Set up a worker process: keep freed memory, exit within a second after the parent is gone."""
     keep_freed_memory()
 
     def watch() -> None:
@@ -58,7 +62,10 @@ def _begin(parent: int) -> None:
 
 
 def ahead(items: Iterator[Item], n_waiting: int = 2) -> Iterator[Item]:
-    """Yield the same items, computed by a thread up to ``n_waiting`` ahead of who takes them; close ``items`` at the end."""
+    """Yield the same items, computed by a thread up to ``n_waiting`` in advance.
+
+    Closes ``items`` at the end if it is a generator.
+    """
     thread, end = ThreadPoolExecutor(1), object()
     try:
         waiting: deque[Future] = deque(thread.submit(next, items, end) for _ in range(n_waiting))
@@ -75,19 +82,15 @@ def ahead(items: Iterator[Item], n_waiting: int = 2) -> Iterator[Item]:
 
 
 def keep_freed_memory() -> None:
-    """Let the GNU C library keep memory that is freed for what is allocated next; other C libraries stay as they are.
+    """Let the GNU C library keep freed memory for later use; other C libraries are left alone.
 
-    It otherwise returns large blocks to the system, which zeroes every page again when the next training step asks for
-    them: a quarter of the time of a step on large images (docs/speed.md).
+    Otherwise it returns large blocks to the system, which has to zero every page again at the next
+    training step: a quarter of the time of a step on large images (docs/speed.md).
     """
-    if libc := _gnu_libc():
-        libc.mallopt(MMAP_MAX, 0)
-        libc.mallopt(TRIM_THRESHOLD, -1)  # never
-
-
-def _gnu_libc() -> ctypes.CDLL | None:
     try:
         libc = ctypes.CDLL(None)
     except (OSError, TypeError):  # Windows has no such library
-        return None
-    return libc if hasattr(libc, "gnu_get_libc_version") else None
+        return
+    if hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(MMAP_MAX, 0)
+        libc.mallopt(TRIM_THRESHOLD, -1)  # never return memory

@@ -1,7 +1,7 @@
-"""Which precision to compute in: one rule for training, prediction and benchmarks."""
+"""Choice of the numerical precision for training, prediction and benchmarks."""
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -16,11 +16,10 @@ SLOW = {"CPU": "takes about thirty times as long as 32-true", "GPU": "is emulate
 
 
 def choose_precision(wanted: str, device: "torch.device", against_bf16: str = "") -> str:
-    """Return the precision to compute in: what is wanted, or what ``auto`` stands for on a device.
+    """Return the precision to compute in: ``wanted``, or the choice of ``auto`` for this device.
 
-    ``auto`` is bf16-mixed where the device has units for it, else 32-true; a reason
-    ``against_bf16`` makes it 32-true, too. Says what ``auto`` stands for, and warns of bf16
-    without units.
+    ``auto`` is bf16-mixed if the device has hardware units for bf16 and ``against_bf16`` (a reason
+    in words) is empty, else 32-true. Logs the choice of ``auto``; warns if bf16 is emulated.
     """
     name = "GPU" if device.type == "cuda" else "CPU"
     if wanted == "auto":
@@ -40,11 +39,11 @@ def choose_precision(wanted: str, device: "torch.device", against_bf16: str = ""
 
 
 def has_bf16(device: "torch.device") -> bool:
-    """Tell whether a device has units that compute in bf16, so that it need not emulate them."""
+    """Return whether a device computes bf16 in hardware instead of emulating it."""
     import torch
 
     if device.type == "cuda":
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(unit) for unit in CPU_UNITS)

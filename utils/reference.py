@@ -1,4 +1,4 @@
-"""Reference of configuration keys: the schema's classes become a Markdown table."""
+"""Tables of configuration keys in Markdown, made from the schema classes."""
 
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,11 +9,11 @@ from pydantic.fields import FieldInfo
 
 from utils.config_types import WHOLE_NUMBERS_END
 
-LIMITS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}  # attributes of pydantic's limits
+LIMITS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}  # attribute names of pydantic's limits
 
 
 class Entry(NamedTuple):
-    """One key of one configuration, in words."""
+    """Description of one key in one configuration."""
 
     meaning: str
     default: str
@@ -23,8 +23,9 @@ class Entry(NamedTuple):
 def reference_table(configs: Mapping[str, type[BaseModel]]) -> str:
     """Describe every key of the configurations as a Markdown table, one row per dotted key.
 
-    ``configs`` maps the short name of each configuration to its class. Where configurations differ
-    in a key, the row says which has what; with one configuration the column ``in`` is left out.
+    ``configs`` maps the short name of each configuration to its class. If configurations
+    differ in a key, its row gives the value of each; with one configuration there is no column
+    ``in``.
     """
     entries = {name: describe_keys(config) for name, config in configs.items()}
     header = ["key", "meaning", "default", "allowed", *(["in"] if len(configs) > 1 else [])]
@@ -43,7 +44,7 @@ def reference_table(configs: Mapping[str, type[BaseModel]]) -> str:
 
 
 def describe_keys(config: type[BaseModel]) -> dict[str, Entry]:
-    """Describe every key of a configuration by its dotted name, sections before their keys."""
+    """Return the entry of every dotted key of a configuration, sections before their keys."""
     return _describe(config, config(), "")
 
 
@@ -63,7 +64,7 @@ def _describe(model: type[BaseModel], defaults: BaseModel, prefix: str) -> dict[
 
 
 def meaning_of(model: type[BaseModel], name: str) -> str:
-    """Return what a key means: its description, or that of the class whose default it changes."""
+    """Return the description of a key; a class that only changes the default inherits it."""
     for parent in model.__mro__:
         field: FieldInfo | None = getattr(parent, "model_fields", {}).get(name)
         if field is not None and field.description:
@@ -72,7 +73,7 @@ def meaning_of(model: type[BaseModel], name: str) -> str:
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
-    """Return the class of a section, also where a number may stand instead of it."""
+    """Return the section class in an annotation or a union, or None."""
     for part in (annotation, *get_args(annotation)):
         if isinstance(part, type) and issubclass(part, BaseModel):
             return part
@@ -80,7 +81,7 @@ def _section(annotation: Any) -> type[BaseModel] | None:
 
 
 def allowed_values(annotation: Any, metadata: Sequence = ()) -> str:
-    """Put into words what a type allows: `a` or `b`, number > 0, list of: path."""
+    """Describe the values that a type allows: `a` or `b`, number > 0, list of: path."""
     words = [part for part in metadata if isinstance(part, str)]
     origin, parts = get_origin(annotation), get_args(annotation)
     if words:
@@ -113,7 +114,7 @@ def _allowed_plain(kind: type, metadata: Sequence) -> str:
 
 
 def _limits(metadata: Sequence) -> str:
-    """Write the limits of a number, lower ones first; all whole numbers have the same upper one."""
+    """Return the limits of a number, lower before upper, without that of all whole numbers."""
     limits = []
     for name, sign in LIMITS.items():
         found = [getattr(part, name) for part in metadata if hasattr(part, name)]
@@ -122,7 +123,7 @@ def _limits(metadata: Sequence) -> str:
 
 
 def _as_yaml(value: Any) -> str:
-    """Write a default as it would stand in the YAML file, as code."""
+    """Return a default as YAML in backticks."""
     return f"`{_plain_yaml(value)}`"
 
 
@@ -139,7 +140,7 @@ def _plain_yaml(value: Any) -> str:
 
 
 def _of_each(texts: Mapping[str, str]) -> str:
-    """Return the text that configurations have in common, or each text with those that have it."""
+    """Return the common text, or each different text after the names of its configurations."""
     names: dict[str, list[str]] = {}
     for name, text in texts.items():
         names.setdefault(text, []).append(name)
@@ -149,7 +150,7 @@ def _of_each(texts: Mapping[str, str]) -> str:
 
 
 def _in_order(entries: Iterable[Mapping[str, Entry]]) -> list[str]:
-    """List the keys of all configurations, each new key behind the one before it in its section."""
+    """Return the keys of all configurations; a new key follows its predecessor in its section."""
     order: list[str] = []
     for keys in entries:
         place = 0

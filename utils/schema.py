@@ -1,10 +1,15 @@
-"""The configurations of the three trainings; docs/configuration.md is made from this."""
+"""Configurations of the three trainings; the source of docs/configuration.md."""
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from utils.config import Section
 from utils.config_types import Name, Seed, key
-from utils.dataset_sections import ClassifierDataset, LabelledDataset, SSLDataset
+from utils.dataset_sections import (
+    ClassifierDataset,
+    DatasetParams,
+    LabelledDataset,
+    SSLDataset,
+)
 from utils.names import BACKBONES_WITH_CLF, ENCODER_SIZES, WHITENING_GROUP_SIZE
 from utils.training_sections import (
     FinetuneParams,
@@ -16,6 +21,7 @@ from utils.training_sections import (
     SSLParams,
     SSLTrainerParams,
     TrainerParams,
+    TrainingParams,
 )
 
 SSLView = Literal["NeighboringCrop", "RandomCrop", "RandomAmplitudeJitter", "ToTensor"]
@@ -28,7 +34,7 @@ AUGMENTATIONS = (
 
 
 class RunConfig(Section):
-    """Hold what all three configurations have."""
+    """Keys that all three configurations have."""
 
     kind: ClassVar[str]
     seed: Seed = key(0, "Seed of initial weights, random draws and the order of events.")
@@ -42,17 +48,21 @@ class RunConfig(Section):
         "offline otherwise; it never asks.",
     )
     trainer_params: TrainerParams = key(TrainerParams(), "Devices and length of the training.")
+    if TYPE_CHECKING:  # defined by each subclass, in the order of its file
+        dataset: DatasetParams = DatasetParams()
+        exp_params: TrainingParams = TrainingParams()
 
     def contradictions(self) -> list[str]:
-        """List keys that do not go together, one line each."""
+        """Return one message for each group of keys that contradict each other."""
         data, found = self.dataset, []
         if data.train_data_ratio + data.test_data_ratio > 1 + 1e-9:
             found.append(
-                f"dataset.train_data_ratio: {data.train_data_ratio} and test_data_ratio {data.test_data_ratio} exceed 1 together"
+                f"dataset.train_data_ratio: {data.train_data_ratio} and test_data_ratio "
+                f"{data.test_data_ratio} exceed 1 together"
             )
         if data.source == "folder" and not data.root:
             found.append(
-                "dataset.root: missing; source folder needs the folder that holds <Class>/<recording>"
+                "dataset.root: missing; source folder needs a folder with <Class>/<recording>"
             )
         if data.source == "simulated":
             found += _without_meaning(
@@ -63,18 +73,17 @@ class RunConfig(Section):
             )
             if data.sampling_freq not in (None, 1000) or data.duration_s not in (None, 16):
                 found.append(
-                    "dataset.sampling_freq: simulated events have 1000 Hz and 16 s; leave it and duration_s alone"
+                    "dataset.sampling_freq: simulated events have 1000 Hz and 16 s; "
+                    "do not set it or duration_s"
                 )
         else:
             found += _without_meaning(
                 self, "dataset", ("n_simulated", "simulation_seed"), "for source simulated only"
             )
         if len(set(self.trainer_params.gpus)) < len(self.trainer_params.gpus):
-            found.append("trainer_params.gpus: names a GPU twice")
+            found.append("trainer_params.gpus: contains duplicates")
         if data.is_ssl != (self.kind == "ssl"):
-            found.append(
-                f"dataset.is_ssl: found {data.is_ssl}; sslearn.py learns without labels, the others with"
-            )
+            found.append(f"dataset.is_ssl: found {data.is_ssl}; it is true for sslearn.py only")
         return found
 
 
@@ -90,7 +99,7 @@ class SSLConfig(RunConfig):
     )
 
     def contradictions(self) -> list[str]:
-        """List keys that do not go together, one line each."""
+        """Return one message for each group of keys that contradict each other."""
         found = super().contradictions()
         found += _wrong_size("model_params", self.model_params, self.model_params.out_size_enc)
         found += _wrong_size("exp_params", self.model_params, self.exp_params.out_size_enc)
@@ -98,12 +107,14 @@ class SSLConfig(RunConfig):
         wanted = "RandomCrop" if self.model_params.name == "VIbCReg" else "NeighboringCrop"
         if crops != [wanted]:
             found.append(
-                f"augmentations: found {', '.join(crops) or 'no crop'}; model {self.model_params.name} needs {wanted}, once"
+                f"augmentations: found {', '.join(crops) or 'no crop'}; "
+                f"model {self.model_params.name} needs {wanted}, once"
             )
         size = self.model_params.proj_out
         if size > WHITENING_GROUP_SIZE and size % WHITENING_GROUP_SIZE:
             found.append(
-                f"model_params.proj_out: found {size}; above {WHITENING_GROUP_SIZE} it must be a multiple of it (IterNorm)"
+                f"model_params.proj_out: found {size}; above {WHITENING_GROUP_SIZE} "
+                "it must be a multiple of it (IterNorm)"
             )
         if self.model_params.name == "VIbCReg":
             found += _without_meaning(
@@ -124,7 +135,10 @@ class FinetuneConfig(RunConfig):
 
     @property
     def learning_rates(self) -> dict[str, float]:
-        """Return the rates of encoder and classifier; from scratch both learn at the classifier's. [L22]"""
+        """Learning rates of encoder and classifier.
+
+        An encoder trained from scratch has the rate of the classifier [L22].
+        """
         rate = self.exp_params.LR
         if not isinstance(rate, LearningRates):
             return {"encoder": rate, "clf": rate}
@@ -134,7 +148,7 @@ class FinetuneConfig(RunConfig):
         }
 
     def contradictions(self) -> list[str]:
-        """List keys that do not go together, one line each."""
+        """Return one message for each group of keys that contradict each other."""
         found = super().contradictions()
         found += self.exp_params.contradictions()
         found += _wrong_size("exp_params", self.load_encoder, self.exp_params.out_size_enc)
@@ -142,14 +156,15 @@ class FinetuneConfig(RunConfig):
             for key in ("freeze_encoders", "freeze_bn_stat_train"):
                 if getattr(self.exp_params, key):
                     found.append(
-                        f"exp_params.{key}: found true with load_encoder.ckpt_fname none; a random encoder would stay random"
+                        f"exp_params.{key}: found true with load_encoder.ckpt_fname none; "
+                        "a random encoder would stay random"
                     )
         return found
 
 
 class OriginalConfig(RunConfig):
     kind = "original"
-    backbone_with_clf_type: Literal[*BACKBONES_WITH_CLF] = key(
+    backbone_with_clf_type: Literal[*BACKBONES_WITH_CLF] = key(  # type: ignore[valid-type]
         "ResNet34",
         "Network of the previous study.",
     )
@@ -158,12 +173,12 @@ class OriginalConfig(RunConfig):
     dataset: LabelledDataset = key(LabelledDataset(), DATASET)
 
     def contradictions(self) -> list[str]:
-        """List keys that do not go together, one line each."""
+        """Return one message for each group of keys that contradict each other."""
         return super().contradictions() + self.exp_params.contradictions()
 
 
 def _without_meaning(config: RunConfig, section: str, keys: tuple[str, ...], why: str) -> list[str]:
-    """Refuse keys that were given but would be ignored."""
+    """Return a message for each key that was set but has no effect."""
     params = getattr(config, section)
     given = {key: getattr(params, key) for key in keys if key in params.model_fields_set}
     defaults = type(params).model_fields

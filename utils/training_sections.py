@@ -51,7 +51,7 @@ class LoadEncoder(Section):
 
     @property
     def from_scratch(self) -> bool:
-        """Tell whether no weights are loaded."""
+        """Whether the encoder starts from random weights."""
         return self.ckpt_fname == "none"
 
 
@@ -61,7 +61,7 @@ class LearningRates(Section):
 
 
 class TrainingParams(Section):
-    """Hold the keys of ``exp_params`` that all three trainings have."""
+    """Keys of ``exp_params`` that all three trainings have."""
 
     LR: Positive = key(
         1e-3,
@@ -108,14 +108,15 @@ class ClassifierParams(TrainingParams):
     )
 
     def contradictions(self) -> list[str]:
-        """List keys that do not go together, one line each."""
+        """Return one message for each group of keys that contradict each other."""
         if self.use_class_weight or not self.zero_weight_classes:
             return []
         return ["exp_params.zero_weight_classes: has no meaning with use_class_weight false"]
 
 
 class FinetuneParams(ClassifierParams):
-    LR: Positive | LearningRates = LearningRates(encoder=5e-4, clf=1e-3)
+    # one rate, or one for each part: wider than in the parent class
+    LR: Positive | LearningRates = LearningRates(encoder=5e-4, clf=1e-3)  # type: ignore[assignment]
     out_size_enc: Count | None = key(None, OUT_SIZE_ENC)
     freeze_encoders: StrictBool = key(
         False,

@@ -1,6 +1,7 @@
-"""Processes that leave Ctrl-C and SIGTERM to the one that started them.
+"""Worker processes that ignore Ctrl-C and SIGTERM; the main process handles these signals.
 
-A terminal and a scheduler send these to all processes of a command at once. Only the first one knows what to save and what to say.
+A terminal or a scheduler sends them to all processes of a command at once, but only the main
+process knows what to save and which message to print.
 """
 
 import os
@@ -9,15 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import get_all_start_methods, get_start_method, resource_tracker
 from multiprocessing.context import BaseContext, SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM)
 
 
-class _Sheltered:
-    """Start a process in which both signals are blocked from its first instruction on."""
+class _SignalsBlocked(BaseProcess):
+    """A process in which both signals are blocked from its first instruction on."""
+
+    _popen: Any  # of multiprocessing, without types
 
     def start(self) -> None:
-        """Start, and let what multiprocessing ends by SIGTERM be ended by SIGKILL."""
+        """Start; multiprocessing will end the process by SIGKILL, because SIGTERM is blocked."""
         with _blocked():
             super().start()
         self._popen.terminate = self._popen.kill
@@ -25,7 +30,7 @@ class _Sheltered:
 
 @contextmanager
 def _blocked() -> Iterator[None]:
-    """Block both signals in this thread: what it starts meanwhile inherits that."""
+    """Block both signals in this thread; processes that it starts meanwhile inherit that."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -36,18 +41,18 @@ def _blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class SpawnedWorker(_Sheltered, SpawnProcess):
-    """A fresh interpreter."""
+class SpawnedWorker(_SignalsBlocked, SpawnProcess):
+    """A worker process with a new Python interpreter."""
 
     def start(self) -> None:
-        """Start; before it what multiprocessing starts beside the first of these, which would unblock the signals."""
+        """Start, after multiprocessing's resource tracker: starting that unblocks the signals."""
         if os.name == "posix":
             resource_tracker.ensure_running()
         super().start()
 
 
 class SpawnedWorkers(SpawnContext):
-    """Start workers as fresh interpreters."""
+    """Multiprocessing context whose processes are ``SpawnedWorker``."""
 
     Process = SpawnedWorker
 
@@ -55,15 +60,15 @@ class SpawnedWorkers(SpawnContext):
 if "fork" in get_all_start_methods():  # not on Windows
     from multiprocessing.context import ForkContext, ForkProcess
 
-    class ForkedWorker(_Sheltered, ForkProcess):
-        """A copy of this process."""
+    class ForkedWorker(_SignalsBlocked, ForkProcess):
+        """A worker process that is a fork of this one."""
 
     class ForkedWorkers(ForkContext):
-        """Start workers as copies of this process."""
+        """Multiprocessing context whose processes are ``ForkedWorker``."""
 
         Process = ForkedWorker
 
 
 def workers_for_loaders() -> BaseContext:
-    """Return what starts loader processes: copies of this process where that is Python's way, else fresh interpreters."""
+    """Return the context for data loaders: forks where Python forks by default, else spawned."""
     return ForkedWorkers() if get_start_method() == "fork" else SpawnedWorkers()

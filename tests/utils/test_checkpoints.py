@@ -6,7 +6,7 @@ from torch import nn
 
 from prediction.load import load_classifier
 from training.runs import Run
-from utils.checkpoints import OF_A_TRAINING, CheckpointError, require_fitting, require_resumable
+from utils.checkpoints import REQUIRED_KEYS, CheckpointError, require_fitting, require_resumable
 from utils.config import load_config
 from utils.errors import UserError
 from utils.schema import FinetuneConfig
@@ -17,9 +17,9 @@ class Malicious:
         return os.system, ("touch pwned",)
 
 
-def of_a_training(**other) -> dict:
-    """Return what a checkpoint of a training holds, without content."""
-    return {key: kind() for key, kind in OF_A_TRAINING.items()} | other
+def empty_checkpoint(**other) -> dict:
+    """Return a training checkpoint with all required keys and empty values."""
+    return {key: kind() for key, kind in REQUIRED_KEYS.items()} | other
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def run(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda path: torch.save(of_a_training(epoch=Malicious()), path), "loaded safely"),
+        (lambda path: torch.save(empty_checkpoint(epoch=Malicious()), path), "loaded safely"),
         (lambda path: torch.save(Malicious(), path), "loaded safely"),
         (lambda path: path.write_bytes(b""), "loaded safely"),
         (lambda path: path.write_bytes(b"garbage"), "loaded safely"),
@@ -48,7 +48,7 @@ def run(tmp_path, monkeypatch):
         ),
         (lambda path: torch.save([1], path), "not the checkpoint of a training"),
         (
-            lambda path: torch.save(of_a_training(loops=3), path),
+            lambda path: torch.save(empty_checkpoint(loops=3), path),
             "not the checkpoint of a training .without loops",
         ),
     ],
@@ -58,7 +58,7 @@ def test_no_run_goes_on_from_a_strange_checkpoint(run, make, reason):
     make(path)
     with pytest.raises(
         UserError,
-        match=f"runs/finetune/one/checkpoints/last.ckpt: .*{reason}.*intact copy there, or delete it",
+        match=f"one/checkpoints/last.ckpt: .*{reason}.*intact copy there, or delete it",
     ):
         Run(run.config, resume=run.dir)
     assert not (path.parents[4] / "pwned").exists()
@@ -68,7 +68,7 @@ def test_no_run_goes_on_from_a_strange_checkpoint(run, make, reason):
 
 def test_a_checkpoint_cut_anywhere_is_refused(run):
     path = run.dir / "checkpoints" / "last.ckpt"
-    torch.save(of_a_training(state_dict={"weight": torch.ones(1000)}), path)
+    torch.save(empty_checkpoint(state_dict={"weight": torch.ones(1000)}), path)
     assert Run(run.config, resume=run.dir).resume_from == path
     whole = path.read_bytes()
     for size in range(0, len(whole), 97):
@@ -79,7 +79,7 @@ def test_a_checkpoint_cut_anywhere_is_refused(run):
 
 def test_weights_of_another_model_are_refused(tmp_path):
     path, module = tmp_path / "last.ckpt", nn.Linear(2, 3)
-    torch.save(of_a_training(state_dict=module.state_dict()), path)
+    torch.save(empty_checkpoint(state_dict=module.state_dict()), path)
     require_fitting(path, nn.Linear(2, 3))
     for other in (
         nn.Linear(3, 3).state_dict(),
@@ -87,7 +87,7 @@ def test_weights_of_another_model_are_refused(tmp_path):
         {"weight": 1, "bias": 2},
         {1: 2},
     ):
-        torch.save(of_a_training(state_dict=other), path)
+        torch.save(empty_checkpoint(state_dict=other), path)
         with pytest.raises(CheckpointError, match="last.ckpt: is of another model .*intact copy"):
             require_fitting(path, module)
     assert require_resumable(path)["epoch"] == 0

@@ -193,7 +193,8 @@ def test_other_keys_and_null_are_what_yaml_says(tmp_path, empty):
         (
             "finetune",
             "augmentations=[NeighboringCrop]",
-            "augmentations: found 'NeighboringCrop'; should be 'RandomAmplitudeJitter' or 'ToTensor'",
+            "augmentations: found 'NeighboringCrop'; "
+            "should be 'RandomAmplitudeJitter' or 'ToTensor'",
         ),
         (
             "finetune",
@@ -214,7 +215,7 @@ def test_other_keys_and_null_are_what_yaml_says(tmp_path, empty):
         ),
         ("finetune", "dataset.source=folder", "dataset.root: missing"),
         ("finetune", "run_name=../x", "run_name: found '../x'"),
-        ("finetune", "trainer_params.gpus=[0, 0]", "trainer_params.gpus: names a GPU twice"),
+        ("finetune", "trainer_params.gpus=[0, 0]", "trainer_params.gpus: contains duplicates"),
         (
             "finetune",
             "logger=[csv, mlflow]",
