@@ -1,26 +1,22 @@
 """Classify new recordings with a trained model.
 
-python predict.py --ckpt runs/finetune/NAME/checkpoints/last.ckpt RECORDINGS ... --out predictions.csv [key.path=value ...]
+python predict.py --ckpt LAST.ckpt RECORDINGS ... --out predictions.csv [key.path=value ...]
 python predict.py --ckpt ... --continuous day.mseed --out events.csv
 python predict.py --ckpt ... --export model.onnx
 """
 
-import os
-import signal
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from prediction.config import PredictConfig
-from utils.cli import main
+from utils.cli import main, stop_at_signals
 from utils.config import load_config
-from utils.errors import Interrupted, UserError
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from utils.errors import UserError
 
 
 def parse() -> Namespace:
-    """Read the command line; what holds a = and is no file overrides a key of the configuration."""
+    """Read the command line; an argument with = that is no file overrides a configuration key."""
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument(
         "recordings",
@@ -69,9 +65,8 @@ def parse() -> Namespace:
     parser.add_argument(
         "--export", type=Path, metavar="FILE.onnx", help="write the model as one ONNX graph instead"
     )
-    arguments = (
-        parser.parse_intermixed_args()
-    )  # recordings may come before, between and after flags
+    # recordings may come before, between and after flags
+    arguments = parser.parse_intermixed_args()
     arguments.overrides = [
         text for text in arguments.recordings if "=" in text and not Path(text).exists()
     ]
@@ -83,48 +78,33 @@ def parse() -> Namespace:
     return arguments
 
 
-def _stop(number: int, _) -> None:
-    """Stop for Ctrl-C or SIGTERM, once: while readers finish their files, further signals change nothing."""
-    for each in STOP_SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-    reason, status = ("terminated", 143) if number == signal.SIGTERM else ("interrupted", 130)
-    raise Interrupted(f"{reason}: go on by the same command with --resume", status)
-
-
-def require_one_process() -> None:
-    """Raise ``UserError`` if torchrun has started several processes, which would write one table."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(
-            f"found {os.environ['WORLD_SIZE']} processes started together (WORLD_SIZE), but one process writes a "
-            "table. Start python predict.py once for each part of the recordings, each with its own --out, "
-            "for example by a SLURM job array (README, Classify new recordings)"
-        )
-
-
 def predict() -> None:
     """Read the command line, open the model, classify or export."""
     arguments = parse()
-    require_one_process()
     config = load_config(arguments.config_predict, PredictConfig, arguments.overrides)
 
     from prediction.load import load_classifier
+    from prediction.run import require_one_process
 
+    require_one_process()
     model, fingerprint = load_classifier(arguments.ckpt)
     if arguments.export is not None:
         from prediction.export import export_onnx
 
         if config.ensemble != "all":
             raise UserError(
-                f"--export writes the ensemble of all living sensors, but ensemble is {config.ensemble}; leave it at all"
+                "--export writes the ensemble of all sensors, but ensemble is "
+                f"{config.ensemble}; set it to all"
             )
         export_onnx(model, arguments.export)
         return
 
-    from prediction import run as prediction
+    from prediction.outputs import Outputs
     from prediction.predictor import Predictor, choose_device
+    from prediction.run import predict_continuous, predict_files
 
     predictor = Predictor(model, fingerprint, config, choose_device(config))
-    outputs = prediction.Outputs(
+    outputs = Outputs(
         arguments.out,
         arguments.format,
         arguments.per_sensor,
@@ -132,17 +112,9 @@ def predict() -> None:
         arguments.plots,
         arguments.resume,
     )
-    for number in STOP_SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _stop)
-    if arguments.continuous:
-        n_unusable = prediction.predict_continuous(
-            predictor, arguments.recordings, outputs, arguments.strict
-        )
-    else:
-        n_unusable = prediction.predict_files(
-            predictor, arguments.recordings, outputs, arguments.strict
-        )
+    stop_at_signals("go on by the same command with --resume")
+    classify = predict_continuous if arguments.continuous else predict_files
+    n_unusable = classify(predictor, arguments.recordings, outputs, arguments.strict)
     sys.exit(1 if n_unusable else 0)
 
 

@@ -9,7 +9,7 @@ from utils.config_types import Count, Index, Number, Positive, Seconds, Share, k
 
 
 class TriggerParams(Section):
-    """Hold the network trigger: STA/LTA above ``thr_on`` on so many channels within so many seconds."""
+    """Coincidence trigger: STA/LTA above ``thr_on`` on enough channels within ``within_s``."""
 
     sta_s: Positive = key(0.5, "Short window of STA/LTA, in s.")
     lta_s: Positive = key(10.0, "Long window of STA/LTA, in s; at least twice `sta_s`.")
@@ -57,11 +57,12 @@ class PredictConfig(Section):
         trigger, found = self.trigger, []
         if trigger.lta_s < 2 * trigger.sta_s or trigger.thr_on * trigger.sta_s >= trigger.lta_s:
             found.append(
-                f"trigger.lta_s: found {trigger.lta_s:g}; with sta_s {trigger.sta_s:g} the ratio cannot reach {trigger.thr_on:g}: "
-                f"it stays below lta_s / sta_s = {trigger.lta_s / trigger.sta_s:g}"
+                f"trigger.lta_s: found {trigger.lta_s:g}; STA/LTA stays below lta_s / sta_s = "
+                f"{trigger.lta_s / trigger.sta_s:g} and cannot reach thr_on, {trigger.thr_on:g}"
             )
         if trigger.thr_off > trigger.thr_on:
             found.append(
-                f"trigger.thr_off: found {trigger.thr_off:g}; it must not be above trigger.thr_on, {trigger.thr_on:g}"
+                f"trigger.thr_off: found {trigger.thr_off:g}; "
+                f"it must not be above trigger.thr_on, {trigger.thr_on:g}"
             )
         return found

@@ -1,6 +1,6 @@
-"""Continuous recordings of any length: read window by window, never whole.
+"""Read time windows of continuous recordings of any length.
 
-Of miniSEED files only the records that a window needs are read; files of other formats are opened one at a time.
+Of miniSEED files only the records of a window are read; files of other formats are read one by one.
 """
 
 from collections.abc import Sequence
@@ -62,8 +62,9 @@ class _WholeFile:
 class ContinuousData:
     """Read time windows out of continuous recordings in one or many files.
 
-    ``start_ns`` and ``end_ns`` are the first and last time covered, in ns since 1970. ``unusable`` says of each file that could
-    not be read, or not everywhere, why; the others are used. Raises ``RecordingError`` if there is no other.
+    ``start_ns`` and ``end_ns`` are the first and last time, in ns since 1970. ``unusable`` has the
+    reason for each file that could not be read completely. Raises ``RecordingError`` if no file can
+    be read.
     """
 
     def __init__(self, paths: Sequence[str | Path]):
@@ -92,7 +93,10 @@ class ContinuousData:
         return max(int(np.max(file.end_ns)) for file in self.files)
 
     def read(self, start_ns: int, end_ns: int):
-        """Return an ObsPy stream of what was recorded between two times: segments (float64) without gaps or invalid samples."""
+        """Return an ObsPy stream between two times, in ns since 1970.
+
+        Its traces are float64 segments without gaps or invalid samples.
+        """
         import obspy
 
         traces = []
@@ -172,8 +176,8 @@ def _index(path: Path, unusable: dict[Path, str]) -> _Records | _WholeFile:
         return records
     if path.stat().st_size > MAX_WHOLE_FILE_BYTES:
         raise RecordingError(
-            f"{path}: {path.stat().st_size / 1e9:.1f} GB in a format that must be read whole; convert it to miniSEED, "
-            "or cut it into files of less than 2 GB"
+            f"{path}: {path.stat().st_size / 1e9:.1f} GB in a format that must be read whole; "
+            "convert it to miniSEED, or cut it into files of less than 2 GB"
         )
     traces = read_traces(path, headonly=True)
     times = [
@@ -185,7 +189,10 @@ def _index(path: Path, unusable: dict[Path, str]) -> _Records | _WholeFile:
 
 
 def _index_records(path: Path, unusable: dict[Path, str]) -> _Records | None:
-    """Index a miniSEED 2 file whose records have one length; None for anything else. A cut file is noted as ``unusable``."""
+    """Index a miniSEED 2 file whose records have one length; None for anything else.
+
+    A truncated file is added to ``unusable``.
+    """
     from obspy.io.mseed.util import get_record_information
 
     with open(path, "rb") as file:
@@ -207,13 +214,14 @@ def _index_records(path: Path, unusable: dict[Path, str]) -> _Records | None:
 
 
 def _read_headers(path: Path, n_bytes: int, unusable: dict[Path, str]) -> np.ndarray | None:
-    """Return the fixed headers (R, 48) of all records, None if the file is not made of records of ``n_bytes``."""
+    """Return the fixed headers (R, 48) of all records; None if not all have ``n_bytes``."""
     headers = []
     with open(path, "rb") as file:
         while block := file.read(BLOCK_BYTES // n_bytes * n_bytes):
             if len(block) % n_bytes:
                 unusable[path] = (
-                    "truncated: ends in the middle of a miniSEED record; the records before it are used"
+                    "truncated: ends in the middle of a miniSEED record; "
+                    "the records before it are used"
                 )
                 block = block[: len(block) // n_bytes * n_bytes]
             headers.append(
@@ -227,7 +235,10 @@ def _read_headers(path: Path, n_bytes: int, unusable: dict[Path, str]) -> np.nda
 
 
 def _times(path: Path, headers: np.ndarray, order: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return start and duration in ns of miniSEED records from their fixed headers (R, 48). [SEED manual 2.4, chapter 8]"""
+    """Return start and duration (R,) in ns of miniSEED records from their fixed headers (R, 48).
+
+    [SEED manual 2.4, chapter 8]
+    """
 
     def field(place: int, kind: str) -> np.ndarray:
         width = int(kind[1])
@@ -239,7 +250,8 @@ def _times(path: Path, headers: np.ndarray, order: str) -> tuple[np.ndarray, np.
 
     if not np.isin(field(20, "u2"), YEARS).all():
         raise RecordingError(
-            f"{path}: a record of the year {field(20, 'u2')[~np.isin(field(20, 'u2'), YEARS)][0]}: damaged"
+            f"{path}: damaged: a record of the year "
+            f"{field(20, 'u2')[~np.isin(field(20, 'u2'), YEARS)][0]}"
         )
     days = (
         (field(20, "u2") - 1970).astype("datetime64[Y]").astype("datetime64[D]").astype(np.int64)
@@ -253,7 +265,7 @@ def _times(path: Path, headers: np.ndarray, order: str) -> tuple[np.ndarray, np.
         field(32, "i2").astype(float),
         field(34, "i2").astype(float),
     )
-    # positive: samples per second, or a factor to multiply with; negative: seconds per sample, or a factor to divide by
+    # positive: samples per second, or a factor; negative: seconds per sample, or a divisor
     with np.errstate(divide="ignore", invalid="ignore"):
         rate_hz = np.where(factor > 0, factor, -1 / factor) * np.where(
             multiplier > 0, multiplier, -1 / multiplier

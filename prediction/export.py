@@ -1,4 +1,4 @@
-"""One graph from waveforms to probabilities, preprocessing included, for programs without PyTorch."""
+"""Export to ONNX: one graph from waveforms to probabilities, with the preprocessing."""
 
 import logging
 import warnings
@@ -29,9 +29,10 @@ class _Graph(nn.Module):
 
 
 def export_onnx(model: EventClassifier, path: Path) -> None:
-    """Write ``waveforms`` (S, T) -> ``probabilities`` (K,) as ONNX, S free, T the model's; compare it with PyTorch on the spot.
+    """Write ``waveforms`` (S, T) -> ``probabilities`` (K,) as ONNX, and compare it with PyTorch.
 
-    Raises ``UserError`` without onnx, onnxscript and onnxruntime, and if the two disagree; then nothing is written.
+    S is free, T is the model's length. Raises ``UserError`` if onnx, onnxscript or onnxruntime is
+    missing, and if the results differ; then nothing is written.
     """
     try:
         import onnxruntime
@@ -42,7 +43,7 @@ def export_onnx(model: EventClassifier, path: Path) -> None:
         ) from error
     for name in ("onnxscript", "onnx_ir", "torch.onnx"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    graph, n_samples = _Graph(model).eval(), model.hparams.n_samples
+    graph, n_samples = _Graph(model).eval(), model.hparams["n_samples"]
     sensors = torch.export.Dim("sensors", min=1)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -55,6 +56,7 @@ def export_onnx(model: EventClassifier, path: Path) -> None:
             input_names=["waveforms"],
             output_names=["probabilities"],
         )
+    assert program is not None  # with dynamo=True and without a file name it is returned
     program.model.metadata_props.update(
         {
             "class_names": ",".join(model.class_names),
@@ -68,7 +70,8 @@ def export_onnx(model: EventClassifier, path: Path) -> None:
         difference = _largest_difference(graph, onnxruntime.InferenceSession(partial), n_samples)
         if difference > LARGEST_DIFFERENCE:
             raise UserError(
-                f"{path}: not written; onnxruntime's probabilities differ from PyTorch's by {difference:.2g}"
+                f"{path}: not written; the probabilities of onnxruntime and PyTorch differ by "
+                f"{difference:.2g}"
             )
         partial.replace(path)
     finally:

@@ -14,7 +14,7 @@ MAX_CHANNELS = 24
 
 
 def plot_event(event: Classified, predictor: Predictor, path: Path) -> Path:
-    """Draw an event: its channels, their spectrograms, what each of them and the ensemble take it for."""
+    """Draw an event: waveforms, spectrograms, probabilities of each channel and the ensemble."""
     n = min(len(event.waveforms), MAX_CHANNELS)
     waveforms, rate_hz = event.waveforms[:n], predictor.rate_hz
     images = predictor.model.spectrogram.cpu().native(torch.from_numpy(waveforms)).numpy()
@@ -65,7 +65,10 @@ def plot_event(event: Classified, predictor: Predictor, path: Path) -> Path:
 
 
 def _draw_votes(figure, above, below, event: Classified, class_names: Sequence[str]) -> None:
-    """Draw the probability of each class by sensor, grey where a sensor took no part, and below them the ensemble's."""
+    """Draw the class probabilities of each sensor, and of the ensemble below them.
+
+    Sensors that are not in the ensemble are grey.
+    """
     ensemble = [float(event.row[f"prob_{name}"]) for name in class_names]
     above.set_facecolor("#dddddd")
     for axes, table in ((above, event.sensor_probabilities[:MAX_CHANNELS]), (below, [ensemble])):
@@ -100,10 +103,10 @@ def _drawable(text: str) -> str:
 def _title(event: Classified) -> str:
     row = event.row
     place = event.item.key if not row["trigger_time"] else f"{row['file']}, {row['trigger_time']}"
-    verdict = f"{row['class'].replace('_', ' ')} ({100 * row['confidence']:.0f} %; {100 * row['agreement']:.0f} % of {row['sensors']} sensors agree)"
-    return f"{place}\n{verdict}" + (
-        f" — for review: {row['review_reason']}" if row["review"] else ""
-    )
+    agreement = f"{100 * row['agreement']:.0f} % of {row['sensors']} sensors agree"
+    name, review = row["class"].replace("_", " "), row["review_reason"]
+    title = f"{place}\n{name} ({100 * row['confidence']:.0f} %; {agreement})"
+    return f"{title} — for review: {review}" if row["review"] else title
 
 
 def plot_timeline(

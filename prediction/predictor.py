@@ -1,9 +1,9 @@
-"""Classify recordings with a trained model; say of each what it is, how sure that is, and whether a person should look."""
+"""Classify recordings with a trained model: class, probabilities, and a flag for review."""
 
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,9 +21,13 @@ log = logging.getLogger(__name__)
 MIN_LENGTH_FRACTION = 0.5  # of the model's length; shorter events are flagged for review
 
 
+def _no_array() -> np.ndarray:
+    return np.empty((0, 0))
+
+
 @dataclass(frozen=True)
 class Item:
-    """Hold one event to classify, or the reason why it cannot be."""
+    """One event to classify, or the reason why it cannot be classified."""
 
     key: str  # which row of the table it is: the file, or the time of the trigger
     file: str
@@ -34,13 +38,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Classified:
-    """Hold one event's row of the table, the rows of its sensors, and what a picture of it needs."""
+    """A classified event: its row of the table, the rows of its sensors, arrays for plots."""
 
     item: Item
     row: dict
     sensor_rows: list[dict]
-    waveforms: np.ndarray | None = None  # (S, T), as classified
-    sensor_probabilities: np.ndarray | None = None  # (S, K), NaN for sensors that took no part
+    waveforms: np.ndarray = field(default_factory=_no_array)  # (S, T), as classified
+    # (S, K), NaN for sensors not in the ensemble
+    sensor_probabilities: np.ndarray = field(default_factory=_no_array)
 
 
 class Predictor:
@@ -59,7 +64,8 @@ class Predictor:
         self.settings = hashlib.sha256(settings.encode()).hexdigest()[:4]
         self.class_names = model.class_names
         self.rate_hz = model.spectrogram.sampling_rate_hz
-        self.n_samples, self.pre_trigger_s = model.hparams.n_samples, model.hparams.pre_trigger_s
+        self.n_samples = int(model.hparams["n_samples"])
+        self.pre_trigger_s = float(model.hparams["pre_trigger_s"])
         self.duration_s = self.n_samples / self.rate_hz
         self.threshold = _threshold(model, config)
         self.bf16 = choose_precision(config.precision, device) == "bf16-mixed"
@@ -104,20 +110,24 @@ class Predictor:
     def classify(self, items: Sequence[Item]) -> list[Classified]:
         """Classify a few items at once; those that cannot be used get a row with the reason."""
         items = [self._require_usable(item) for item in items]
-        usable = [item for item in items if item.recording is not None]
+        usable = [(item, item.recording) for item in items if item.recording is not None]
         results = {}
         if usable:
-            waveforms, mask = self._batch(usable)
+            waveforms, mask = self._batch([recording for _, recording in usable])
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 prediction = self.model.predict_events(
                     waveforms.to(self.device), self.config.ensemble, mask.to(self.device)
                 )
             arrays = [column.cpu().numpy() for column in prediction]
-            for number, item in enumerate(usable):
-                n = len(item.recording.waveforms)
+            for number, (item, recording) in enumerate(usable):
+                n = len(recording.waveforms)
                 log_probs, *of_sensors = (column[number] for column in arrays)
                 results[item.key] = self._classified(
-                    item, waveforms[number, :n].numpy(), log_probs, *(c[:n] for c in of_sensors)
+                    item,
+                    recording,
+                    waveforms[number, :n].numpy(),
+                    log_probs,
+                    *(column[:n] for column in of_sensors),
                 )
         return [
             results.get(item.key) or Classified(item, self._row(item) | {"error": item.reason}, [])
@@ -144,13 +154,16 @@ class Predictor:
             item.trigger_time,
         )
 
-    def _batch(self, items: Sequence[Item]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Put recordings into one block (B, S, T), cut at the end or padded with each channel's mean; and which channels live."""
-        n_sensors = max(len(item.recording.waveforms) for item in items)
-        waveforms = torch.zeros(len(items), n_sensors, self.n_samples)
-        mask = torch.zeros(len(items), n_sensors, dtype=torch.bool)
-        for row, item in enumerate(items):
-            block = fit_length(item.recording.waveforms, self.n_samples)
+    def _batch(self, recordings: Sequence[Recording]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return waveforms (B, S, T), cut or padded to the model's length, and the mask (B, S).
+
+        The mask is True for channels that are not constant.
+        """
+        n_sensors = max(len(recording.waveforms) for recording in recordings)
+        waveforms = torch.zeros(len(recordings), n_sensors, self.n_samples)
+        mask = torch.zeros(len(recordings), n_sensors, dtype=torch.bool)
+        for row, recording in enumerate(recordings):
+            block = fit_length(recording.waveforms, self.n_samples)
             waveforms[row, : len(block)] = torch.from_numpy(block)
             mask[row, : len(block)] = torch.from_numpy(live_channels(block))
         return waveforms, mask
@@ -169,17 +182,18 @@ class Predictor:
     def _classified(
         self,
         item: Item,
+        recording: Recording,
         waveforms: np.ndarray,
         log_probs: np.ndarray,
         sensor_log_probs: np.ndarray,
         weights: np.ndarray,
         ratio: np.ndarray,
     ) -> Classified:
-        """Put one event's prediction into words and numbers."""
+        """Turn one event's prediction into the rows of the tables."""
         probabilities, took_part = np.exp(log_probs), weights > 0
         best = int(log_probs.argmax())
         n_usable, confidence = int((ratio >= USABLE_RATIO).sum()), float(probabilities[best])
-        reasons = self._why_review(item, confidence, n_usable)
+        reasons = self._why_review(recording, confidence, n_usable)
         row = self._row(item) | {
             "class": self.class_names[best],
             "confidence": round(confidence, 4),
@@ -192,7 +206,7 @@ class Predictor:
             "review_reason": "; ".join(reasons),
         }
         stacked = self.model.trace_kind == "stacked_trace"
-        names = ("stack of all",) if stacked else item.recording.channels
+        names = ("stack of all",) if stacked else recording.channels
         places = {name: row[name] for name in ("file", "start_time", "trigger_time")}
         sensor_rows = [
             places
@@ -216,22 +230,28 @@ class Predictor:
         )
         return {f"prob_{name}": value for name, value in zip(self.class_names, values)}
 
-    def _why_review(self, item: Item, confidence: float, n_usable: int) -> list[str]:
-        """List why a person should decide this event; empty if the model may."""
+    def _why_review(self, recording: Recording, confidence: float, n_usable: int) -> list[str]:
+        """Return reasons why a person should review the event; empty if there are none."""
         reasons = []
         if confidence < self.threshold:
             reasons.append(
-                f"confidence {confidence:.3f} below {self.threshold:.3f}"
+                f"confidence {_below(confidence, self.threshold)}"
                 if self.threshold <= 1
-                else f"no confidence keeps errors within {100 * self.config.error_rate:g} %"
+                else "the held-out events of the training allow no confidence threshold for "
+                f"{100 * self.config.error_rate:g} % errors"
             )
         if n_usable == 0:
             reasons.append("no sensor shows an event over its own noise")
-        if item.recording.waveforms.shape[1] < MIN_LENGTH_FRACTION * self.n_samples:
-            reasons.append(
-                f"only {item.recording.waveforms.shape[1] / self.rate_hz:g} s of {self.duration_s:g} s"
-            )
+        n_samples = recording.waveforms.shape[1]
+        if n_samples < MIN_LENGTH_FRACTION * self.n_samples:
+            reasons.append(f"only {n_samples / self.rate_hz:g} s of {self.duration_s:g} s")
         return reasons
+
+
+def _below(smaller: float, larger: float) -> str:
+    """Write two numbers with as many digits as it takes to see which is smaller."""
+    digits = next(n for n in range(3, 18) if f"{smaller:.{n}f}" != f"{larger:.{n}f}")
+    return f"{smaller:.{digits}f} below {larger:.{digits}f}"
 
 
 def _threshold(model: EventClassifier, config: PredictConfig) -> float:
@@ -239,14 +259,16 @@ def _threshold(model: EventClassifier, config: PredictConfig) -> float:
         return config.min_confidence
     if not model.calibrations:
         log.info(
-            "The checkpoint holds no calibration: probabilities are as the network gives them, and no event is flagged for low "
-            "confidence. Train with dataset.calibration_ratio above 0, or set min_confidence."
+            "The checkpoint has no calibration: probabilities are those of the network, and no "
+            "event is flagged for low confidence. Train with dataset.calibration_ratio above 0, "
+            "or set min_confidence."
         )
         return 0.0
     calibration = model.calibrations[config.ensemble]
     threshold = calibration.threshold(config.error_rate)
     log.info(
-        "Temperature %.3f, from %d events. For %g %% errors, events are reviewed below a confidence of %.3f",
+        "Temperature %.3f, from %d events. For %g %% errors, events with a confidence below %.3f "
+        "are flagged for review",
         calibration.temperature,
         len(calibration.correct),
         100 * config.error_rate,

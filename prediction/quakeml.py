@@ -18,9 +18,11 @@ UNKNOWN_TYPE = "other event"
 
 
 def write_quakeml(rows: Iterable[dict], predictor: Predictor, path: Path) -> None:
-    """Write the rows of a table of events as a catalogue: event type, class, probabilities, and a pick where there was a trigger.
+    """Write the rows of a table of events as a QuakeML catalogue.
 
-    Rows without a prediction are left out. Identifiers depend on the events only, so the same table gives the same file.
+    An event has its type, class and probabilities, and a pick if there was a trigger. Rows without
+    a prediction are left out. Identifiers depend only on the events: the same table gives the same
+    file.
     """
     from obspy import UTCDateTime
     from obspy.core.event import (
@@ -42,7 +44,8 @@ def write_quakeml(rows: Iterable[dict], predictor: Predictor, path: Path) -> Non
         place = hashlib.sha256(
             f"{row['file']} {row['trigger_time']}".encode("utf-8", "surrogateescape")
         ).hexdigest()[:8]
-        name = f"smi:local/aknes-ssl/{time.strftime('%Y%m%dT%H%M%S%f')}-{place}-{predictor.fingerprint}"
+        stamp = time.strftime("%Y%m%dT%H%M%S%f")
+        name = f"smi:local/aknes-ssl/{stamp}-{place}-{predictor.fingerprint}"
         probabilities = ", ".join(
             f"{kind} {float(row[f'prob_{kind}']):.3f}" for kind in predictor.class_names
         )

@@ -9,21 +9,19 @@ from pathlib import Path
 from utils.errors import UserError
 from utils.files import write_atomically
 
-FORMATS = ("csv", "json")
-
 
 class Table:
-    """Append rows to a file, each call's at once and for good.
+    """A CSV or JSON file that grows row by row.
 
-    Raises ``UserError`` for a file that exists, unless it is resumed; then it must have the same columns. A row that a kill cut
-    short is dropped.
+    Raises ``UserError`` for a file that exists, unless it is resumed; then it must have the same
+    columns. A last row that is incomplete, because the process was killed, is dropped.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], form: str = "csv"):
         self.path, self.columns, self.form = path, list(columns), form
 
     def begin(self, resume: bool = False, keep=lambda row: True) -> list[dict]:
-        """Start the file, or with ``resume`` go on with it; return the rows that are there, those that ``keep`` wants."""
+        """Start the file, or resume it; return the existing rows for which ``keep`` is true."""
         if self.path.exists() and not resume:
             raise UserError(
                 f"{self.path}: exists; choose another name, remove it, or go on with it by --resume"
@@ -43,13 +41,12 @@ class Table:
 
     def rows(self) -> list[dict]:
         """Read the complete rows of the file; numbers of a CSV are strings."""
-        text = self.path.read_text(
-            encoding="utf-8", errors="surrogateescape"
-        )  # file names need not be text
+        # file names need not be UTF-8
+        text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
         text = text[: text.rfind("\n") + 1]  # what comes after was cut short
         if self.form == "json":
-            rows = [_object(line) for line in text.split("\n")[:-1]]
-            rows = [row for row in rows if row is not None]
+            objects = (_object(line) for line in text.split("\n")[:-1])
+            rows = [row for row in objects if row is not None]
             found = list(rows[0]) if rows else self.columns
         else:
             lines = list(csv.reader(io.StringIO(text)))
@@ -57,7 +54,8 @@ class Table:
             rows = [dict(zip(found, line)) for line in lines[1:] if len(line) == len(found)]
         if found != self.columns:
             raise UserError(
-                f"{self.path}: has other columns than this run would write ({', '.join(found[:6])} …); choose another name"
+                f"{self.path}: has other columns than this run would write "
+                f"({', '.join(found[:6])} …); choose another name"
             )
         return rows
 

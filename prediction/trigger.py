@@ -1,7 +1,7 @@
-"""Find events in continuous recordings: where STA/LTA rises on enough channels of the network at once.
+"""Find events in continuous recordings by a coincidence trigger on STA/LTA.
 
-The trigger is ObsPy's coincidence trigger, with the rule of the recorder at Åknes: STA/LTA above 4 on ten channels within one
-second. [LS23]
+ObsPy's coincidence trigger with the rule of the recorder at Åknes: STA/LTA above 4 on ten channels
+within one second. [LS23]
 
 [LS23] Langet & Silverberg, Earth Surf. Dynam. 11, 89, 2023.
 """
@@ -21,13 +21,13 @@ from preprocessing.recordings import Recording, join_channels
 from preprocessing.traces import RecordingError
 
 log = logging.getLogger(__name__)
-LEAST_SHARE = 0.5  # of a window at the end of the recordings
-SETTLE_S = 20.0  # what the filter, and what began before, may need ahead of a chunk
+MIN_WINDOW_FRACTION = 0.5  # of a window at the end of the recordings
+SETTLE_S = 20.0  # data before a chunk, for the filter and for events that began earlier
 
 
 @dataclass(frozen=True)
 class Window:
-    """Say when the network triggered, in ns since 1970, and hold what was recorded around it; or why nothing usable was."""
+    """A trigger of the network, in ns since 1970, and its recording, or why there is none."""
 
     trigger_ns: int
     recording: Recording | None
@@ -44,35 +44,35 @@ def find_events(
     max_gap_s: float = 0.0,
     known_ns: Sequence[int] = (),
 ) -> Iterator[list[Window]]:
-    """Go through recordings chunk by chunk; yield the windows of the events in each, every event once.
+    """Yield the windows of the events in each chunk of the recordings, every event once.
 
-    A window begins ``pre_trigger_s`` before its trigger and lasts ``duration_s``; triggers within it belong to it. ``known_ns``
-    are the triggers of an interrupted run's events: chunks before that of the last one are passed over, the rest is found as
-    without the interruption.
+    A window begins ``pre_trigger_s`` before its trigger and lasts ``duration_s``; later triggers
+    within it belong to the same event. ``known_ns`` are the triggers that an interrupted run has
+    found: chunks before the last of them are skipped, the rest is found as without interruption.
     """
     before_s = trigger.lta_s + trigger.sta_s + max(pre_trigger_s, SETTLE_S)
-    last_ns, told = None, set()
+    last_ns: int | None = None
+    warned: set[str] = set()
     edges = list(pairwise([*range(data.start_ns, data.end_ns, int(chunk_s * NS)), data.end_ns + 1]))
-    for start_ns, end_ns in tqdm(edges, desc="Watching", unit="chunk"):
+    for start_ns, end_ns in tqdm(edges, desc="Scanning", unit="chunk"):
         if known_ns and end_ns <= known_ns[-1]:
             last_ns = max((ns for ns in known_ns if ns < end_ns), default=None)
             continue
         stream = data.read(start_ns - int(before_s * NS), end_ns + int(duration_s * NS))
         slow = _leave_out_slow(stream, trigger)
         n_channels = len({trace.id for trace in stream})
-        _tell(
-            told,
-            f"Channels too slow for a highpass at {trigger.highpass_hz:g} Hz are left out: {', '.join(slow)}"
-            if slow
-            else "",
-        )
-        _tell(
-            told,
-            f"Only {n_channels} channels in some of the recordings: with trigger.channels = {trigger.channels} nothing can "
-            "trigger there"
-            if n_channels < trigger.channels
-            else "",
-        )
+        if slow:
+            _warn_once(
+                warned,
+                "The sampling rate of these channels is too low for a highpass at "
+                f"{trigger.highpass_hz:g} Hz; they are left out: {', '.join(slow)}",
+            )
+        if n_channels < trigger.channels:
+            _warn_once(
+                warned,
+                f"Some of the recordings have only {n_channels} channels; with trigger.channels = "
+                f"{trigger.channels} no event is found there",
+            )
         windows = []
         for time_ns in _triggers(stream, trigger):
             within_last = last_ns is not None and time_ns < last_ns + int(
@@ -86,15 +86,17 @@ def find_events(
         yield windows
 
 
-def _tell(told: set[str], message: str) -> None:
-    """Warn once."""
-    if message and message not in told:
-        told.add(message)
+def _warn_once(warned: set[str], message: str) -> None:
+    if message not in warned:
+        warned.add(message)
         log.warning("%s", message)
 
 
 def _leave_out_slow(stream, trigger: TriggerParams) -> list[str]:
-    """Take channels out of a stream that are too slow for the trigger's filter (a recorder's state of health); return their names."""
+    """Remove channels whose sampling rate is too low for the trigger's filter; return their names.
+
+    Such channels record, for example, the state of the recorder.
+    """
     slow = {trace.id for trace in stream if trace.stats.sampling_rate <= 2 * trigger.highpass_hz}
     for trace in [trace for trace in stream if trace.id in slow]:
         stream.remove(trace)
@@ -104,13 +106,13 @@ def _leave_out_slow(stream, trigger: TriggerParams) -> list[str]:
 def _triggers(stream, trigger: TriggerParams) -> list[int]:
     """Return when the network triggers, in ns since 1970, in order.
 
-    Each channel's trigger counts for ``within_s`` from where its STA/LTA rises above ``thr_on``; the network triggers where those
-    of enough channels overlap, by ObsPy's coincidence trigger.
+    A channel triggers where its STA/LTA rises above ``thr_on``, and counts for ``within_s`` from
+    there. The network triggers where enough channels overlap (ObsPy's coincidence trigger).
     """
     from obspy import Stream
     from obspy.signal.trigger import coincidence_trigger, trigger_onset
 
-    # a segment shorter than both windows cannot tell
+    # a segment shorter than both windows has no STA/LTA
     pulses = Stream(
         [
             t.copy()
@@ -138,10 +140,10 @@ def _cut(
     sampling_rate_hz: float,
     max_gap_s: float,
 ) -> Window:
-    """Cut the window of an event out of all channels that cover it; at the end of the recordings, at least half of it."""
+    """Cut the window of an event from the channels that cover it, or at least half of it."""
     start = UTCDateTime(ns=trigger_ns - int(pre_trigger_s * NS))
     cut = stream.slice(start, start + duration_s, nearest_sample=True)
-    for share in (1.0, LEAST_SHARE):
+    for share in (1.0, MIN_WINDOW_FRACTION):
         covering = _covering(cut, start, share * duration_s, max_gap_s)
         if covering:
             break
@@ -162,7 +164,10 @@ def _cut(
 
 
 def _covering(cut, start, length_s: float, max_gap_s: float) -> list:
-    """Return the segments of the channels that reach from ``start`` over ``length_s``, but for gaps that can be bridged."""
+    """Return segments of the channels that cover ``length_s`` from ``start``.
+
+    Gaps up to ``max_gap_s`` are allowed.
+    """
     traces = []
     for name in sorted({trace.id for trace in cut}):
         kept, end = [], start

@@ -61,7 +61,7 @@ def _begin(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def ahead(items: Iterator[Item], n_waiting: int = 2) -> Iterator[Item]:
+def ahead(items: Iterator[Item], n_waiting: int = 2) -> Generator[Item, None, None]:
     """Yield the same items, computed by a thread up to ``n_waiting`` in advance.
 
     Closes ``items`` at the end if it is a generator.

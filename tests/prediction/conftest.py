@@ -1,4 +1,4 @@
-"""What tests of predict.py share: a classifier, new events, twenty minutes of recording, and the command."""
+"""Fixtures of the tests of predict.py: a classifier, new events, a continuous recording."""
 
 import csv
 

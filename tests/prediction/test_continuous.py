@@ -167,7 +167,9 @@ def test_memory_is_that_of_a_window_and_not_of_the_file(tmp_path):
         "from prediction.continuous import ContinuousData\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "data = ContinuousData([sys.argv[1]])\n"
-        "n = sum(len(data.read(t, t + 60 * 10**9)[0]) for t in range(data.start_ns, data.end_ns - 60 * 10**9, 6000 * 10**9))\n"
+        "minute = 60 * 10**9\n"
+        "starts = range(data.start_ns, data.end_ns - minute, 100 * minute)\n"
+        "n = sum(len(data.read(t, t + minute)[0]) for t in starts)\n"
         "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
     done = subprocess.run(

@@ -37,7 +37,8 @@ def test_continuous_recordings(place, ckpt, day):
         ]
     )
     print(
-        f"{len(truth)} events: {len(truth) - missed} found, {missed} missed, {false} false, {100 * right:.0f} % of the right class"
+        f"{len(truth)} events: {len(truth) - missed} found, {missed} missed, {false} false, "
+        f"{100 * right:.0f} % of the right class"
     )
     assert missed == 0 and false == 0 and right > 0.7
     assert (place / "day" / "timeline.png").is_file() and len(list((place / "day").iterdir())) == 15

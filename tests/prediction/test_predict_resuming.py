@@ -15,7 +15,7 @@ from utils.files import take_lock
 
 
 def killed(ckpt, n_writes, *arguments, cwd):
-    """Run the command in an interpreter that dies in the middle of writing for the ``n_writes``-th time."""
+    """Run the command in an interpreter that is killed during write number ``n_writes``."""
     shim = cwd / f"shim{n_writes}"
     shim.mkdir(exist_ok=True)
     (shim / "sitecustomize.py").write_text(
@@ -127,7 +127,10 @@ def many(place, events):
     ],
 )
 def test_a_stop_signal_ends_prediction_and_its_readers(place, ckpt, many, number, to_all, when):
-    """Ctrl-C and schedulers send it to all processes of a command: one message, also from those that have just begun."""
+    """Ctrl-C and schedulers signal all processes of a command: one message.
+
+    That also holds for processes that have just started.
+    """
     out = place / f"many{number}{to_all}{when[0]}.csv"
     command = [
         str(ROOT / "predict.py"),

@@ -1,0 +1,173 @@
+"""The files that predict.py writes: tables row by row, pictures, and QuakeML at the end."""
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prediction.plots import plot_event, plot_timeline
+from prediction.predictor import Classified, Predictor
+from prediction.quakeml import write_quakeml
+from prediction.tables import Table
+from utils.errors import UserError
+from utils.files import LockHeld, take_lock
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files to write: the table of events ``out`` in ``form`` csv or json, and optional ones."""
+
+    out: Path
+    form: str = "csv"
+    per_sensor: bool = False
+    quakeml: Path | None = None
+    plots: Path | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse paths that cannot be written, before anything is computed."""
+        if self.plots is not None and self.plots.exists() and not self.plots.is_dir():
+            raise UserError(f"--plots: {self.plots} is a file; give a folder")
+        for path in (self.out, self.quakeml):
+            if path is not None and path.is_dir():
+                raise UserError(f"{path}: is a folder; give the name of a file")
+
+    @property
+    def sensors(self) -> Path:
+        """Path of the table with one row per sensor."""
+        return self.out.with_name(f"{self.out.stem}_sensors{self.out.suffix}")
+
+    def holds(self, file: Path) -> bool:
+        """Tell whether a file is an output of this run or of an interrupted one."""
+        place = file.resolve()
+        tables = any(
+            str(place).startswith(str(table.resolve())) for table in (self.out, self.sensors)
+        )
+        drawn = self.plots is not None and self.plots.resolve() in place.parents
+        return tables or drawn or (self.quakeml is not None and place == self.quakeml.resolve())
+
+
+def file_key(path: Path) -> str:
+    """Identify a file by its absolute path, with links resolved."""
+    return os.path.realpath(path)
+
+
+def row_key(row: dict) -> str:
+    """Identify the event of a row: by its trigger time, or else by its file."""
+    return row["trigger_time"] or file_key(row["file"])
+
+
+class EventWriter:
+    """Write predictions: tables batch by batch, QuakeML and the timeline at the end."""
+
+    def __init__(self, predictor: Predictor, outputs: Outputs):
+        self.predictor, self.outputs = predictor, outputs
+        self.tables = [Table(outputs.out, predictor.columns, outputs.form)]
+        if outputs.per_sensor:
+            self.tables.append(Table(outputs.sensors, predictor.sensor_columns, outputs.form))
+        self.done: set[str] = set()
+        self.n_written = self.n_resampled = 0
+
+    def __enter__(self) -> "EventWriter":
+        path, resume = self.outputs.out, self.outputs.resume
+        try:
+            self.lock = take_lock(path.with_name(f".{path.name}.lock"), wait=False)
+        except LockHeld:
+            raise UserError(
+                f"{path}: another process is writing it; wait for it or choose another name"
+            ) from None
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+        rows = self.tables[0].rows() if resume and path.exists() else []
+        self._require_same(rows)
+        self.done = {row_key(row) for row in rows}
+        for table in self.tables:
+            table.begin(resume, lambda row: row_key(row) in self.done)
+        self.started = time.monotonic()
+        return self
+
+    def _require_same(self, rows: list[dict]) -> None:
+        """Refuse to resume a table of another model, configuration or other flags."""
+        for column, own, what in (
+            ("model", self.predictor.fingerprint, "model"),
+            ("settings", self.predictor.settings, "configuration"),
+        ):
+            others = {row[column] for row in rows} - {own}
+            if others:
+                raise UserError(
+                    f"{self.outputs.out}: was begun with another {what} "
+                    f"({', '.join(sorted(others))}); choose another name"
+                )
+        if rows and self.outputs.per_sensor and not self.outputs.sensors.exists():
+            raise UserError(
+                f"{self.outputs.out}: was begun without --per-sensor; leave it out, "
+                "or choose another name"
+            )
+
+    def __exit__(self, *error) -> None:
+        self.seconds = time.monotonic() - self.started
+        self.lock.close()
+
+    def write(self, classified: Sequence[Classified]) -> None:
+        """Write a batch, without events that are in the table already.
+
+        The row of an event is written last: an event in the table is complete.
+        """
+        new = [event for event in classified if event.item.key not in self.done]
+        if self.outputs.plots is not None:
+            for event in new:
+                if event.waveforms.size:
+                    plot_event(
+                        event,
+                        self.predictor,
+                        self.outputs.plots / f"{_file_name(event.item.key)}.png",
+                    )
+        for table in self.tables[1:]:
+            table.write(row for event in new for row in event.sensor_rows)
+        self.tables[0].write(event.row for event in new)
+        self.n_written += len(new)
+        self.n_resampled += sum(
+            bool(event.item.recording and event.item.recording.n_resampled) for event in new
+        )
+
+    def finish(self, span_ns: tuple[int, int] | None = None) -> int:
+        """Write QuakeML and timeline, log a summary; return the number of unusable events."""
+        rate = self.n_written / max(self.seconds, 1e-9)
+        if self.n_resampled:
+            log.info(
+                "%d recordings had another sampling rate and were resampled to %g Hz of the model",
+                self.n_resampled,
+                self.predictor.rate_hz,
+            )
+        rows = self.tables[0].rows()
+        if self.outputs.quakeml is not None:
+            write_quakeml(rows, self.predictor, self.outputs.quakeml)
+        if self.outputs.plots is not None and span_ns is not None:
+            plot_timeline(
+                rows, self.predictor.class_names, span_ns, self.outputs.plots / "timeline.png"
+            )
+        classes = Counter(row["class"] for row in rows if row["class"])
+        n_review = sum(str(row["review"]) == "1" for row in rows)
+        n_errors = sum(bool(row["error"]) for row in rows)
+        found = ", ".join(f"{n} {name}" for name, n in classes.most_common()) or "no events"
+        log.info(
+            "%d events in %.1f s (%.1f events/s); %s\n%d for review; %d without prediction. %s",
+            self.n_written,
+            self.seconds,
+            rate,
+            found,
+            n_review,
+            n_errors,
+            self.outputs.out,
+        )
+        return n_errors
+
+
+def _file_name(key: str) -> str:
+    """Turn a path or a time into a file name."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in key).strip("._")[-150:]
