@@ -89,7 +89,7 @@ def test_a_changed_rate_and_a_log_do_no_harm(tmp_path, hour):
     [
         (
             lambda b: b[: 4096 + 20] + b"\xff\xff" + b[4096 + 22 :],
-            "a record of the year 65535: damaged",
+            "damaged: a record of the year 65535",
         ),
         (lambda b: b"not seismic data" * 40, "not a format that ObsPy knows"),
         (lambda b: b[:2000], "cannot be read|truncated"),
