@@ -1,8 +1,8 @@
-"""How far a classifier's confidence can be trusted: temperature, reliability, and when to ask a person. [G17, G17b]
+"""Temperature scaling, reliability diagram, review threshold. [G17, G17b, A22]
 
-[G17] Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, arXiv 1706.04599. [G17b] Geifman & El-Yaniv,
-Selective Classification for Deep Neural Networks, arXiv 1705.08500. [A22] Angelopoulos, Bates, Fisch, Lei, Schuster, Conformal
-Risk Control, arXiv 2208.02814.
+[G17] Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, arXiv 1706.04599.
+[G17b] Geifman & El-Yaniv, Selective Classification for Deep Neural Networks, arXiv 1705.08500.
+[A22] Angelopoulos, Bates, Fisch, Lei, Schuster, Conformal Risk Control, arXiv 2208.02814.
 """
 
 import math
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-TEMPERATURES = (0.05, 20.0)
-FEW_EVENTS = 30  # to calibrate on
+TEMPERATURES = (0.05, 20.0)  # least and largest allowed
+FEW_EVENTS = 30  # with fewer calibration events, a report warns
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Keep what was learned of a classifier's confidence on events that it was not trained on.
+    """Temperature of a classifier, and its confidence on the N calibration events.
 
-    ``temperature`` divides the ensemble's log-probabilities; ``confidence`` (N,) and ``correct`` (N,) are those of the N
-    calibration events at that temperature.
+    Calibration events are held out of training. ``temperature`` divides the ensemble's
+    log-probabilities; ``confidence`` (N,) and ``correct`` (N,) bool are taken at that temperature.
     """
 
     temperature: float
@@ -29,33 +29,41 @@ class Calibration:
     correct: Tensor
 
     def threshold(self, error_rate: float) -> float:
-        """Return the confidence below which a person should decide, for a wanted ``error_rate`` above it."""
+        """Return the confidence below which a person should review an event.
+
+        Events above it have at most the given ``error_rate``, see ``confidence_threshold``.
+        """
         return confidence_threshold(self.confidence, self.correct, error_rate)
 
     def state(self) -> dict:
-        """Return plain numbers and tensors, which a checkpoint can hold."""
+        """Return the fields as plain numbers and tensors, for a checkpoint."""
         return asdict(self)
 
 
 def calibrate(log_probs: Tensor, labels: Tensor) -> Calibration:
-    """Fit the temperature on the log-probabilities (N, K) of held-out events with ``labels`` (N,). [G17]"""
+    """Calibrate on the log-probabilities (N, K) of held-out events with ``labels`` (N,). [G17]"""
     temperature = fit_temperature(log_probs, labels)
     confidence, predicted = temper(log_probs, temperature).exp().max(-1)
     return Calibration(temperature, confidence, predicted == labels)
 
 
 def temper(log_probs: Tensor, temperature: float) -> Tensor:
-    """Soften (above 1) or sharpen log-probabilities (…, K), float32. [G17, eq. 9]"""
+    """Divide log-probabilities (…, K) by the temperature and renormalise, float32. [G17, eq. 9]
+
+    Temperatures above 1 lower the confidence, temperatures below 1 raise it.
+    """
     return F.log_softmax(log_probs.float() / temperature, dim=-1)
 
 
 def fit_temperature(log_probs: Tensor, labels: Tensor) -> float:
-    """Return the temperature T for log-probabilities (N, K) of held-out events with labels (N,). [G17]
+    """Return the temperature T that calibrates log-probabilities. [G17]
 
-    T, from 0.05 to 20, has the least NLL, summed over the events, plus ½ (log₂ T)². The second term
-    is the prior that log₂ T is normal with mean 0 and standard deviation 1: without events T is 1,
-    and two of three networks need one from ½ to 2. It counts as much as a few events, so that a
-    handful of them, all correct, does not end at a bound; with many T is the maximum likelihood's.
+    ``log_probs`` (N, K) and ``labels`` (N,) are those of held-out events. T minimises the NLL,
+    summed over the events, plus ½ (log₂ T)², within 0.05 to 20. The second term is a prior: log₂ T
+    is normal with mean 0 and standard deviation 1, so T is between ½ and 2 with probability 0.68.
+    It has the weight of a few events. It keeps T away from the limits if there are few events and
+    all are classified correctly; with many events T is the maximum-likelihood value. Without events
+    T is 1.
     """
     from scipy.optimize import minimize_scalar
 
@@ -72,31 +80,40 @@ def fit_temperature(log_probs: Tensor, labels: Tensor) -> float:
 
 
 def confidence_threshold(confidence: Tensor, correct: Tensor, error_rate: float) -> float:
-    """Return the least confidence from which on (errors + 1) / (events + 1) stays within ``error_rate``, or infinity, after [A22].
+    """Return the lowest confidence at which events may be accepted without review, after [A22].
 
-    ``confidence`` (N,) and ``correct`` (N,) are those of held-out events; the 1 is for the event to come.
+    It is the lowest c for which the held-out events with a confidence of at least c have
+    (errors + 1) / (events + 1) <= ``error_rate``; infinity if there is none. The 1 counts the next,
+    unseen event as an error. ``confidence`` (N,) and ``correct`` (N,) bool belong to held-out
+    events.
     """
     order = confidence.argsort(descending=True)
     errors = (~correct[order]).cumsum(0)
     events = torch.arange(1, len(order) + 1, device=errors.device)
     ranked = confidence[order]
     # events of equal confidence are accepted together
-    last_of_equals = torch.cat(
-        [ranked[1:] < ranked[:-1], torch.ones(1, dtype=torch.bool, device=ranked.device)]
-    )
+    last_of_equals = F.pad(ranked[1:] < ranked[:-1], (0, 1), value=True)
     within = ((errors + 1) / (events + 1) <= error_rate) & last_of_equals
     return float(ranked[within.nonzero().max()]) if within.any() else math.inf
 
 
 def risk_coverage(confidence: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (coverage, error rate) (N,) each, of deciding only the 1, 2, … N most confident events. [G17b, section 2]"""
+    """Return coverage and error rate, (N,) each. [G17b, section 2]
+
+    Element n - 1 is for the n most confident of the N events: n / N and the share of errors among
+    them. ``confidence`` is (N,), ``correct`` (N,) bool.
+    """
     order = confidence.argsort(descending=True, stable=True)
     n = torch.arange(1, len(order) + 1)
     return n / len(order), (~correct[order]).cumsum(0) / n
 
 
 def reliability(confidence: Tensor, correct: Tensor, n_bins: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean confidence, accuracy and number of events of the bins of confidence that are not empty. [G17, eq. 1–2]"""
+    """Return the points of a reliability diagram: mean confidence, accuracy, events. [G17, eq. 1–2]
+
+    ``confidence`` (N,) is sorted into ``n_bins`` equal bins from 0 to 1; each of the three tensors
+    has one value per bin that is not empty.
+    """
     bins = (confidence * n_bins).long().clamp(max=n_bins - 1)
     count = torch.bincount(bins, minlength=n_bins)
     kept = count > 0

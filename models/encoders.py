@@ -1,6 +1,7 @@
-"""Encoders: torchvision's ResNets for one-channel images, without a classification layer, and the baseline's networks. [L22]
+"""Encoders: ResNets for one-channel images, without a classification layer. [L22]
 
-Parameters keep torchvision's names under the attribute ``model``, so weights published in that layout load unchanged.
+The networks are torchvision's, under the attribute ``model``, with torchvision's parameter names.
+Weights that were published with these names load unchanged.
 """
 
 from collections import OrderedDict
@@ -17,11 +18,14 @@ from utils.names import ENCODER_SIZES, PUBLISHED_STEM_STRIDE
 
 
 class EncoderFileError(UserError):
-    """Say why weights cannot be loaded into an encoder."""
+    """Weights cannot be loaded into an encoder."""
 
 
 class ResNetEncoder(nn.Module):
-    """Map images (N, 1, H, W) to representations (N, D), D = 128, 512 or 2048, by global average pooling. [L22]"""
+    """ResNet with global average pooling: images (N, 1, H, W) -> representations (N, D). [L22]
+
+    D is 128 (CompactEncoder), 512 or 2048.
+    """
 
     def __init__(
         self, backbone_type: str, in_channels: int = 1, stem_stride: int = PUBLISHED_STEM_STRIDE
@@ -30,15 +34,12 @@ class ResNetEncoder(nn.Module):
         if backbone_type == "CompactEncoder":
             self.model = compact_resnet(in_channels, stem_stride)
         else:
-            self.model = getattr(torchvision.models, backbone_type.removesuffix("Encoder").lower())(
-                weights=None
-            )
+            name = backbone_type.removesuffix("Encoder").lower()
+            self.model = getattr(torchvision.models, name)(weights=None)
             self.model.conv1 = resnet_stem(in_channels, stem_stride)
             self.model.fc = nn.Identity()
         self.out_size, self.stem_stride = ENCODER_SIZES[backbone_type], stem_stride
-        self.to(
-            memory_format=torch.channels_last
-        )  # the layout that convolution kernels are fastest in
+        self.to(memory_format=torch.channels_last)  # fastest for convolutions
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, 1, H, W) to representations (N, D)."""
@@ -46,9 +47,10 @@ class ResNetEncoder(nn.Module):
 
 
 def compact_resnet(in_channels: int, stem_stride: int) -> nn.Sequential:
-    """Build a ResNet of one basic block per stage with a quarter of ResNet18's channels: 309 000 parameters.
+    """Build a small ResNet (309 000 parameters): images (N, 1, H, W) -> (N, 128).
 
-    Images (N, 1, H, W) -> representations (N, 128). Layers have torchvision's names and initial weights.
+    It has one basic block per stage and a quarter of ResNet18's channels. Layer names and the
+    distributions of the initial weights are those of torchvision.
     """
     width = ENCODER_SIZES["CompactEncoder"] // 8
     layers = OrderedDict(
@@ -82,9 +84,11 @@ def _residual_stage(n_in: int, n_out: int, stride: int) -> nn.Sequential:
 def build_encoder(
     backbone_type: str, in_channels: int = 1, stem_stride: int = PUBLISHED_STEM_STRIDE
 ) -> ResNetEncoder:
-    """Build an encoder with random weights; raises ``ValueError`` for an unknown name.
+    """Build an encoder with random weights.
 
-    ``stem_stride`` 1 instead of the published 2 keeps the first convolution at full resolution, for images of native size.
+    ``backbone_type`` is a key of ``ENCODER_SIZES``. ``stem_stride`` is the stride of the first
+    convolution: 2 as published, or 1 for spectrograms that are not enlarged by ``resize``. Raises
+    ``ValueError`` for an unknown name.
     """
     if backbone_type not in ENCODER_SIZES:
         raise ValueError(
@@ -96,14 +100,16 @@ def build_encoder(
 def resnet_stem(
     in_channels: int, stride: int = PUBLISHED_STEM_STRIDE, n_filters: int = 64
 ) -> nn.Conv2d:
+    """Build the first convolution of a ResNet."""
     return nn.Conv2d(in_channels, n_filters, kernel_size=7, stride=stride, padding=3, bias=False)
 
 
 def load_encoder_weights(encoder: nn.Module, path: str | Path) -> list[int] | None:
-    """Load an encoder file ``{epoch, model_state_dict}``, or the encoder out of a Lightning checkpoint.
+    """Load weights into an encoder from an encoder file or a Lightning checkpoint.
 
-    Returns the identities of the events that pretraining has seen, None if the file does not say.
-    Raises ``EncoderFileError`` that names the missing and unexpected keys. No code in the file is ever run.
+    An encoder file holds ``{epoch, model_state_dict}``. Returns the identities of the events used
+    in pretraining, or None if the file does not contain them. Raises ``EncoderFileError`` with the
+    missing and unexpected keys. Code in the file is never run.
     """
     path = Path(path)
     if not path.is_file():
@@ -114,35 +120,26 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> list[int] | No
         raise EncoderFileError(str(error)) from error
     weights = _encoder_weights(path, content)
     expected, stride = encoder.state_dict(), _stem_stride(content)
-    if stride != encoder.stem_stride:  # the weights would fit
+    if stride != encoder.stem_stride:  # shapes are the same, so the loading would not notice
         raise EncoderFileError(
             f"{path}: was trained with stem_stride {stride}; set load_encoder.stem_stride to that"
         )
-    missing, unexpected = (
-        sorted(expected.keys() - weights.keys()),
-        sorted(weights.keys() - expected.keys()),
-    )
-    wrong = sorted(
-        k for k in expected.keys() & weights.keys() if expected[k].shape != weights[k].shape
-    )
-    problems = [
-        f"{what}: {_few(keys)}"
-        for what, keys in (
-            ("missing keys", missing),
-            ("unexpected keys", unexpected),
-            ("keys of another shape", wrong),
-        )
-        if keys
-    ]
+    common = expected.keys() & weights.keys()
+    differences = {
+        "missing keys": expected.keys() - weights.keys(),
+        "unexpected keys": weights.keys() - expected.keys(),
+        "keys of another shape": {k for k in common if expected[k].shape != weights[k].shape},
+    }
+    problems = [f"{what}: {_shorten(sorted(keys))}" for what, keys in differences.items() if keys]
     if problems:
         raise EncoderFileError(
             f"{path}: does not fit load_encoder.backbone_type; {'; '.join(problems)}"
         )
     try:
         encoder.load_state_dict(weights)
-    except (RuntimeError, NotImplementedError) as error:  # sparse tensors, or such without content
+    except (RuntimeError, NotImplementedError) as error:  # sparse tensors, or tensors without data
         raise EncoderFileError(
-            f"{path}: holds tensors that are no weights ({' '.join(str(error).split())[:200]})"
+            f"{path}: contains tensors that are no weights ({' '.join(str(error).split())[:200]})"
         ) from error
     return _seen_events(path, content)
 
@@ -170,17 +167,18 @@ def _encoder_weights(path: Path, content: object) -> dict[str, Tensor]:
         isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()
     ):
         raise EncoderFileError(
-            f"{path}: holds neither model_state_dict (an encoder file) nor state_dict (a Lightning checkpoint)"
+            f"{path}: contains neither model_state_dict (an encoder file) "
+            "nor state_dict (a Lightning checkpoint)"
         )
     return weights
 
 
 def _stem_stride(content: dict) -> object:
-    """Return the stride that an encoder was trained with; files that do not say so are from the published one."""
-    parameters = content.get("hyper_parameters")
-    inside = parameters if isinstance(parameters, dict) else content
-    return inside.get("stem_stride", PUBLISHED_STEM_STRIDE)
+    """Return the stride of the first convolution; the published one if the file has no entry."""
+    parameters = content.get("hyper_parameters")  # of a Lightning checkpoint
+    entries = parameters if isinstance(parameters, dict) else content
+    return entries.get("stem_stride", PUBLISHED_STEM_STRIDE)
 
 
-def _few(keys: list[str], n: int = 4) -> str:
+def _shorten(keys: list[str], n: int = 4) -> str:
     return ", ".join(keys[:n]) + (f" and {len(keys) - n} more" if len(keys) > n else "")

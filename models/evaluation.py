@@ -1,4 +1,4 @@
-"""What is reported of a classifier: accuracy, balanced accuracy, macro F1, recall, NLL, calibration error, confusion."""
+"""Metrics of a classifier: accuracy, F1, recall, NLL, calibration error, confusion matrix."""
 
 import math
 
@@ -10,11 +10,12 @@ N_CALIBRATION_BINS = 15
 
 
 def evaluate(log_probs: Tensor, labels: Tensor, n_events: int | None = None) -> dict:
-    """Score log-probabilities (N, K) against labels (N,); plain numbers and lists.
+    """Return the metrics of log-probabilities (N, K) with labels (N,), as plain numbers and lists.
 
-    Balanced accuracy and macro F1 average over the classes that occur. ``accuracy_standard_error`` is binomial over
-    ``n_events`` (the channels of one event are no independent trials; default N). ``recall`` is None for absent classes;
-    ``confusion`` has a row per true class and all K classes in their order.
+    Balanced accuracy is the mean over the classes with labels, macro F1 the mean over the classes
+    that were labelled or predicted. ``accuracy_standard_error`` is binomial with ``n_events``
+    trials (default N): channels of one event are not independent. ``recall`` has K values, None for
+    classes without labels; ``confusion`` is K x K with one row per true class.
     """
     from torchmetrics.functional.classification import multiclass_calibration_error
 

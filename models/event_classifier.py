@@ -1,4 +1,4 @@
-"""Classify single channels, predict with the ensemble of them. [L22]
+"""Classification of single channels and of events, as the ensemble of their channels. [L22]
 
 [L22] Lee, Aune, Langet, Eidsvik, Math. Geosci. 2022, doi 10.1007/s11004-022-10037-7.
 """
@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,24 +17,24 @@ from models.encoders import build_encoder
 from models.ensemble import ENSEMBLES, Ensemble, ensemble_log_probs, sensor_weights, signal_to_noise
 from models.evaluation import evaluate
 from models.optimisers import adam_with_cosine
+from preprocessing.dataset import SCALE_DRAWS, EventBatch, data_module_of
 from preprocessing.spectrogram import LogSpectrogram, require_finite
 from preprocessing.views import RandomAmplitudeJitter
 from utils.distributed import gather_by_event, mean_over_processes
 from utils.names import AKNES_PRE_TRIGGER_S, PUBLISHED_STEM_STRIDE
 
-# bound the memory of evaluation, whatever the number of sensors; on a CPU, more gain nothing
+# images per pass in evaluation, to limit memory; on a CPU, larger chunks are not faster
 IMAGES_PER_CHUNK, IMAGES_PER_CHUNK_CPU = 256, 64
-JITTER_DRAW = 3
 
 
 class Evaluation(NamedTuple):
-    """Keep what held-out events were taken for."""
+    """Model outputs for held-out events."""
 
-    events: Tensor  # (N,) places in the archive
+    events: Tensor  # (N,) indices into the archive
     labels: Tensor  # (N,)
     logits: Tensor  # (N, S, K)
-    mask: Tensor  # (N, S) living sensors
-    ratio: Tensor  # (N, S) signal over noise
+    mask: Tensor  # (N, S) True for live sensors
+    ratio: Tensor  # (N, S) signal-to-noise ratio
 
     def log_probs(self, ensemble: Ensemble = "all") -> Tensor:
         """Return the ensemble's log-probabilities (N, K)."""
@@ -41,28 +42,34 @@ class Evaluation(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Keep what B events were taken for: by the ensemble, and by each of the S sensors (stacked: the one trace)."""
+    """Model outputs for B events: of the ensemble and of each of the S traces.
 
-    log_probs: Tensor  # (B, K), calibrated if the classifier is
+    Traces are the sensors; for a stacked-trace classifier, S is 1.
+    """
+
+    log_probs: Tensor  # (B, K) of the ensemble, at the calibrated temperature
     sensor_log_probs: Tensor  # (B, S, K)
-    weights: Tensor  # (B, S), 0 for sensors that took no part
-    ratio: Tensor  # (B, S') signal over noise of every sensor that was recorded
+    weights: Tensor  # (B, S), 0 for sensors left out of the ensemble
+    ratio: Tensor  # (B, S') signal-to-noise ratio of all S' sensors
 
 
 class EventClassifier(pl.LightningModule):
-    """Classify events from the single-channel predictions of one network.
+    """Classifier of events: the ensemble of one network's single-channel predictions. [L22]
 
-    ``learning_rate`` is a number, or {encoder, clf}. ``class_weights`` has K numbers, a weight
-    of 0 keeps a class out of the loss; None counts all classes alike. ``spectrogram`` holds the
-    arguments of ``LogSpectrogram``. ``freeze_encoder`` is linear evaluation: the encoder stays
-    in evaluation mode. ``freeze_bn_stat_train`` trains all weights but keeps BatchNorm on its
-    running statistics. ``n_samples`` and ``pre_trigger_s`` describe the events of training;
-    predict.py cuts windows like them.
+    ``class_names`` has K names, ``backbone_type`` is a key of ``ENCODER_SIZES``. ``class_weights``
+    has K numbers: a class with weight 0 is left out of the loss; None gives all classes the same
+    weight. ``learning_rate`` is a number, or {encoder, clf}. ``spectrogram`` holds the arguments of
+    ``LogSpectrogram``. ``freeze_encoder`` is linear evaluation: only the classifier learns, the
+    encoder stays in evaluation mode. ``freeze_bn_stat_train`` trains all weights, but BatchNorm
+    uses its running statistics and does not update them. ``n_samples`` and ``pre_trigger_s`` (s)
+    are the length of the training events and their time before the trigger; predict.py cuts windows
+    with the same values.
 
-    Arguments with a default are missing in the first checkpoints, which were made with these
-    values and do not say how long their events were.
+    The first checkpoints do not contain the arguments that have a default here. They were made with
+    these values, and the length of their events is unknown.
     """
 
+    class_weights: Tensor
     trace_kind = "single_channel"
 
     def __init__(
@@ -98,26 +105,25 @@ class EventClassifier(pl.LightningModule):
         self.register_buffer("class_weights", weights, persistent=False)
         self.encoder.requires_grad_(not freeze_encoder)
         self.evaluation: Evaluation | None = None
-        self.calibrations: dict[
-            str, Calibration
-        ] = {}  # of each kind of ensemble; none if nothing was held out
+        # one per kind of ensemble; empty without calibration events
+        self.calibrations: dict[str, Calibration] = {}
         self._batches: list[Evaluation] = []
-        self.train()  # Lightning keeps the modes that it finds
+        self.train()  # Lightning does not change the modes of the modules at the start
 
     @staticmethod
     def build_network(
         backbone_type: str, stem_stride: int, n_classes: int
     ) -> tuple[nn.Module, nn.Module]:
-        """Build encoder (N, 1, H, W) -> (N, D) and linear classifier (N, D) -> (N, K)."""
+        """Return an encoder (N, 1, H, W) -> (N, D) and a linear classifier (N, D) -> (N, K)."""
         encoder = build_encoder(backbone_type, stem_stride=stem_stride)
         return encoder, nn.Linear(encoder.out_size, n_classes)
 
     def train(self, mode: bool = True) -> "EventClassifier":
-        """Set training mode, but keep frozen parts in evaluation mode."""
+        """Set the training mode; frozen parts stay in evaluation mode."""
         super().train(mode)
-        if mode and self.hparams.freeze_encoder:
+        if mode and self.hparams["freeze_encoder"]:
             self.encoder.eval()
-        if mode and self.hparams.freeze_bn_stat_train:
+        if mode and self.hparams["freeze_bn_stat_train"]:
             for module in self.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
@@ -128,47 +134,45 @@ class EventClassifier(pl.LightningModule):
         return self.classifier(self.encoder(images))
 
     def traces(self, waveforms: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the traces (B, S', T) that are classified one by one, and which of them exist (B, S')."""
+        """Return the traces (B, S', T) to classify one by one, and their mask (B, S').
+
+        Here these are the sensors of ``waveforms`` (B, S, T), with ``mask`` (B, S).
+        """
         return waveforms, mask
 
     def sensor_logits(self, waveforms: Tensor, mask: Tensor) -> Tensor:
-        """Classify every existing trace of (B, S, T): logits (B, S, K) float32, zeros where ``mask`` (B, S) is False."""
-        event, trace = _places(mask)
-        living = waveforms[event, trace]
-        n_images = IMAGES_PER_CHUNK_CPU if living.device.type == "cpu" else IMAGES_PER_CHUNK
-        chunks = [self.forward(self.to_images(chunk)).float() for chunk in living.split(n_images)]
+        """Classify the traces (B, S, T): logits (B, S, K) float32, zero where ``mask`` is False."""
+        event, trace = _indices(mask)
+        traces = waveforms[event, trace]
+        n_images = IMAGES_PER_CHUNK_CPU if traces.device.type == "cpu" else IMAGES_PER_CHUNK
+        chunks = [self.forward(self.to_images(chunk)).float() for chunk in traces.split(n_images)]
         logits = torch.zeros(*mask.shape, len(self.class_names), device=waveforms.device)
         logits[event, trace] = torch.cat(chunks)
         return logits
 
     def to_images(self, waveforms: Tensor) -> Tensor:
-        """Turn waveforms (N, T) into images (N, 1, H, W)."""
+        """Compute the images (N, 1, H, W) of waveforms (N, T)."""
         return self.spectrogram.resize(self.spectrogram.native(waveforms)).unsqueeze(1)
 
-    def training_step(self, batch, batch_idx: int) -> Tensor:
-        """Return the class-weighted cross-entropy of one batch, every living trace counting as a sample."""
+    def training_step(self, batch: EventBatch, batch_idx: int) -> Tensor:
+        """Return the class-weighted cross-entropy of one batch; every live trace is a sample."""
         waveforms, mask = self.traces(batch.waveforms, batch.mask)
-        event, trace = _places(mask)
+        event, trace = _indices(mask)
         images, labels = self.to_images(waveforms[event, trace]), batch.labels[event]
         if self.jitter is not None:
-            images = self.jitter(images, batch.draws[event, JITTER_DRAW, None])
+            images = self.jitter(images, batch.draws[event, SCALE_DRAWS][:, :1])
         logits = self.forward(images)
-        loss = weighted_cross_entropy(
-            logits, labels, self.class_weights, self.hparams.label_smoothing
-        )
+        smoothing = self.hparams["label_smoothing"]
+        loss = weighted_cross_entropy(logits, labels, self.class_weights, smoothing)
         self._log("train", loss, logits, labels)
         return loss
 
-    def validation_step(self, batch, batch_idx: int) -> None:
-        """Monitor held-out events, on as many sensors as training uses."""
+    def validation_step(self, batch: EventBatch, batch_idx: int) -> None:
+        """Log loss and accuracy of held-out events, with as many sensors as in training."""
         waveforms, mask = self.traces(batch.waveforms, batch.mask)
         log_probs = ensemble_log_probs(self.sensor_logits(waveforms, mask), mask)
-        self._log(
-            "val",
-            weighted_cross_entropy(log_probs, batch.labels, self.class_weights),
-            log_probs,
-            batch.labels,
-        )
+        loss = weighted_cross_entropy(log_probs, batch.labels, self.class_weights)
+        self._log("val", loss, log_probs, batch.labels)
 
     def _log(self, side: str, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
         accuracy = (scores.argmax(-1) == labels).float().mean()
@@ -181,32 +185,27 @@ class EventClassifier(pl.LightningModule):
             batch_size=len(labels),
         )
 
-    def test_step(self, batch, batch_idx: int) -> None:
-        """Collect the logits of all test and calibration events."""
+    def test_step(self, batch: EventBatch, batch_idx: int) -> None:
+        """Collect the logits of test and calibration events."""
         waveforms, mask = self.traces(batch.waveforms, batch.mask)
         logits = self.sensor_logits(waveforms, mask)
         ratio = self._signal_to_noise(waveforms)
-        missing = (
-            self.trainer.datamodule.archive.live.shape[1] - mask.shape[1]
-        )  # batches differ in their sensors
-        logits, mask, ratio = (
-            F.pad(logits, (0, 0, 0, missing)),
-            F.pad(mask, (0, missing)),
-            F.pad(ratio, (0, missing)),
-        )
+        # batches differ in their number of sensors
+        missing = data_module_of(self.trainer).n_sensors - mask.shape[1]
+        logits = F.pad(logits, (0, 0, 0, missing))
+        mask, ratio = F.pad(mask, (0, missing)), F.pad(ratio, (0, missing))
         self._batches.append(Evaluation(batch.events, batch.labels, logits, mask, ratio))
 
     def on_test_epoch_end(self) -> None:
-        """Gather the events of all processes, each once; calibrate; log the test metrics with and without the ensemble."""
+        """Gather the events of all processes, calibrate, and log the test metrics."""
         gathered = gather_by_event(*(list(column) for column in zip(*self._batches)))
         self._batches.clear()
-        both = Evaluation(*map(torch.from_numpy, gathered))
-        for_calibration = torch.isin(
-            both.events, torch.from_numpy(self.trainer.datamodule.calibration_events)
-        )
-        self.evaluation = Evaluation(*(column[~for_calibration] for column in both))
+        everything = Evaluation(*map(torch.from_numpy, gathered))
+        calibration_events = torch.from_numpy(data_module_of(self.trainer).calibration_events)
+        for_calibration = torch.isin(everything.events, calibration_events)
+        self.evaluation = Evaluation(*(column[~for_calibration] for column in everything))
         if for_calibration.any():
-            held_out = Evaluation(*(column[for_calibration] for column in both))
+            held_out = Evaluation(*(column[for_calibration] for column in everything))
             self.calibrations = {
                 kind: calibrate(held_out.log_probs(kind), held_out.labels) for kind in ENSEMBLES
             }
@@ -218,7 +217,11 @@ class EventClassifier(pl.LightningModule):
             )
 
     def test_metrics(self) -> dict[str, dict]:
-        """Score the evaluated test events: by the ensembles (if there are any), and every living trace by itself."""
+        """Return the metrics of the test events, for each kind of ensemble and for single traces.
+
+        Without events of several live traces there are no ensembles. See ``evaluate``.
+        """
+        assert self.evaluation is not None, "call trainer.test first"
         _, labels, logits, mask, _ = self.evaluation
         metrics = {}
         if mask.sum(1).max() > 1:
@@ -228,16 +231,14 @@ class EventClassifier(pl.LightningModule):
                 for kind, name in names.items()
             }
         trace_labels = labels[:, None].expand(mask.shape)[mask]
-        return metrics | {
-            self.trace_kind: evaluate(
-                F.log_softmax(logits[mask], -1), trace_labels, n_events=len(labels)
-            )
-        }
+        of_traces = evaluate(F.log_softmax(logits[mask], -1), trace_labels, n_events=len(labels))
+        return metrics | {self.trace_kind: of_traces}
 
     def predict_waveforms(self, waveforms: Tensor) -> Tensor:
-        """Classify events (B, S, T) in recorder units: class probabilities (B, K) of the ensemble of living sensors.
+        """Return class probabilities (B, K) of events (B, S, T) in recorder units.
 
-        Raises ``ValueError`` naming event and channel for NaN or infinite samples.
+        They are those of the ensemble of all live sensors, see ``predict_events``, which also lists
+        the errors.
         """
         return self.predict_events(waveforms).log_probs.exp()
 
@@ -245,18 +246,20 @@ class EventClassifier(pl.LightningModule):
     def predict_events(
         self, waveforms: Tensor, ensemble: Ensemble = "all", mask: Tensor | None = None
     ) -> Prediction:
-        """Classify events (B, S, T) in recorder units by the sensors that ``ensemble`` chooses among those in ``mask`` (B, S).
+        """Classify events (B, S, T) in recorder units.
 
-        Without a mask, every sensor that is not constant is there. Raises ``ValueError`` naming event and channel for NaN or
-        infinite samples, and for events without room for noise.
+        ``ensemble`` sets the weights of the sensors, see ``sensor_weights``. ``mask`` (B, S) is
+        True for live sensors; None takes every channel that is not constant. Raises ``ValueError``
+        with event and channel for NaN or infinite samples, and for events that are too short for
+        ``signal_to_noise``.
         """
         require_finite(waveforms)
         was_training, _ = self.training, self.eval()
         try:
             ratio = self._signal_to_noise(waveforms)
-            living = waveforms.amax(-1) > waveforms.amin(-1) if mask is None else mask
-            ratio = torch.where(living, ratio, 0)
-            weights = sensor_weights(ratio, living, ensemble)
+            live = waveforms.amax(-1) > waveforms.amin(-1) if mask is None else mask
+            ratio = torch.where(live, ratio, 0)
+            weights = sensor_weights(ratio, live, ensemble)
             traces, mask = self.traces(waveforms, weights > 0)
             logits = self.sensor_logits(traces, mask)
             weights = weights if mask.shape == weights.shape else mask.float()
@@ -266,7 +269,11 @@ class EventClassifier(pl.LightningModule):
             self.train(was_training)
 
     def probabilities_of_all(self, waveforms: Tensor) -> Tensor:
-        """Classify one event (S, T) by every channel that is not constant, without branches or checks: (K,), for export."""
+        """Return class probabilities (K,) of one event (S, T), for export.
+
+        The ensemble is that of all channels that are not constant. There are no branches that
+        depend on data, and no checks.
+        """
         traces, mask = self.traces(waveforms[None], (waveforms.amax(-1) > waveforms.amin(-1))[None])
         logits = self.forward(self.to_images(traces[0])).float()
         return temper(ensemble_log_probs(logits[None], mask), self.temperature("all"))[0].exp()
@@ -276,39 +283,40 @@ class EventClassifier(pl.LightningModule):
         return self.calibrations[ensemble].temperature if self.calibrations else 1.0
 
     def _signal_to_noise(self, waveforms: Tensor) -> Tensor:
-        return signal_to_noise(
-            waveforms, self.spectrogram.sampling_rate_hz, self.hparams.pre_trigger_s
-        )
+        rate_hz, pre_trigger_s = self.spectrogram.sampling_rate_hz, self.hparams["pre_trigger_s"]
+        return signal_to_noise(waveforms, rate_hz, pre_trigger_s)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Take the calibration out of a checkpoint that has one."""
+        """Load the calibration, if the checkpoint has one."""
         found = checkpoint.get("calibrations", {})
         self.calibrations = {kind: Calibration(**found[kind]) for kind in ENSEMBLES if found}
 
-    def configure_optimizers(self) -> dict:
-        """Use Adam with a cosine schedule, with one learning rate each for encoder and classifier."""
-        rate = self.hparams.learning_rate
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return Adam with a cosine schedule; encoder and classifier have their own rates."""
+        rate = self.hparams["learning_rate"]
         rates = rate if isinstance(rate, Mapping) else {"encoder": rate, "clf": rate}
         groups = [
             {"params": list(self.encoder.parameters()), "lr": rates["encoder"]},
             {"params": list(self.classifier.parameters()), "lr": rates["clf"]},
         ]
         return adam_with_cosine(
-            groups, self.hparams.weight_decay, self.trainer.estimated_stepping_batches
+            groups, self.hparams["weight_decay"], self.trainer.estimated_stepping_batches
         )
 
 
-def _places(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return event and trace (N,) of what exists in (B, S). A GPU has to wait for that: once."""
-    return mask.nonzero(as_tuple=True)
+def _indices(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the event and trace numbers (N,) that are True in (B, S); synchronises a GPU once."""
+    event, trace = mask.nonzero(as_tuple=True)
+    return event, trace
 
 
 def weighted_cross_entropy(
     logits: Tensor, labels: Tensor, class_weights: Tensor, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Return the class-weighted mean cross-entropy of logits (N, K), float32; 0 if every label has weight 0. [L22]
+    """Return the class-weighted mean cross-entropy of logits (N, K) with labels (N,). [L22]
 
-    Averaged over processes, it is the mean over the samples of all of them.
+    It is computed in float32, and 0 if the classes of all labels have weight 0. With several
+    processes, the mean of their values is the weighted mean over the samples of all processes.
     """
     total = F.cross_entropy(
         logits.float(), labels, class_weights, reduction="sum", label_smoothing=label_smoothing
@@ -320,9 +328,11 @@ def weighted_cross_entropy(
 def balanced_class_weights(
     labels: Sequence[int], n_classes: int, without: Sequence[int] = ()
 ) -> list[float]:
-    """Return the weight n / (K' n_c) of each class, counted on the training ``labels``. [L22]
+    """Return the weight n / (K' n_c) of each of ``n_classes`` classes. [L22]
 
-    n and K' count without the classes in ``without``, which get 0, as do classes without events.
+    n_c counts class c in the training ``labels``; n and K' are the numbers of events and of classes
+    with events. Classes in ``without`` are not counted and get weight 0, as do classes without
+    events.
     """
     counts = torch.bincount(torch.as_tensor(labels), minlength=n_classes).double()
     counts[list(without)] = 0

@@ -1,4 +1,4 @@
-"""What stands on the encoder in self-supervised learning: the projector, and the discriminator of neighbours. [V21, TNC]
+"""Networks on top of the encoder in self-supervised learning: projector, discriminator. [V21, TNC]
 
 [V21] Lee & Aune, VIbCReg, arXiv 2109.00783. [TNC] Tonekaboni, Eytan, Goldenberg, arXiv 2106.00750.
 """
@@ -11,9 +11,10 @@ from utils.names import WHITENING_GROUP_SIZE
 
 
 class Projector(nn.Module):
-    """Map representations (B, D) to whitened projections (B, P): Linear–BatchNorm–ReLU twice, Linear, IterNorm. [V21]
+    """Map representations (B, D) to whitened projections (B, P). [V21]
 
-    IterNorm works in groups of 64 features; fewer than 64 are one group.
+    Twice Linear–BatchNorm–ReLU, then Linear and IterNorm. IterNorm whitens groups of 64 features;
+    fewer than 64 features are one group.
     """
 
     def __init__(self, out_size_enc: int, proj_hid: int, proj_out: int):
@@ -35,19 +36,15 @@ class Projector(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Score whether two representations (B, D) come from neighbouring crops: logits (B,). [TNC, section 3]"""
+    """Classify whether two representations (B, D) are of neighbouring crops. [TNC, section 3]"""
 
     def __init__(self, input_size: int):
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(2 * input_size, 4 * input_size),
-            nn.ReLU(),
-            nn.Dropout(0.5),
-            nn.Linear(4 * input_size, 1),
-        )
-        for layer in (self.layers[0], self.layers[-1]):
+        first, last = nn.Linear(2 * input_size, 4 * input_size), nn.Linear(4 * input_size, 1)
+        self.layers = nn.Sequential(first, nn.ReLU(), nn.Dropout(0.5), last)
+        for layer in (first, last):
             nn.init.xavier_uniform_(layer.weight)
 
     def forward(self, y: Tensor, y_other: Tensor) -> Tensor:
-        """Map two batches of representations (B, D) to logits (B,)."""
+        """Return logits (B,), positive for neighbours, of two batches (B, D)."""
         return self.layers(torch.cat([y, y_other], dim=-1)).squeeze(-1)

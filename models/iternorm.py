@@ -1,6 +1,7 @@
 """Iterative normalisation: decorrelate features without an eigendecomposition. [IN]
 
-[IN] Huang, Zhou, Zhu, Liu, Shao, Iterative Normalization: Beyond Standardization towards Efficient Whitening, arXiv 1904.03441.
+[IN] Huang, Zhou, Zhu, Liu, Shao, Iterative Normalization: Beyond Standardization towards Efficient
+Whitening, arXiv 1904.03441.
 """
 
 import torch
@@ -8,11 +9,15 @@ from torch import Tensor, nn
 
 
 class IterNorm(nn.Module):
-    """Whiten features (B, D) within groups of D / ``num_groups``, always in float32. [IN, Algorithm 1]
+    """Whiten features (B, D) in groups of D / ``num_groups`` features. [IN, Algorithm 1]
 
-    Training uses the batch's statistics and updates running ones with ``momentum``; evaluation uses those. Raises
-    ``ValueError`` for a number of features that the groups do not divide, and for a training batch of one.
+    Training uses the statistics of the batch and updates the running ones with ``momentum``;
+    evaluation uses the running ones. It computes in float32 also under autocast. Raises
+    ``ValueError`` if ``num_groups`` does not divide D, or for a training batch of one.
     """
+
+    running_mean: Tensor
+    running_whitening: Tensor
 
     def __init__(
         self,
@@ -28,12 +33,8 @@ class IterNorm(nn.Module):
             raise ValueError(
                 f"num_groups must divide num_features but found {num_groups} and {num_features}"
             )
-        self.num_features, self.num_groups, self.n_iterations = (
-            num_features,
-            num_groups,
-            n_iterations,
-        )
-        self.eps, self.momentum = eps, momentum
+        self.num_features, self.num_groups = num_features, num_groups
+        self.n_iterations, self.eps, self.momentum = n_iterations, eps, momentum
         size = num_features // num_groups
         self.register_buffer("running_mean", torch.zeros(num_groups, size))
         self.register_buffer("running_whitening", torch.eye(size).repeat(num_groups, 1, 1))
@@ -41,7 +42,7 @@ class IterNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_features)) if affine else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Whiten (B, D) -> (B, D) float32, or float64 if that is what came."""
+        """Whiten (B, D) -> (B, D): float64 for float64 input, else float32."""
         with torch.autocast(x.device.type, enabled=False):
             x = x if x.dtype == torch.float64 else x.float()
             grouped = x.view(len(x), self.num_groups, -1).transpose(0, 1)  # (G, B, D / G)
@@ -59,16 +60,18 @@ class IterNorm(nn.Module):
                     )
             else:
                 mean, whitening = self.running_mean.to(x), self.running_whitening.to(x)
-            # the matrix is symmetric, so samples may stand in rows
+            # the whitening matrix is symmetric, so it may be applied from the right
             white = ((grouped - mean.unsqueeze(1)) @ whitening).transpose(0, 1).reshape(x.shape)
-            return white if self.weight is None else white * self.weight + self.bias
+            if self.weight is None or self.bias is None:
+                return white
+            return white * self.weight + self.bias
 
 
 def whitening_matrix(centred: Tensor, n_iterations: int, eps: float) -> Tensor:
-    """Approximate the inverse square root of the covariance of each group by Newton's iteration. [IN, Algorithm 1]
+    """Return S^(-1/2) of the covariance S of each group, by Newton's iteration. [IN, Algorithm 1]
 
-    ``centred`` is (G, B, d); returns (G, d, d): P_N / sqrt(tr S) with S = eps I + X'X / B, S_N = S / tr S, P_0 = I and
-    P_{k+1} = 1.5 P_k - 0.5 P_k^3 S_N.
+    ``centred`` X is (G, B, d). Returns (G, d, d): P_N / sqrt(tr S) after N = ``n_iterations`` of
+    P_{k+1} = 1.5 P_k - 0.5 P_k^3 S_N, with P_0 = I, S = eps I + X'X / B and S_N = S / tr S.
     """
     identity = torch.eye(centred.shape[-1], dtype=centred.dtype, device=centred.device)
     covariance = eps * identity + centred.transpose(1, 2) @ centred / centred.shape[1]

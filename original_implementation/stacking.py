@@ -1,7 +1,7 @@
-"""The previous study's input: one trace per event, the noise-weighted stack of its channels. [LS23 as in L22]
+"""Input of the previous study: one trace per event, the weighted stack of its channels.
 
-[LS23] Langet & Silverberg, Earth Surf. Dynam.
-11, 89, 2023. Everything else is shared with ``models.event_classifier``.
+[LS23] Langet & Silverberg, Earth Surf. Dynam. 11, 89, 2023, as described in [L22]. Everything else
+is shared with ``models.event_classifier``.
 """
 
 import torch
@@ -12,18 +12,20 @@ from original_implementation.networks import build_backbone_with_clf
 
 
 def stack_channels(waveforms: Tensor) -> Tensor:
-    """Stack channels (…, S, T) to one trace (…, T), weighted by 1 / std and normalised; a constant channel has weight 0."""
+    """Stack channels (…, S, T) to one trace (…, T). [LS23]
+
+    Weights are 1 / std, normalised to a sum of 1; a constant channel has weight 0.
+    """
     waveforms = waveforms.float()
-    alive = waveforms.amax(-1, keepdim=True) > waveforms.amin(
-        -1, keepdim=True
-    )  # std of a constant may round to above 0
-    weights = torch.where(alive, 1 / waveforms.std(-1, keepdim=True), 0)
+    # compared by range: the std of a constant channel may round to above 0
+    live = waveforms.amax(-1, keepdim=True) > waveforms.amin(-1, keepdim=True)
+    weights = torch.where(live, 1 / waveforms.std(-1, keepdim=True), 0)
     weights = weights / weights.sum(-2, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     return (weights * waveforms).sum(-2)
 
 
 class StackedTraceClassifier(EventClassifier):
-    """Classify the stacked trace of each event with AlexNet or a max-pooling ResNet. [LS23 as in L22]"""
+    """Classifier of stacked traces, with AlexNet or a max-pooling ResNet. [LS23 as in L22]"""
 
     trace_kind = "stacked_trace"
 
@@ -31,10 +33,13 @@ class StackedTraceClassifier(EventClassifier):
     def build_network(
         backbone_type: str, stem_stride: int, n_classes: int
     ) -> tuple[nn.Module, nn.Module]:
-        """Build a network with its own classifier, (N, 1, H, W) -> (N, K), and its own published stem."""
+        """Return a network (N, 1, H, W) -> (N, K) that includes the classifier, and an identity.
+
+        ``stem_stride`` has no effect: these networks keep their published first convolution.
+        """
         return build_backbone_with_clf(backbone_type, n_classes), nn.Identity()
 
     def traces(self, waveforms: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Stack the living channels (B, S, T) of each event to one trace (B, 1, T)."""
+        """Stack the live channels of (B, S, T) to one trace (B, 1, T), with its mask (B, 1)."""
         stacked = stack_channels(waveforms * mask[..., None]).unsqueeze(1)
         return stacked, mask.any(-1, keepdim=True)

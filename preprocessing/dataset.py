@@ -1,11 +1,12 @@
-"""Batches of waveforms, and the LightningDataModule that serves them.
+"""Batches of waveforms and the LightningDataModule that serves them.
 
-Which sensors an event contributes, where it is cropped and how an epoch is ordered are functions of (seed, epoch, event):
-a run is the same with any number of loader workers or processes, and a restart needs nothing but the epoch's number.
+The chosen sensors, the crops and the order of an epoch depend only on (seed, epoch, event). A run
+therefore gives the same batches with any number of loader workers or processes, and a resumed run
+needs only the number of its epoch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -14,31 +15,39 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from preprocessing.event_archive import EventArchive
+from utils.distributed import rank_and_world_size
 from utils.errors import UserError
 from utils.workers import workers_for_loaders
 
-N_DRAWS = 8  # uniform numbers per event and epoch: 2 choose sensors, 3 place crops, 3 scale images
-N_SENSOR_DRAWS = 2
-HELD_OUT, ORDER = 1, 2  # streams of random numbers beside the training stream 0
+if TYPE_CHECKING:  # the models import this file, and need no HDF5
+    from preprocessing.event_archive import EventArchive
+
+# Uniform numbers per event and epoch: the first two choose sensors, the rest is EventBatch.draws.
+N_DRAWS, N_SENSOR_DRAWS = 8, 2
+# Columns of EventBatch.draws, one per view. A classifier has one view and no crops.
+CROP_DRAWS = slice(0, 3)  # place the crops
+SCALE_DRAWS = slice(3, 6)  # scale the images (RandomAmplitudeJitter)
+TRAINING, HELD_OUT, ORDER = 0, 1, 2  # independent streams of random numbers
 
 Sensors = Literal["one", "pair", "all"]
 Preload = Literal["none", "ram", "device"]
 
 
 class EventBatch(NamedTuple):
-    """Carry B events: S sensors each, those that do not exist masked out and zero."""
+    """B events of S sensors each; missing sensors are zero and False in ``mask``."""
 
     waveforms: Tensor  # (B, S, T) float32, recorder units
     mask: Tensor  # (B, S) bool
     sensors: Tensor  # (B, S) int64, channel numbers within the event
     labels: Tensor  # (B,) int64, -1 for unlabelled events
-    events: Tensor  # (B,) int64, places in the archive
-    draws: Tensor  # (B, 6) float32 in [0, 1), for the views
+    events: Tensor  # (B,) int64, indices into the archive
+    draws: Tensor  # (B, 6) float32, uniform in [0, 1): columns CROP_DRAWS and SCALE_DRAWS
 
 
-def event_draws(seed: int, stream: int, epoch: int, events: Sequence[int]) -> np.ndarray:
-    """Return the (B, 8) uniform numbers that belong to these events in this epoch."""
+def event_draws(
+    seed: int, stream: int, epoch: int, events: Sequence[int] | np.ndarray
+) -> np.ndarray:
+    """Return the (B, 8) uniform random numbers of these events in this epoch."""
     generators = (
         np.random.Philox(key=[seed, (stream << 60) | (epoch << 32) | int(event)])
         for event in events
@@ -47,22 +56,26 @@ def event_draws(seed: int, stream: int, epoch: int, events: Sequence[int]) -> np
 
 
 class EventDataset(Dataset):
-    """Make batches from keys (epoch, event): ``one`` random living sensor, a ``pair`` drawn with replacement, or ``all``."""
+    """Batches made from keys (epoch, event).
+
+    ``sensors`` is ``one`` random live sensor per event, a ``pair`` of live sensors drawn with
+    replacement, or ``all`` live sensors. ``labels`` has one class number per event of the archive.
+    """
 
     def __init__(
         self,
-        archive: EventArchive,
+        archive: "EventArchive",
         labels: np.ndarray,
         sensors: Sensors,
         seed: int,
-        stream: int = 0,
+        stream: int = TRAINING,
         store: "WaveformStore | None" = None,
     ):
         self.archive, self.labels, self.sensors = archive, labels, sensors
         self.seed, self.stream, self.store = seed, stream, store
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> EventBatch:
-        """Return one batch; all keys belong to one epoch."""
+        """Return one batch; all keys must be of one epoch."""
         epoch, events = keys[0][0], np.array([event for _, event in keys])
         draws = event_draws(self.seed, self.stream, epoch, events)
         sensors = self._choose_sensors(events, draws[:, :N_SENSOR_DRAWS])
@@ -76,18 +89,17 @@ class EventDataset(Dataset):
         )
 
     def _choose_sensors(self, events: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        """Return (B, S) channel numbers of living sensors, -1 where there is none."""
+        """Return (B, S) channel numbers of live sensors, -1 for a missing one."""
         live = self.archive.live[events]
         n_live = live.sum(1)
-        # stable: living sensors first, in their own order
-        living = np.argsort(~live, axis=1, kind="stable")
+        # live sensors first; a stable sort keeps their order
+        ordered = np.argsort(~live, axis=1, kind="stable")
         if self.sensors == "all":
-            living[np.arange(live.shape[1]) >= n_live[:, None]] = -1
-            return living[:, : n_live.max()]
+            ordered[np.arange(live.shape[1]) >= n_live[:, None]] = -1
+            return ordered[:, : n_live.max()]
         n_drawn = 2 if self.sensors == "pair" else 1
-        return np.take_along_axis(
-            living, (draws[:, :n_drawn] * n_live[:, None]).astype(np.int64), axis=1
-        )
+        positions = (draws[:, :n_drawn] * n_live[:, None]).astype(np.int64)
+        return np.take_along_axis(ordered, positions, axis=1)
 
     def _read(self, events: np.ndarray, sensors: np.ndarray) -> Tensor:
         if self.store is not None:
@@ -100,16 +112,17 @@ class EventDataset(Dataset):
 
 
 class WaveformStore:
-    """Keep the waveforms of some events in memory, (N * S_max + 1, T): in RAM shared by the workers, or on an accelerator.
+    """Waveforms of some events in memory, (N * S_max + 1, T).
 
-    The last row is zeros, for sensors that do not exist.
+    On a CPU the memory is shared with loader workers. The last row is zero and stands for missing
+    sensors.
     """
 
-    def __init__(self, archive: EventArchive, events: np.ndarray, device: torch.device):
+    def __init__(self, archive: "EventArchive", events: np.ndarray, device: torch.device):
         self.n_sensors = archive.live.shape[1]
         row_of = torch.full((len(archive),), -1)
         row_of[torch.from_numpy(events)] = torch.arange(len(events)) * self.n_sensors
-        # where they stay, before anything is written: filled and then moved, they would take their memory twice
+        # allocated where they stay: moving filled waveforms would need the memory twice
         waveforms = torch.empty(len(events) * self.n_sensors + 1, archive.n_samples, device=device)
         self.waveforms = (waveforms.share_memory_() if device.type == "cpu" else waveforms).zero_()
         for row, event in enumerate(tqdm(events, desc="Loading", unit="event")):
@@ -118,7 +131,11 @@ class WaveformStore:
         self.row_of = row_of.to(device)
 
     def take(self, events: Tensor, sensors: Tensor) -> Tensor:
-        """Return (B, S, T), zeros where a sensor is -1; (B, 0, 0) while the indices are on another device."""
+        """Return waveforms (B, S, T) of ``events`` (B,) and ``sensors`` (B, S).
+
+        A sensor of -1 gives zeros. The result is an empty (B, 0, 0) if the indices are on another
+        device than the waveforms.
+        """
         if self.waveforms.device != events.device:
             return torch.zeros(len(events), 0, 0)
         rows = torch.where(
@@ -128,9 +145,10 @@ class WaveformStore:
 
 
 class EpochBatches(Sampler):
-    """Yield batches of (epoch, event) keys, each process its share of every batch.
+    """Batches of (epoch, event) keys; each process gets its share of every batch.
 
-    With ``epoch``, a function that tells the current one, the order is shuffled anew in each; without, it is fixed.
+    ``epoch`` is a function that returns the current epoch; each epoch then has its own random
+    order. With None the order is that of ``events``. ``drop_last`` drops the incomplete last batch.
     """
 
     def __init__(
@@ -155,44 +173,41 @@ class EpochBatches(Sampler):
             events = np.random.Generator(
                 np.random.Philox(key=[self.seed, (ORDER << 60) | epoch])
             ).permutation(events)
-        rank, world = _rank_and_world()
+        rank, world = rank_and_world_size()
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             batch = events[start : start + self.batch_size]
-            if self.drop_last:  # losses over the whole batch want equal shares
+            if self.drop_last:  # losses over the whole batch need equal shares
                 batch = batch[: len(batch) // world * world]
-            mine = batch[rank::world]
-            # a process without a share repeats an event, so that all of them meet in every step
-            yield [(epoch, int(event)) for event in (mine if len(mine) else batch[:1])]
-
-
-def _rank_and_world() -> tuple[int, int]:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
+            share = batch[rank::world]
+            # a process with an empty share repeats an event: every process must take every step
+            yield [(epoch, int(event)) for event in (share if len(share) else batch[:1])]
 
 
 class _LazyLoader(DataLoader):
-    """Begin an epoch with its first batch.
+    """DataLoader whose workers start to read when the first batch is requested.
 
-    Lightning makes the loader's iterator before it restores the progress of a resumed run. Loader processes, which
-    read ahead, would read an epoch then that has been there before.
+    Lightning creates the iterator before it restores the epoch of a resumed run. Workers, which
+    read ahead, would otherwise read batches of the wrong epoch.
     """
 
-    def __iter__(self) -> Iterator[EventBatch]:
+    def __iter__(self) -> Iterator[EventBatch]:  # type: ignore[override]  # starts on first use
         yield from super().__iter__()
 
 
 class EventDataModule(pl.LightningDataModule):
-    """Serve training, held-out and test batches of an archive.
+    """Training, held-out and test batches of an archive.
 
-    ``sensors_train`` and ``sensors_test`` say how many sensors of an event a batch holds; ``pair`` is self-supervised
-    learning, which drops the incomplete last batch. ``calibration_events`` are evaluated with the test events. ``batch_size`` counts events over all processes. Raises ``UserError``
-    for a batch that the training events cannot fill.
+    ``train_events``, ``test_events`` and ``calibration_events`` are indices into the archive;
+    calibration events are evaluated together with the test events. ``sensors_train`` and
+    ``sensors_test`` choose the sensors per event, see ``EventDataset``; ``pair`` is for
+    self-supervised learning and drops the incomplete last batch. ``batch_size`` counts the events
+    of all processes. Raises ``UserError`` if there are fewer training events than one batch needs,
+    or fewer than two held-out events for ``pair``.
     """
 
     def __init__(
         self,
-        archive: EventArchive,
+        archive: "EventArchive",
         train_events: np.ndarray,
         test_events: np.ndarray,
         *,
@@ -208,11 +223,13 @@ class EventDataModule(pl.LightningDataModule):
         super().__init__()
         if len(train_events) < batch_size:
             raise UserError(
-                f"dataset.batch_size is {batch_size}, but there are only {len(train_events)} training events; lower it"
+                f"dataset.batch_size is {batch_size}, but there are only {len(train_events)} "
+                "training events; lower it"
             )
         if sensors_train == "pair" and len(test_events) < 2:
             raise UserError(
-                f"{len(test_events)} held-out events are too few to monitor pretraining; raise dataset.test_data_ratio"
+                f"{len(test_events)} held-out events are too few to monitor pretraining; "
+                "raise dataset.test_data_ratio"
             )
         self.archive, self.train_events, self.test_events = archive, train_events, test_events
         self.calibration_events = (
@@ -228,46 +245,61 @@ class EventDataModule(pl.LightningDataModule):
         self.num_workers, self.preload = num_workers, preload
         self.store: WaveformStore | None = None
 
+    @property
+    def n_sensors(self) -> int:
+        """Number of sensors of the largest event."""
+        return self.archive.live.shape[1]
+
+    def event_names(self, events: Tensor) -> list[str]:
+        """Return the names of events (B,), as in ``EventBatch.events``."""
+        return self.archive.names[events.cpu().numpy()].tolist()
+
+    def labelled_events(self, training: bool) -> np.ndarray:
+        """Return the labelled events among the training events, or among the test events."""
+        events = self.train_events if training else self.test_events
+        return events[self.labels[events] >= 0]
+
     def setup(self, stage: str) -> None:
-        """Load the waveforms into memory if that was asked for."""
+        """Load the waveforms into memory if ``preload`` asks for it."""
         if self.preload != "none" and self.store is None:
-            device = (
-                self.trainer.strategy.root_device
-                if self.preload == "device"
-                else torch.device("cpu")
-            )
+            device = self._device() if self.preload == "device" else torch.device("cpu")
             events = np.concatenate([self.train_events, self.calibration_events, self.test_events])
             self.store = WaveformStore(self.archive, np.unique(events), device)
 
     def train_dataloader(self) -> DataLoader:
-        """Serve shuffled training events."""
+        """Return the training events in random order."""
         drop_last = self.sensors_train == "pair"
-        return self._loader(
-            self.train_events, self.sensors_train, 0, lambda: self.trainer.current_epoch, drop_last
-        )
+        return self._loader(self.train_events, self.sensors_train, TRAINING, self._epoch, drop_last)
 
     def val_dataloader(self) -> DataLoader:
-        """Serve held-out events for the monitors of an epoch: always the same sensors and crops."""
+        """Return the held-out events, with the same sensors and crops in every epoch."""
         return self._loader(
             self.test_events, self.sensors_train, HELD_OUT, drop_last=self.sensors_train == "pair"
         )
 
     def test_dataloader(self) -> DataLoader:
-        """Serve the test events, and those that calibrate, for the final evaluation."""
+        """Return the calibration and test events for the final evaluation."""
         return self._loader(
             np.concatenate([self.calibration_events, self.test_events]), self.sensors_test, HELD_OUT
         )
 
-    def labelled_dataloader(self, training: bool) -> DataLoader:
-        """Serve one fixed sensor of every labelled event of one side."""
-        events = self.train_events if training else self.test_events
-        return self._loader(events[self.labels[events] >= 0], "one", HELD_OUT)
+    def labelled_batches(self, training: bool, device: torch.device) -> Iterator[EventBatch]:
+        """Yield all ``labelled_events`` on ``device``, each with one sensor that never changes."""
+        for batch in self._loader(self.labelled_events(training), "one", HELD_OUT):
+            yield self.on_after_batch_transfer(self.transfer_batch_to_device(batch, device, 0), 0)
 
     def on_after_batch_transfer(self, batch: EventBatch, dataloader_idx: int) -> EventBatch:
-        """Take preloaded waveforms once the indices are on the device."""
+        """Insert preloaded waveforms when the event numbers are on the device."""
         if self.store is None or batch.waveforms.numel():
             return batch
         return batch._replace(waveforms=self.store.take(batch.events, batch.sensors))
+
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    def _epoch(self) -> int:
+        assert self.trainer is not None, "training events are served to a trainer only"
+        return self.trainer.current_epoch
 
     def _loader(
         self,
@@ -277,11 +309,8 @@ class EventDataModule(pl.LightningDataModule):
         epoch: Callable[[], int] | None = None,
         drop_last: bool = False,
     ) -> DataLoader:
-        n_workers = (
-            0 if self.preload == "device" else self.num_workers
-        )  # then nothing is left to read
-        # not wherever there is a GPU: pinning takes some of its memory, for a CPU training, too
-        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        # with waveforms on the device, workers have nothing to read
+        n_workers = 0 if self.preload == "device" else self.num_workers
         return _LazyLoader(
             EventDataset(self.archive, self.labels, sensors, self.seed, stream, self.store),
             batch_sampler=EpochBatches(
@@ -291,9 +320,15 @@ class EventDataModule(pl.LightningDataModule):
             num_workers=n_workers,
             persistent_workers=n_workers > 0,
             multiprocessing_context=workers_for_loaders() if n_workers else None,
-            pin_memory=on_gpu,
+            # only for training on a GPU: pinning takes GPU memory even if training is on the CPU
+            pin_memory=self._device().type == "cuda",
         )
 
 
-def _as_is(batch: EventBatch) -> EventBatch:
+def data_module_of(trainer: pl.Trainer) -> EventDataModule:
+    """Return the data module that a running trainer serves."""
+    return trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it without declaring
+
+
+def _as_is(batch: Any) -> Any:
     return batch

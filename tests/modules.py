@@ -1,4 +1,4 @@
-"""Small LightningModules for tests, with values of their own for what configurations decide."""
+"""Small LightningModules for tests, with fixed values for the arguments from configurations."""
 
 import torch
 
@@ -34,7 +34,7 @@ PRETRAINING = {
 
 
 def small_pretraining(**changes) -> VNIbCReg:
-    """Build VNIbCReg on a CompactEncoder with seeded weights; ``changes`` are arguments of it."""
+    """Build VNIbCReg on a CompactEncoder with seeded weights; ``changes`` replace arguments."""
     torch.manual_seed(0)
     return VNIbCReg("CompactEncoder", **(PRETRAINING | changes))
 

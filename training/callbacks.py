@@ -1,4 +1,4 @@
-"""What happens beside the training: seeds, the watch over the loss, checkpoints, and stopping."""
+"""Lightning callbacks: seeding, check of the loss, checkpoints; messages when a run is stopped."""
 
 import logging
 import math
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -22,14 +23,14 @@ from utils.files import write_atomically
 
 log = logging.getLogger(__name__)
 SAVE_EVERY_S = 600.0
-LOSSES_PER_LOOK = 64
-MAX_NAMES = 8
+LOSSES_PER_CHECK = 64
+MAX_NAMES = 8  # event names in a message
 
 
 class SeedEveryStep(pl.Callback):
-    """Make dropout a function of (seed, step), so that a resumed run needs no generator state.
+    """Seed dropout with (seed, step), so that a resumed run draws the same numbers.
 
-    All processes draw the same: the temporal term's network sees the whole batch in each of them.
+    All processes draw the same, because each computes the temporal term of the whole batch.
     """
 
     def __init__(self, seed: int):
@@ -44,10 +45,10 @@ class SeedEveryStep(pl.Callback):
 
 
 class StopAtNonFiniteLoss(pl.Callback):
-    """Stop training when a loss is NaN or infinite, and say where.
+    """Raise ``UserError`` when a loss is NaN or infinite; the message names step and events.
 
-    Losses are looked at many at a time, because a GPU has to wait for it, and before an epoch is
-    validated.
+    Losses are checked in groups, because each check makes the CPU wait for the GPU, and always at
+    the last batch of an epoch.
     """
 
     def __init__(self):
@@ -56,9 +57,9 @@ class StopAtNonFiniteLoss(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, batch_idx: int
     ) -> None:
-        """Remember the loss; look at all of them now and then."""
+        """Collect the loss; check the collected ones from time to time."""
         self.waiting.append((batch_idx, outputs["loss"], batch.events))
-        if len(self.waiting) == LOSSES_PER_LOOK or trainer.is_last_batch:
+        if len(self.waiting) == LOSSES_PER_CHECK or trainer.is_last_batch:
             waiting, self.waiting = self.waiting, []
             losses = torch.stack([loss for _, loss, _ in waiting]).cpu().tolist()
             for (step, _, events), loss in zip(waiting, losses):
@@ -66,18 +67,18 @@ class StopAtNonFiniteLoss(pl.Callback):
                     self._stop(trainer, step, events, loss)
 
     def _stop(self, trainer: pl.Trainer, batch_idx: int, events: Tensor, loss: float) -> None:
-        names = trainer.datamodule.archive.names[events.cpu().numpy()].tolist()
+        names = trainer.datamodule.event_names(events)
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         place = f"epoch {trainer.current_epoch + 1}, step {batch_idx + 1}"
         raise UserError(
-            f"{place}: the loss is {loss}; events: "
-            f"{', '.join(names[:MAX_NAMES])}{more}. Try a lower LR, gradient_clip_val, or precision 32-true. "
-            "What was learned until the epoch before is kept in last.ckpt, if there was one"
+            f"{place}: the loss is {loss}; events: {', '.join(names[:MAX_NAMES])}{more}. "
+            "Try a lower LR, gradient_clip_val, or precision 32-true. "
+            "last.ckpt, if there is one, holds the state after the epoch before"
         )
 
 
 class EpochMemory(TorchCheckpointIO):
-    """Keep a copy of the newest checkpoint, on the device, where it costs next to no time; write it to a file when asked."""
+    """Keep a copy of the newest checkpoint in device memory, which is fast; write it on request."""
 
     newest: dict | None = None
 
@@ -85,31 +86,31 @@ class EpochMemory(TorchCheckpointIO):
         self, checkpoint: dict, path: str | Path, storage_options: object = None
     ) -> None:
         """Copy ``checkpoint``; ``path`` is not used."""
-        self.newest = None  # before the copy: there is never more than one
-        self.newest = _of_tensors(lambda tensor: tensor.detach().clone(), checkpoint)
+        self.newest = None  # frees the memory of the old copy before the new one is made
+        self.newest = _map_tensors(lambda tensor: tensor.detach().clone(), checkpoint)
 
     def write(self, path: Path) -> None:
-        """Write the copy."""
+        """Write the copy to ``path``."""
         save_atomically(self.newest, path)
 
 
-def _of_tensors(change: Callable[[Tensor], Tensor], content):
-    """Change the tensors in dicts and lists."""
+def _map_tensors(change: Callable[[Tensor], Tensor], content):
+    """Apply ``change`` to all tensors in nested dicts, lists and tuples."""
     if isinstance(content, Tensor):
         return change(content)
     if isinstance(content, dict):
-        return type(content)((key, _of_tensors(change, value)) for key, value in content.items())
+        return type(content)((key, _map_tensors(change, value)) for key, value in content.items())
     if type(content) in (list, tuple):
-        return type(content)(_of_tensors(change, value) for value in content)
+        return type(content)(_map_tensors(change, value) for value in content)
     return content
 
 
 def save_atomically(content: object, path: Path) -> None:
-    """Write a checkpoint whole or not at all; its tensors are those of a CPU, to open anywhere.
+    """Write a checkpoint atomically, with all tensors on the CPU.
 
-    Raises ``UserError`` naming the file where the system refuses.
+    Raises ``UserError`` naming the file if it cannot be written.
     """
-    content = _of_tensors(Tensor.cpu, content)
+    content = _map_tensors(Tensor.cpu, content)
 
     def write(partial: Path) -> None:
         try:
@@ -117,20 +118,21 @@ def save_atomically(content: object, path: Path) -> None:
                 torch.save(content, file)
                 file.flush()
                 os.fsync(file.fileno())
-        except RuntimeError as error:  # how PyTorch's writer puts it
-            raise OSError("the system took only a part of it; is the disk full?") from error
+        except RuntimeError as error:  # PyTorch's message for a failed write
+            raise OSError("only a part was written; is the disk full?") from error
 
     write_atomically(path, write)
 
 
 class SaveCheckpoints(pl.Callback):
-    """Save ``last.ckpt``, which resumes, and ``encoder-ep_N.ckpt`` = {epoch, model_state_dict, stem_stride}, every few epochs and at the end.
+    """Save ``last.ckpt`` and ``encoder-ep_N.ckpt`` every ``period`` epochs and after the last one.
 
-    Those of a pretraining also have ``seen_events``: the identities of the events that trained the
-    encoder, as a sorted list of integers. Held-out events, which only monitor, are not among them.
+    ``last.ckpt`` holds all that is needed to resume. It is also saved ten minutes after the last
+    save, and on any interruption that can be caught; then it holds the last finished epoch.
 
-    ``last.ckpt`` is also saved when ten minutes have passed since, and when the run is stopped by whatever leaves it the time:
-    then it holds the last epoch that was finished.
+    ``encoder-ep_N.ckpt`` is a dict with ``epoch``, ``model_state_dict`` and ``stem_stride``. After
+    pretraining both files also have ``seen_events``: identities of the training events, a sorted
+    list of integers; held-out events are not among them.
     """
 
     def __init__(self, run: Run, period: int, memory: EpochMemory):
@@ -142,20 +144,20 @@ class SaveCheckpoints(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict
     ) -> None:
-        """Put the resolved configuration, and what pretraining has seen, into every checkpoint."""
+        """Add the configuration and the events of pretraining to the checkpoint."""
         checkpoint |= {"config": self.run.plain_config} | self.seen
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Note the events; let the metrics table go on from the epoch that a resumed run begins with."""
+        """Collect ``seen_events``; remove rows of the metrics table that are computed again."""
         if self.run.config.kind == "ssl":
-            data = trainer.datamodule
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
             self.seen = {"seen_events": sorted(data.archive.identities[data.train_events].tolist())}
         for logger in trainer.loggers:
             if isinstance(logger, MetricsTable):
                 logger.forget_after(trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Write the epoch's row, so that no checkpoint is ahead of the table; then save if it is time."""
+        """Write the epoch's row of the metrics table, then checkpoints if they are due."""
         epoch = trainer.current_epoch + 1
         metrics = {
             name: float(value)
@@ -168,48 +170,44 @@ class SaveCheckpoints(pl.Callback):
                 logger.save()
         if self.period < 1:
             return
-        trainer.save_checkpoint("in memory")  # every process takes part
+        trainer.save_checkpoint("in memory")  # must be called in every process
         self.is_new = True
         regular = epoch % self.period == 0 or epoch == trainer.max_epochs
-        if (
-            regular and trainer.is_global_zero
-        ):  # before last.ckpt, after which this epoch is never computed again
+        # before last.ckpt, after which this epoch is not computed again
+        if regular and trainer.is_global_zero:
             content = {
                 "epoch": epoch,
-                "model_state_dict": module.encoder.state_dict(),
-                "stem_stride": module.hparams.stem_stride,
+                "model_state_dict": module.get_submodule("encoder").state_dict(),
+                "stem_stride": module.hparams["stem_stride"],
             }
-            save_atomically(
-                content | self.seen,
-                self.run.dir / LAST_CHECKPOINT.parent / f"encoder-ep_{epoch}.ckpt",
-            )
+            folder = self.run.dir / LAST_CHECKPOINT.parent
+            save_atomically(content | self.seen, folder / f"encoder-ep_{epoch}.ckpt")
         if regular or time.monotonic() - self.last_saved > SAVE_EVERY_S:
             self._write_last()
 
     def on_exception(
         self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Save what was learned before the run was stopped."""
+        """Save the last finished epoch when the run is stopped."""
         try:
             self._write_last()
-        except (UserError, RuntimeError) as error:  # must not hide why the run was stopped
+        except (UserError, RuntimeError) as error:  # must not hide the reason of the stop
             log.warning("%s", error)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Free the memory."""
+        """Free the memory of the copy."""
         self.memory.newest, self.is_new = None, False
 
     def _write_last(self) -> None:
-        if (
-            self.is_new and self.memory.newest is not None
-        ):  # only the first of several processes has it
+        # only the first of several processes has a copy
+        if self.is_new and self.memory.newest is not None:
             self.is_new, self.last_saved = False, time.monotonic()
             self.memory.write(self.run.dir / LAST_CHECKPOINT)
 
 
 @contextmanager
 def stoppable(run: Run) -> Iterator[None]:
-    """Turn Lightning's ways to stop for Ctrl-C and SIGTERM into ``Interrupted``, which says how to go on."""
+    """Raise ``Interrupted``, which says how to resume, when Lightning stops at Ctrl-C or SIGTERM."""
     try:
         yield
     except SystemExit as stop:

@@ -30,11 +30,11 @@ def test_the_temperature_that_was_put_in_is_found(distortion):
     log_probs, labels = predictions(20_000, distortion)
     found = fit_temperature(log_probs, labels)
     assert found == pytest.approx(1 / distortion, rel=0.05)
-    nll = lambda t: float(
-        -np.log(_softmax(log_probs.double().numpy() / t))[
-            np.arange(len(labels)), labels.numpy()
-        ].mean()
-    )
+
+    def nll(temperature: float) -> float:
+        p = _softmax(log_probs.double().numpy() / temperature)
+        return float(-np.log(p[np.arange(len(labels)), labels.numpy()]).mean())
+
     assert all(nll(found) <= nll(found * change) for change in (0.9, 0.99, 1.01, 1.1))
     assert evaluate(temper(log_probs, found), labels)["expected_calibration_error"] < 0.02
 
@@ -52,14 +52,14 @@ def test_the_temperature_has_the_least_nll_with_its_prior(n, distortion):
 
 @pytest.mark.parametrize("n", [1, 3, 5, 10])
 @pytest.mark.parametrize("correct", [True, False])
-def test_a_handful_of_events_ends_at_no_bound(n, correct):
-    """All are as the network says with 0.9, or none is; maximum likelihood gives 0.05 and 20."""
+def test_with_few_events_the_temperature_is_not_at_a_limit(n, correct):
+    """All or none classified correctly with 0.9; maximum likelihood would give 0.05 or 20."""
     log_probs = torch.tensor([[0.9, 0.05, 0.05]]).log().expand(n, 3)
     found = fit_temperature(log_probs, torch.full((n,), 0 if correct else 1))
     assert 0.3 < found < 1 if correct else 1 < found < 10
 
 
-def test_many_events_leave_the_prior_without_weight():
+def test_with_many_events_the_prior_has_no_effect():
     log_probs, labels = predictions(2000, 0.5)
     logs = np.linspace(np.log(1.5), np.log(2.5), 501)
     nll = [torch.nn.functional.nll_loss(temper(log_probs, float(np.exp(t))), labels) for t in logs]

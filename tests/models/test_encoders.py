@@ -28,11 +28,11 @@ def test_encoder_has_torchvisions_body_and_a_one_channel_stem(name):
     assert y.shape == (1, ENCODER_SIZES[name]) == (1, encoder.out_size)
 
 
-def test_compact_encoder_has_one_block_a_stage_and_few_parameters():
+def test_compact_encoder_has_one_block_per_stage_and_few_parameters():
     encoder = build_encoder("CompactEncoder").eval()
     shapes = {k: tuple(v.shape) for k, v in encoder.named_parameters()}
     assert shapes["model.conv1.weight"] == (16, 1, 7, 7)
-    # 16, 32, 64, 128 channels, each halving the image but for the first
+    # 16, 32, 64, 128 channels; all stages but the first halve the image
     assert shapes["model.layer4.0.conv2.weight"] == (128, 128, 3, 3)
     assert shapes["model.layer2.0.downsample.0.weight"] == (32, 16, 1, 1)
     assert (
@@ -114,12 +114,13 @@ def test_mismatch_names_the_keys(tmp_path):
     torch.save({"epoch": 0, "model_state_dict": state}, tmp_path / "e.ckpt")
     with pytest.raises(
         EncoderFileError,
-        match=r"missing keys: model.conv1.weight; unexpected keys: model.surprise; .*shape: model.bn1.weight",
+        match=r"missing keys: model.conv1.weight; unexpected keys: model.surprise; "
+        r".*shape: model.bn1.weight",
     ):
         load_encoder_weights(build_encoder("ResNet18Encoder"), tmp_path / "e.ckpt")
 
 
-def test_what_pretraining_has_seen_comes_with_the_weights(tmp_path):
+def test_events_of_pretraining_are_loaded_with_the_weights(tmp_path):
     encoder = build_encoder("CompactEncoder")
     file = {"epoch": 1, "model_state_dict": encoder.state_dict()}
     lightning = {

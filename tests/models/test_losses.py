@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.heads import Projector
-from models.losses import covariance_loss, invariance_loss, variance_loss
+from models.heads import Discriminator
+from models.losses import covariance_loss, invariance_loss, pearson, tnc_loss, variance_loss
 
 
 def covariance_oracle(z: np.ndarray) -> float:
@@ -71,19 +71,34 @@ def test_bf16_input_is_computed_in_float32(pair):
         torch.testing.assert_close(value, loss(*(z.float() for z in low)))
 
 
-def test_projector_layers_and_size():
-    projector = Projector(10, 32, 128)
-    names = [type(layer).__name__ for layer in projector.layers]
-    assert names == [
-        "Linear",
-        "BatchNorm1d",
-        "ReLU",
-        "Linear",
-        "BatchNorm1d",
-        "ReLU",
-        "Linear",
-        "IterNorm",
-    ]
-    assert projector(torch.randn(6, 10)).shape == (6, 128)
-    assert projector.layers[-1].num_groups == 2
-    assert Projector(10, 32, 16).layers[-1].num_groups == 1
+@pytest.fixture
+def triple():
+    return torch.randn(3, 7, 5, generator=torch.Generator().manual_seed(0)).unbind(0)
+
+
+def bce(logit: np.ndarray, target: float) -> float:
+    p = 1 / (1 + np.exp(-logit))
+    return -(target * np.log(p) + (1 - target) * np.log(1 - p)).mean()
+
+
+@pytest.mark.parametrize("use_diag_loss", [False, True])
+def test_tnc_loss_equals_retyped_formula(triple, use_diag_loss):
+    discriminator = Discriminator(5).eval()
+    loss, parts = tnc_loss(discriminator, *triple, use_diag_loss)
+    y, y_l, y_k = triple
+    near, far = (discriminator(y, other).detach().double().numpy() for other in (y_l, y_k))
+    expected = bce(near, 1) + bce(far, 0)
+    assert parts["tnc_bce"].item() == pytest.approx(expected, rel=1e-5)
+    assert parts["tnc_accuracy"].item() == pytest.approx(((near > 0).sum() + (far <= 0).sum()) / 14)
+    if use_diag_loss:
+        c_p = np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(y.numpy(), y_l.numpy())])
+        c_n = np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(y.numpy(), y_k.numpy())])
+        expected += ((1 - c_p) ** 2).mean() + (c_n**2).mean()
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_pearson_is_invariant_to_scale_and_finite_for_constants(triple):
+    y, y_l, _ = triple
+    torch.testing.assert_close(pearson(2 * y + 1, y_l), pearson(y, y_l))
+    torch.testing.assert_close(pearson(y, y), torch.ones(7))
+    assert torch.equal(pearson(torch.ones(2, 5), y[:2]), torch.zeros(2))

@@ -10,11 +10,8 @@ from models.losses import covariance_loss, invariance_loss, pearson, tnc_loss, v
 from preprocessing.dataset import EventBatch
 from tests.modules import small_classifier, small_pretraining
 
-SMALL = {
-    "sampling_rate_hz": 100,
-    "nperseg": 40,
-    "resize_size": None,
-}  # 21 x 228 pixels, crops of 22
+# 21 x 228 pixels, crops of 22
+SMALL = {"sampling_rate_hz": 100, "nperseg": 40, "resize_size": None}
 LOW = [torch.bfloat16, torch.float16]
 
 
@@ -64,7 +61,7 @@ def test_the_temporal_terms_are_float32_under_autocast(pair, dtype):
 
 
 def batches():
-    """Batches (8, 2, 8000) that recorders do produce: one event eight times, dead channels, constant events, an offset, a giant."""
+    """Unusual batches (8, 2, 8000), as real recorders produce them."""
     generator = torch.Generator().manual_seed(1)
     noise = 30 * torch.randn(8, 2, 8000, generator=generator)
     dead, offset, giant = noise.clone(), noise + 1e9, noise.clone()

@@ -15,9 +15,8 @@ def test_views_are_cut_from_the_right_channels_at_the_drawn_places():
     images = module.spectrogram(waveforms)
     columns = crop_columns(module.crop.centres(draws[:, :3]), images.shape[-1])
     for b in range(3):
-        for view, channel in enumerate(
-            (0, 1, 1)
-        ):  # neighbour and distant crop come from the second channel
+        # neighbour and distant crop come from the second channel
+        for view, channel in enumerate((0, 1, 1)):
             factor = 0.7 + 0.6 * draws[b, 3 + view]
             torch.testing.assert_close(
                 views[b, view], factor * images[b, channel][:, columns[b, view]]

@@ -11,7 +11,7 @@ N_EVENTS, N_SAMPLES = 40, 200
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    """Events of 1 to 4 sensors; sample 0 of sensor s of event e is 100 e + s; sensor 1 of every event with more is dead."""
+    """Events of 1 to 4 sensors; sensor 1 is dead; sample 0 of sensor s of event e is 100 e + s."""
     path = tmp_path_factory.mktemp("archive") / "a"
     with ArchiveWriter(path, 100.0) as writer:
         for event in range(N_EVENTS):
@@ -60,7 +60,7 @@ def same(a, b) -> bool:
 
 
 @pytest.mark.parametrize("sensors", ["one", "pair", "all"])
-def test_only_existing_living_sensors_are_served_and_they_are_the_right_ones(archive, sensors):
+def test_only_live_sensors_are_served_and_they_are_the_right_ones(archive, sensors):
     for batch in epoch_of(module(archive, sensors), 0):
         first = batch.waveforms[..., 0]
         expected = 100 * batch.events[:, None] + batch.sensors
@@ -155,7 +155,9 @@ def test_processes_share_every_batch(monkeypatch):
     sampler = EpochBatches(events, 8, 0, lambda: 2, drop_last=False)
     whole = list(sampler)
     for rank in range(2):
-        monkeypatch.setattr("preprocessing.dataset._rank_and_world", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(
+            "preprocessing.dataset.rank_and_world_size", lambda rank=rank: (rank, 2)
+        )
         shares.append(list(sampler))
     for batch, first, second in zip(whole, *shares, strict=True):
         assert sorted(batch) == sorted(first + second)

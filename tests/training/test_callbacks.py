@@ -10,12 +10,15 @@ from training.callbacks import SaveCheckpoints, StopAtNonFiniteLoss, save_atomic
 from utils.errors import UserError
 
 EVENTS = torch.arange(3)
-ARCHIVE = SimpleNamespace(names=EVENTS.numpy().astype(str))
+
+
+def event_names(events):
+    return [str(int(event)) for event in events.cpu()]
 
 
 def watch_losses(losses, n_steps):
     """Let ``StopAtNonFiniteLoss`` see the steps of an epoch that has ``n_steps``."""
-    watch, data = StopAtNonFiniteLoss(), SimpleNamespace(archive=ARCHIVE)
+    watch, data = StopAtNonFiniteLoss(), SimpleNamespace(event_names=event_names)
     for number, loss in enumerate(losses):
         last = number == n_steps - 1
         trainer = SimpleNamespace(is_last_batch=last, current_epoch=4, datamodule=data)
