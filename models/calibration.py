@@ -31,7 +31,8 @@ class Calibration:
     def threshold(self, error_rate: float) -> float:
         """Return the confidence below which a person should review an event.
 
-        Events above it have at most the given ``error_rate``, see ``confidence_threshold``.
+        Above it, the share of errors is expected to stay within ``error_rate``; see
+        ``confidence_threshold``.
         """
         return confidence_threshold(self.confidence, self.correct, error_rate)
 

@@ -92,15 +92,15 @@ def test_folding_sensors_into_the_batch_equals_a_loop_over_them(monkeypatch):
                 torch.testing.assert_close(folded[b, s], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_predict_waveforms_is_the_ensemble_of_living_sensors():
+def test_predict_waveforms_is_the_ensemble_of_live_sensors():
     model = classifier()
     waveforms = torch.randn(2, 4, 1200) * 30
     waveforms[0, 2] = 1000.3
     probabilities = model.predict_waveforms(waveforms)
     assert model.training and not probabilities.requires_grad
     model.eval()
-    living = model.predict_waveforms(waveforms[:1, [0, 1, 3]])
-    torch.testing.assert_close(probabilities[:1], living)
+    live = model.predict_waveforms(waveforms[:1, [0, 1, 3]])
+    torch.testing.assert_close(probabilities[:1], live)
     with torch.no_grad():
         logits = model.sensor_logits(waveforms[1:], torch.ones(1, 4, dtype=torch.bool))
     torch.testing.assert_close(probabilities[1:], ensemble_log_probs(logits).exp())
@@ -133,7 +133,7 @@ def test_freeze_bn_stat_train_keeps_statistics_but_trains_weights(monkeypatch):
     assert model.encoder.model.bn1.weight.grad is not None
 
 
-def test_every_living_sensor_is_a_training_sample(monkeypatch):
+def test_every_live_sensor_is_a_training_sample(monkeypatch):
     model = classifier(class_weights=[1.0, 2.0, 0.5]).eval()
     monkeypatch.setattr(model, "log_dict", lambda *args, **kwargs: None)
     batch = batch_of(torch.randn(2, 3, 1200) * 30, [1, 2])
@@ -158,3 +158,14 @@ def test_learning_rates_of_encoder_and_head(monkeypatch):
         built["lr_scheduler"]["interval"] == "step"
         and built["lr_scheduler"]["scheduler"].T_max == 10
     )
+
+
+def test_jitter_scales_all_channels_of_an_event_by_its_first_scale_draw(monkeypatch):
+    model = classifier(augmentations=["RandomAmplitudeJitter"])
+    monkeypatch.setattr(model, "log_dict", lambda *args, **kwargs: None)
+    batch, seen = batch_of(torch.randn(3, 2, 1200) * 30, [0, 1, 2]), []
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda images: seen.append(images) or forward(images))
+    model.training_step(batch, 0)
+    factor = (0.7 + 0.6 * batch.draws[:, 3]).repeat_interleave(2)[:, None, None, None]
+    torch.testing.assert_close(seen[0], factor * model.to_images(batch.waveforms.flatten(0, 1)))

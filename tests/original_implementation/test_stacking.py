@@ -22,7 +22,7 @@ def test_constant_channels_have_no_weight():
     assert torch.equal(stack_channels(torch.ones(3, 10)), torch.zeros(10))
 
 
-def test_the_classifier_sees_the_stack_of_living_channels():
+def test_the_classifier_sees_the_stack_of_live_channels():
     model = StackedTraceClassifier(["a", "b"], "ResNet18", **CLASSIFIER).eval()
     waveforms = torch.randn(3, 4, 1000) * 20
     with torch.no_grad():

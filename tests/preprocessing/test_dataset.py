@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from preprocessing.dataset import EpochBatches, EventDataModule, EventDataset, event_draws
+from preprocessing.dataset import (
+    CROP_DRAWS,
+    N_DRAWS,
+    N_SENSOR_DRAWS,
+    SCALE_DRAWS,
+    EpochBatches,
+    EventDataModule,
+    EventDataset,
+    event_draws,
+)
 from preprocessing.event_archive import ArchiveWriter, EventArchive
 from utils.errors import UserError
 
@@ -129,9 +138,8 @@ def test_sensors_are_drawn_uniformly(archive):
         [dataset.__getitems__([(epoch, 3)]).sensors.numpy() for epoch in range(600)]
     )
     _, counts = np.unique(drawn, axis=0, return_counts=True)
-    assert (
-        len(counts) == 9 and counts.min() > 600 / 9 * 0.6
-    )  # three living sensors, drawn with replacement
+    # three live sensors, drawn with replacement
+    assert len(counts) == 9 and counts.min() > 600 / 9 * 0.6
 
 
 def test_incomplete_batches(archive):
@@ -166,3 +174,28 @@ def test_processes_share_every_batch(monkeypatch):
 def test_batches_that_cannot_be_filled_are_refused(archive):
     with pytest.raises(UserError, match="batch_size is 33, but there are only 32 training events"):
         module(archive, batch_size=33)
+
+
+@pytest.mark.parametrize("options", [{}, {"preload": "device"}])
+def test_labelled_batches_hold_each_labelled_event_once_with_the_same_sensor(archive, options):
+    data = module(archive, "pair", **options)
+    for training, expected in ((True, range(32)), (False, range(32, N_EVENTS))):
+        epochs = [list(data.labelled_batches(training, torch.device("cpu"))) for _ in range(2)]
+        assert same(*epochs)
+        events = torch.cat([batch.events for batch in epochs[0]])
+        assert events.tolist() == [e for e in expected if archive.labels[e] != "Unlabeled"]
+        assert events.tolist() == data.labelled_events(training).tolist()
+        for batch in epochs[0]:
+            assert batch.waveforms.shape == (len(batch.events), 1, N_SAMPLES)
+            found = batch.waveforms[:, 0, 0].long()
+            assert torch.equal(found, 100 * batch.events + batch.sensors[:, 0])
+
+
+def test_names_and_size_of_events(archive):
+    data = module(archive)
+    assert data.n_sensors == 4 and data.event_names(torch.tensor([7, 2])) == ["e7", "e2"]
+
+
+def test_draws_of_crops_and_scales_are_all_columns_once():
+    columns = list(range(N_DRAWS - N_SENSOR_DRAWS))
+    assert columns[CROP_DRAWS] + columns[SCALE_DRAWS] == columns
