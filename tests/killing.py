@@ -1,8 +1,10 @@
-"""Start a command many times without paying for its imports: fork a process that has them, and kill it when asked.
+"""Start a command many times without paying for its imports: fork a process that has them, and kill
+it when asked.
 
-python tests/killing.py ROOT MOMENTS_JSON -- script arguments: runs the script once for each moment (seconds; null: to the end),
-kills it then (SIGKILL), and prints the exit statuses and how many seconds each took. ``--resume RUN_DIR`` is added once RUN_DIR
-has begun.
+python tests/killing.py ROOT MOMENTS_JSON -- script arguments: runs the script once for each moment
+(seconds; null: to the end),
+kills it then (SIGKILL), and prints the exit statuses and how many seconds each took.
+``--resume RUN_DIR`` is added once RUN_DIR has begun.
 """
 
 import contextlib
@@ -13,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -45,9 +48,14 @@ def fork_and_kill(command: list[str], after_s: float | None) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def start_as_from_a_terminal(command: list[str], cwd: Path) -> subprocess.Popen:
-    """Start a script in a process group of its own, in which Ctrl-C works even if this process was told to ignore it."""
-    return subprocess.Popen(
+@contextlib.contextmanager
+def start_as_from_a_terminal(command: list[str], cwd: Path) -> Iterator[subprocess.Popen]:
+    """Start a script in a session of its own.
+
+    Ctrl-C works there even if this process was told to ignore it. Whatever is left of it is killed
+    if the test fails.
+    """
+    with subprocess.Popen(
         [sys.executable, *command],
         cwd=cwd,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -56,7 +64,13 @@ def start_as_from_a_terminal(command: list[str], cwd: Path) -> subprocess.Popen:
         text=True,
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    ) as process:
+        try:
+            yield process
+        except BaseException:
+            for member in members(process.pid):
+                os.kill(member, signal.SIGKILL)
+            raise
 
 
 def members(session: int) -> list[int]:

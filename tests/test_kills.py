@@ -1,4 +1,7 @@
-"""Kill anything at any time; start it again; the end is as if nothing had happened, to the last bit."""
+"""Kill anything at any time; start it again.
+
+The end is as if nothing had happened, to the last bit.
+"""
 
 import json
 import os
@@ -67,7 +70,10 @@ def arguments_of(kind, folder, name, epochs, *overrides) -> list[str]:
 
 
 def start(moments, cwd, command, run_dir="") -> tuple[list[int], list[float]]:
-    """Run ``command`` once for each moment, killing it then; return the exit statuses, and how many seconds each took."""
+    """Run ``command`` once for each moment, killing it then.
+
+    Return the exit statuses, and how many seconds each took.
+    """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     done = subprocess.run(
         [
@@ -117,7 +123,8 @@ def require_equal(a, b, place="") -> None:
     [("ssl", []), ("finetune", ["dataset.preload=ram"]), ("original", [])],
 )
 def test_a_run_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, packed, kind, loading):
-    """Weights, optimiser, schedule, BatchNorm, metrics, predictions: exactly equal after kills all over the run.
+    """Weights, optimiser, schedule, BatchNorm, metrics, predictions: exactly equal after kills all
+    over the run.
 
     The killed run reads with two loader processes, the other in its own.
     """
@@ -183,8 +190,10 @@ def test_packing_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, sep
 
 def test_two_processes_pack_one_archive_once(tmp_path, separable):
     code = (
-        "from preprocessing.packing import open_or_pack\nimport logging\nlogging.basicConfig(level=logging.INFO)\n"
-        f"if __name__ == '__main__': open_or_pack({str(separable)!r}, {str(tmp_path / 'arc')!r}, 100.0, 12.0).verify()\n"
+        "import logging\nfrom preprocessing.packing import open_or_pack\n"
+        "logging.basicConfig(level=logging.INFO)\n"
+        "if __name__ == '__main__':\n"
+        f"    open_or_pack({str(separable)!r}, {str(tmp_path / 'arc')!r}, 100.0, 12.0).verify()\n"
     )
     both = [
         subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -198,8 +207,10 @@ def test_two_processes_pack_one_archive_once(tmp_path, separable):
 def test_simulation_killed_at_many_moments_ends_like_one_that_was_not(tmp_path):
     code = tmp_path / "simulate.py"
     code.write_text(
-        "import sys\nfrom preprocessing.sources import open_source\nfrom utils.dataset_sections import DatasetParams\n"
-        "if __name__ == '__main__': open_source(DatasetParams(source='simulated', n_simulated=100))\n"
+        "from preprocessing.sources import open_source\n"
+        "from utils.dataset_sections import DatasetParams\n"
+        "if __name__ == '__main__':\n"
+        "    open_source(DatasetParams(source='simulated', n_simulated=100))\n"
     )
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
@@ -282,7 +293,8 @@ def test_a_killed_grid_goes_on_and_trains_nothing_twice(tmp_path, packed):
     [(signal.SIGTERM, True, 0.0), (signal.SIGTERM, False, 1.0), (signal.SIGINT, True, 0.5)],
 )
 def test_a_stop_signal_saves_and_says_how_to_go_on(tmp_path, packed, number, to_all, seconds):
-    """What a cluster sends to all processes of a job before it takes the machine away, and what Ctrl-C does.
+    """What a cluster sends to all processes of a job before it takes the machine away, and what
+    Ctrl-C does.
 
     Nothing is saved regularly here, and loader processes are at work.
     """
@@ -345,7 +357,12 @@ def test_no_file_is_half_written_when_the_disk_is_full(tmp_path, packed):
     # the same run with more to do, on a disk that takes no more than 1 MB a file
     config = run_dir / "config.yaml"
     config.write_text(config.read_text().replace("max_epochs: 1", "max_epochs: 3"))
-    limited = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    limited = (
+        "import resource, runpy, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
     command = [
         sys.executable,
         "-c",
@@ -369,9 +386,11 @@ def test_no_file_is_half_written_when_the_disk_is_full(tmp_path, packed):
 
 def test_packing_on_a_full_disk_leaves_nothing_behind(tmp_path, separable):
     code = (
-        "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\nfrom utils.cli import main\n"
-        "from preprocessing.packing import pack_recordings\n"
-        f"if __name__ == '__main__': main(lambda: pack_recordings({str(separable)!r}, {str(tmp_path / 'arc')!r}, 100.0, 12.0, n_workers=1))\n"
+        "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+        "from preprocessing.packing import pack_recordings\nfrom utils.cli import main\n"
+        f"source, target = {str(separable)!r}, {str(tmp_path / 'arc')!r}\n"
+        "if __name__ == '__main__':\n"
+        "    main(lambda: pack_recordings(source, target, 100.0, 12.0, n_workers=1))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200
@@ -385,7 +404,10 @@ def test_packing_on_a_full_disk_leaves_nothing_behind(tmp_path, separable):
 
 
 def test_the_whole_archive_is_there_or_nothing(tmp_path):
-    """HDF5 writes through a file that remembers refusals; what it wrote must be readable by anybody."""
+    """HDF5 writes through a file that remembers refusals.
+
+    What it wrote must be readable by anybody.
+    """
     from preprocessing.event_archive import ArchiveWriter
 
     waveforms = np.random.default_rng(0).normal(size=(4, 500)).astype(np.float32)
@@ -398,7 +420,9 @@ def test_the_whole_archive_is_there_or_nothing(tmp_path):
 
 
 def test_a_kill_between_the_files_of_an_epoch_loses_neither(tmp_path, packed):
-    """Killed as soon as the last epoch's first file is there, whichever it is, the run still ends with both."""
+    """Killed as soon as the last epoch's first file is there, whichever it is, the run still ends
+    with both.
+    """
     command = [sys.executable, *arguments_of("finetune", packed, "between", 1)]
     shim = tmp_path / "shim"
     shim.mkdir()

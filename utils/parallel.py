@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from utils.workers import SpawnedWorkers
@@ -78,7 +79,9 @@ def ahead(items: Iterator[Item], n_waiting: int = 2) -> Generator[Item, None, No
     finally:
         thread.shutdown(cancel_futures=True)
         if isinstance(items, Generator):
-            items.close()
+            # if a signal came while the thread started, it is still computing an item
+            with suppress(ValueError):
+                items.close()
 
 
 def keep_freed_memory() -> None:

@@ -13,12 +13,12 @@ SCRIPT = """
 import os, sys, time
 sys.path.insert(0, {root!r})
 from utils.parallel import map_in_order
-from training.runs import main
+from utils.cli import main
 
 def work(number):
     if number == {fatal}:
         os._exit(3)
-    time.sleep(0.05)
+    time.sleep(1000 if number == {fatal} - 1 else 0.05)
 
 if __name__ == "__main__":
     main(lambda: list(map_in_order(work, range(4000), n_workers=2)))
@@ -27,9 +27,12 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def started(tmp_path):
-    """Start a command with two working processes, of which one ends by itself at the item ``fatal``."""
+    """Start a command with two working processes.
 
-    def start(fatal: int = -1):
+    At ``fatal`` one ends itself, the other sleeps.
+    """
+
+    def start(fatal: int = -10):
         (tmp_path / "script.py").write_text(SCRIPT.format(root=str(ROOT), fatal=fatal))
         return start_as_from_a_terminal([str(tmp_path / "script.py")], tmp_path)
 
@@ -40,9 +43,7 @@ def started(tmp_path):
 def test_ctrl_c_to_all_processes_gives_one_word(started, after_s):
     """From the moment that the first working process begins."""
     with started() as running:
-        while (
-            len(members(running.pid)) < 3
-        ):  # the command, what watches over shared resources, a working process
+        while len(members(running.pid)) < 3:  # the command, Python's tracker, a working process
             time.sleep(0.01)
         time.sleep(after_s)
         os.killpg(running.pid, signal.SIGINT)
