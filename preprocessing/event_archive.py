@@ -1,8 +1,9 @@
-"""The event archive on disk: ``waveforms.hdf5`` + ``metadata.csv`` in the layout of SeisBench.
+"""The event archive on disk: ``waveforms.hdf5`` and ``metadata.csv`` in the layout of SeisBench.
 
-One event is one dataset ``/data/<trace_name>`` of shape (S, T), float32, chunked by channel, so that drawing one channel
-reads one chunk. Every chunk, and every table of HDF5, carries a checksum that is verified when it is read. ``trace_component_order`` gives each
-channel one character; ``trace_live_channels`` says which carry a signal. Reading needs neither ObsPy nor pooch.
+Each event is a dataset ``/data/<trace_name>`` of shape (S, T), float32. One channel is one HDF5
+chunk, so a single channel can be read without the others. HDF5 verifies a checksum of every chunk
+and of its own tables when it reads them. In the metadata, ``trace_component_order`` has one
+character per channel; ``trace_live_channels`` has 1 for a channel with a signal, 0 for one without.
 """
 
 import csv
@@ -20,39 +21,27 @@ import numpy as np
 from preprocessing.lengths import fit_length
 from preprocessing.limits import LARGEST_SAMPLE, SAME_RATE, UNLABELED, live_channels
 from preprocessing.metadata import (
-    COLUMNS,
     METADATA,
-    WAY_ON,
+    RECOVERY_HINT,
     ArchiveError,
     component_order,
     read_metadata,
 )
 from utils.files import PatientFile, locked
 
-__all__ = [
-    "COLUMNS",
-    "METADATA",
-    "UNLABELED",
-    "WAVEFORMS",
-    "ArchiveError",
-    "ArchiveWriter",
-    "EventArchive",
-    "component_order",
-]
-
 WAVEFORMS = "waveforms.hdf5"
-TABLES_BYTES = (
-    2**16
-)  # of HDF5's tables in memory; more of them, strewn over the heap as events are met, hold large blocks apart
+# Size of HDF5's metadata cache. A larger cache fragments the heap while events are read, and the
+# memory of a training run grows.
+METADATA_CACHE_BYTES = 2**16
 
 
 def one_process_at_a_time(archive_dir: Path) -> AbstractContextManager:
-    """Hold the lock of an archive, waiting for it."""
+    """Return a context manager that holds the lock of an archive; it waits for other processes."""
     return locked(archive_dir.with_name(archive_dir.name + ".lock"))
 
 
 def _require_replaceable(archive_dir: Path) -> None:
-    """Refuse to write over anything but an archive."""
+    """Raise ``ArchiveError`` if the folder holds anything but an event archive."""
     is_archive = any((archive_dir / name).is_file() for name in (WAVEFORMS, METADATA))
     if (
         archive_dir.exists()
@@ -60,17 +49,18 @@ def _require_replaceable(archive_dir: Path) -> None:
         and (not archive_dir.is_dir() or any(archive_dir.iterdir()))
     ):
         raise ArchiveError(
-            f"{archive_dir}: holds something else than an archive; choose another folder"
+            f"{archive_dir}: contains files that are not an event archive; choose another folder"
         )
 
 
 class ArchiveWriter:
-    """Write an archive that is either whole or not there.
+    """Context manager that writes a complete archive, or none at all.
 
-    Everything goes to ``<archive_dir>.partial``, which takes the final name on a clean exit and is removed on an exception.
-    An archive has one rate and one length. ``sampling_rate_hz=None`` takes the first event's rate. Events longer than
-    ``duration_s`` keep their beginning (so the pre-trigger stays where it is), shorter ones are padded at the end
-    with each channel's mean; ``None`` takes the median length of the events.
+    Files are written to ``<archive_dir>.partial``. This folder gets its final name at a normal exit
+    and is removed after an exception. All events of an archive have one sampling rate and length:
+    ``sampling_rate_hz=None`` takes the rate of the first event, ``duration_s=None`` the median
+    length of the events. Longer events are cut at their end (the pre-trigger keeps its place);
+    shorter ones are padded at their end with the mean of each channel.
     """
 
     def __init__(
@@ -92,14 +82,15 @@ class ArchiveWriter:
         with self._naming_the_folder():
             self.partial.mkdir(parents=True)
             self._written = PatientFile(self.partial / WAVEFORMS)
-            # from this version on HDF5 keeps checksums of its own tables; without them, one flipped bit can end the process
+            # Older HDF5 formats have no checksums of their own tables: one flipped bit can crash
+            # the process that reads them.
             self._file = h5py.File(self._written, "w", libver=("v110", "v110"))
             self._data = self._file.create_group("data")
         return self
 
     @contextmanager
     def _naming_the_folder(self) -> Iterator[None]:
-        """Turn the system's refusals (no space, no permission) into an ``ArchiveError``."""
+        """Turn errors of the file system (no space, no permission) into ``ArchiveError``."""
         try:
             yield
             if self._written.refusal:
@@ -115,25 +106,25 @@ class ArchiveWriter:
         category: str,
         start_time: str = "",
         sampling_rate_hz: float | None = None,
-        **columns,
+        **columns: str,
     ) -> None:
-        """Write one event: (S, T) in recorder units, start in UTC (ISO 8601); extra ``columns`` join the metadata.
+        """Write one event: waveforms (S, T) in recorder units, start time in UTC (ISO 8601).
 
-        Raises ``ArchiveError`` for non-finite samples, another sampling rate, and an event without a living channel.
+        Further ``columns`` are added to the metadata. Raises ``ArchiveError`` for a name that is
+        already used, samples that are not finite or too large, a different sampling rate, and an
+        event in which no channel has a signal.
         """
         if name in self._data:
-            raise ArchiveError(f"event {name}: the name is taken by another event")
+            raise ArchiveError(f"event {name}: another event has the same name")
         self.sampling_rate_hz = float(self.sampling_rate_hz or sampling_rate_hz or 0)
         if sampling_rate_hz and abs(sampling_rate_hz / self.sampling_rate_hz - 1) > SAME_RATE:
             raise ArchiveError(
-                f"event {name}: {sampling_rate_hz:g} Hz where the others have {self.sampling_rate_hz:g} Hz; "
-                "set dataset.sampling_freq to one rate"
+                f"event {name}: {sampling_rate_hz:g} Hz where the others have "
+                f"{self.sampling_rate_hz:g} Hz; set dataset.sampling_freq to one rate"
             )
-        n_samples = (
-            round(self.duration_s * self.sampling_rate_hz)
-            if self.duration_s
-            else waveforms.shape[-1]
-        )
+        n_samples = waveforms.shape[-1]
+        if self.duration_s:
+            n_samples = round(self.duration_s * self.sampling_rate_hz)
         row = {
             "trace_name": name,
             "trace_category": category,
@@ -143,40 +134,40 @@ class ArchiveWriter:
         self._rows.append(row | self._store(name, waveforms, n_samples) | columns)
 
     def _store(self, name: str, waveforms: np.ndarray, n_samples: int) -> dict:
-        """Write a block of exactly ``n_samples``; return the columns that describe it."""
+        """Cut or pad an event to ``n_samples`` and write it; return its metadata columns."""
         if n_samples < 1:
             raise ArchiveError(
-                f"event {name}: no sample fits into {self.duration_s} s at {self.sampling_rate_hz:g} Hz"
+                f"event {name}: {self.duration_s} s at {self.sampling_rate_hz:g} Hz is less than "
+                "one sample"
             )
         n_found = waveforms.shape[-1]
         block = np.ascontiguousarray(waveforms[:, :n_samples], dtype=np.float32)
         low, high = block.min(axis=1), block.max(axis=1)
-        if (
-            not (low >= -LARGEST_SAMPLE).all() or not (high <= LARGEST_SAMPLE).all()
-        ):  # NaN compares false
+        # written so that NaN, which compares as False, is refused too
+        if not ((low >= -LARGEST_SAMPLE).all() and (high <= LARGEST_SAMPLE).all()):
             raise ArchiveError(
                 f"event {name}: samples that are NaN, infinite or above {LARGEST_SAMPLE:g}"
             )
         live = high > low
         if not live.any():
             raise ArchiveError(
-                f"event {name}: no channel carries a signal in its first {n_samples} samples"
+                f"event {name}: no channel has a signal in the first {n_samples} samples"
             )
         block = fit_length(block, n_samples)
         with self._naming_the_folder():
             self._data.create_dataset(name, data=block, chunks=(1, n_samples), fletcher32=True)
         self.n_cut += n_found > n_samples
         self.n_padded += n_found < n_samples
-        flags = "".join("01"[int(alive)] for alive in live)
+        flags = "".join("01"[int(is_live)] for is_live in live)
         return {
             "trace_npts": n_samples,
             "trace_component_order": component_order(len(block)),
             "trace_live_channels": flags,
-            "trace_crc32": f"{zlib.crc32(block):08x}",
+            "trace_crc32": _checksum(block),
         }
 
     def fit_lengths(self) -> None:
-        """Bring all events to one length: the median of theirs, when no duration was given."""
+        """Cut or pad all events to their median length."""
         if not self._rows:
             raise ArchiveError(f"{self.archive_dir}: no event to write")
         median = sorted(row["trace_npts"] for row in self._rows)[len(self._rows) // 2]
@@ -224,17 +215,17 @@ class ArchiveWriter:
 
 
 class EventArchive:
-    """Read an event archive; safe to share between processes (each opens the file for itself).
+    """Read an event archive; may be shared between processes (each opens the file itself).
 
-    ``labels`` and ``names`` are arrays of N strings, ``metadata`` maps each column to an array of N strings, ``live`` is
-    (N, S_max) bool: which sensors exist and carry a signal. Raises ``ArchiveError`` for files that are missing or disagree.
+    ``labels`` and ``names`` are arrays of N strings. ``metadata`` maps each column to an array of N
+    strings. ``live`` (N, S_max) is a mask of the sensors that exist and have a signal. Raises
+    ``ArchiveError`` for missing or damaged files, and if the two files list different events.
     """
 
     def __init__(self, archive_dir: str | Path):
         self.archive_dir = Path(archive_dir)
-        self._file: tuple[int, h5py.File, h5py.Group] | None = (
-            None  # of which process; a closed file would close its groups
-        )
+        # process id, file, group; the file is kept because closing it would close the group
+        self._file: tuple[int, h5py.File, h5py.Group] | None = None
         text, self.metadata = read_metadata(self.archive_dir)
         self.names, self.labels = self.metadata["trace_name"], self.metadata["trace_category"]
         self.sampling_rate_hz = float(self.metadata["trace_sampling_rate_hz"][0])
@@ -247,14 +238,15 @@ class EventArchive:
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
         try:
             stored = set(self._open())
-        except Exception as error:  # HDF5 raises whatever a damaged table leads it to
+        except Exception as error:  # HDF5 raises many kinds of errors for damaged tables
             path = self.archive_dir / WAVEFORMS
             raise ArchiveError(
-                f"{path}: cannot be opened as an event archive ({error}); {WAY_ON}"
+                f"{path}: cannot be opened as an event archive ({error}); {RECOVERY_HINT}"
             ) from error
         if stored != set(self.names.tolist()):
             raise ArchiveError(
-                f"{self.archive_dir}: {WAVEFORMS} and {METADATA} list different events; {WAY_ON}"
+                f"{self.archive_dir}: {WAVEFORMS} and {METADATA} list different events; "
+                f"{RECOVERY_HINT}"
             )
 
     def _open(self) -> h5py.Group:
@@ -262,7 +254,7 @@ class EventArchive:
             file = h5py.File(self.archive_dir / WAVEFORMS, "r")
             limits = file.id.get_mdc_config()
             limits.set_initial_size = True
-            limits.initial_size = limits.min_size = limits.max_size = TABLES_BYTES
+            limits.initial_size = limits.min_size = limits.max_size = METADATA_CACHE_BYTES
             file.id.set_mdc_config(limits)
             self._file = os.getpid(), file, file["data"]
         return self._file[-1]
@@ -275,14 +267,14 @@ class EventArchive:
 
     @property
     def days(self) -> np.ndarray:
-        """Return each event's UTC day, ``YYYY-MM-DD``."""
+        """The UTC day of each event, ``YYYY-MM-DD``: (N,) strings."""
         return np.array([start[:10] for start in self.metadata["trace_start_time"].tolist()])
 
     @property
     def identities(self) -> np.ndarray:
-        """Return (N,) int64 that tell events apart, whatever their rate, length and class here.
+        """A number (N,) int64 for each recording, independent of rate, length and class here.
 
-        Hashes of the recordings' checksums; for events without a recording of name and waveforms.
+        It is a hash of the checksum of the recording; for simulated events, of name and waveforms.
         """
         sources = self.metadata.get("source_sha256", np.full(len(self), ""))
         columns = (
@@ -293,39 +285,39 @@ class EventArchive:
         return np.frombuffer(hashes, dtype="<i8").astype(np.int64)
 
     def waveforms(self, index: int, sensors: np.ndarray | list[int] | None = None) -> np.ndarray:
-        """Read one event as (S, T) float32, all its sensors or the given ones in the given order.
+        """Read one event as (S, T) float32: all sensors, or the given ones in the given order.
 
-        Raises ``ArchiveError`` naming event and channel for what is unreadable, not finite or not as the metadata says.
+        Raises ``ArchiveError`` with event and channel for data that are unreadable, not finite, or
+        differ from the metadata in shape, type or live channels.
         """
-        sensors = range(self.n_sensors[index]) if sensors is None else sensors
+        chosen = range(self.n_sensors[index]) if sensors is None else sensors
         try:
-            block = self._read(index, sensors)
-        except Exception as error:  # HDF5 raises whatever damaged bytes lead it to
-            raise ArchiveError(f"{self._event(index)}, {error}; {WAY_ON}") from error
+            block = self._read(index, chosen)
+        except Exception as error:  # HDF5 raises many kinds of errors for damaged bytes
+            raise ArchiveError(f"{self._event(index)}, {error}; {RECOVERY_HINT}") from error
         for problem, sound in (
             ("NaN or infinite samples", np.isfinite(block).all(axis=1)),
-            ("no signal, where there was one", block.any(axis=1) | ~self.live[index, sensors]),
+            ("no signal, where there was one", block.any(axis=1) | ~self.live[index, chosen]),
         ):
             if not sound.all():
+                channel = chosen[int(np.argmin(sound))]
                 raise ArchiveError(
-                    f"{self._event(index)}, channel {sensors[int(np.argmin(sound))]}: {problem}; {WAY_ON}"
+                    f"{self._event(index)}, channel {channel}: {problem}; {RECOVERY_HINT}"
                 )
         return block
 
     def _event(self, index: int) -> str:
         return f"{self.archive_dir}: event {self.names[index]}"
 
-    def _read(self, index: int, sensors: Sequence[int]) -> np.ndarray:
-        """Read some channels; raises anything for a dataset that is damaged or not what the metadata says."""
-        # HDF5's own calls: three times as fast as h5py's indexing, which matters when single channels are drawn
+    def _read(self, index: int, sensors: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Read some channels; for a damaged dataset, HDF5 may raise any exception."""
+        # Low-level HDF5 calls are three times as fast as h5py's indexing of single channels.
         dataset = h5py.h5d.open(self._open().id, self.names[index].encode())
-        found, expected = (
-            (dataset.shape, dataset.dtype),
-            ((self.n_sensors[index], self.n_samples), np.float32),
-        )
-        if found != expected:
+        expected = self.n_sensors[index], self.n_samples
+        if dataset.shape != expected or dataset.dtype != np.float32:
             raise ValueError(
-                f"is {found[1]} of shape {found[0]}, where {METADATA} says float32 of {expected[0]}"
+                f"is {dataset.dtype} of shape {dataset.shape}, where {METADATA} says float32 of "
+                f"{expected}"
             )
         block = np.empty((len(sensors), self.n_samples), dtype=np.float32)
         one_channel, stored = h5py.h5s.create_simple((self.n_samples,)), dataset.get_space()
@@ -338,21 +330,34 @@ class EventArchive:
         return block
 
     def verify(self) -> None:
-        """Read every event and compare it with what the metadata says; raises ``ArchiveError`` naming the first that differs."""
+        """Compare the waveforms of every event with the checksum and live channels in the metadata.
+
+        Raises ``ArchiveError`` for the first event that differs.
+        """
         for index in range(len(self)):
             block, live = self.waveforms(index), self.live[index, : self.n_sensors[index]]
-            if f"{zlib.crc32(block):08x}" != self.metadata["trace_crc32"][index]:
-                raise ArchiveError(f"{self._event(index)} differs from what was packed; {WAY_ON}")
+            if _checksum(block) != self.metadata["trace_crc32"][index]:
+                raise ArchiveError(
+                    f"{self._event(index)} differs from what was packed; {RECOVERY_HINT}"
+                )
             wrong = np.flatnonzero(
-                [_contradicts(channel, alive) for channel, alive in zip(block, live)]
+                [_contradicts(channel, is_live) for channel, is_live in zip(block, live)]
             )
             if wrong.size:
                 raise ArchiveError(
-                    f"{self._event(index)}, channel {wrong[0]}: is not what trace_live_channels in {METADATA} says; {WAY_ON}"
+                    f"{self._event(index)}, channel {wrong[0]}: differs from trace_live_channels "
+                    f"in {METADATA}; {RECOVERY_HINT}"
                 )
 
 
-def _contradicts(channel: np.ndarray, alive: bool) -> bool:
-    """Tell whether a stored channel cannot be alive, or dead: constant, in older archives then padded with zeros."""
-    as_it_was = channel if alive else np.trim_zeros(channel, "b")
-    return bool(as_it_was.size and live_channels(as_it_was)) != alive
+def _checksum(block: np.ndarray) -> str:
+    return f"{zlib.crc32(block.data):08x}"
+
+
+def _contradicts(channel: np.ndarray, is_live: bool) -> bool:
+    """Check whether a stored channel (T,) disagrees with its live flag.
+
+    A channel without a signal is constant; in archives of earlier versions zeros may follow.
+    """
+    samples = channel if is_live else np.trim_zeros(channel, "b")
+    return bool(samples.size and live_channels(samples)) != is_live

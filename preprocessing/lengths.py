@@ -1,15 +1,17 @@
-"""One length for events: how an archive and predict.py cut and pad them."""
+"""Cut or pad events to one length; the archive and predict.py use the same rule."""
 
 import numpy as np
 
-PADDING = "mean"  # what packing.json calls the rule; archives of before have none: they were padded with zeros
+# The padding rule, as stored in packing.json. Archives of earlier versions have no such entry:
+# their events were padded with zeros.
+PADDING = "mean"
 
 
 def fit_length(waveforms: np.ndarray, n_samples: int) -> np.ndarray:
-    """Cut an event (S, T) at its end, or pad each channel with its mean: (S, n_samples), float32.
+    """Cut an event (S, T) at its end, or pad each channel with its mean; returns (S, n_samples).
 
-    The mean, in float64, of the samples that are there adds no step at the end, whatever the offset of the recorder; a
-    constant channel stays constant.
+    The result is float32. Padding with the mean (computed in float64) avoids a step when the
+    recorder has an offset. A constant channel stays constant.
     """
     block = np.ascontiguousarray(waveforms[:, :n_samples], dtype=np.float32)
     n_missing = n_samples - block.shape[1]

@@ -11,7 +11,7 @@ import numpy as np
 from utils.errors import UserError
 
 METADATA = "metadata.csv"
-COLUMNS = {  # and a regular expression of their values
+COLUMNS = {  # column name: regular expression that its values must match
     "trace_name": ".+",
     "trace_category": ".+",
     "trace_start_time": "([0-9]{4}-[0-9]{2}-[0-9]{2}(T.*)?)?",  # ISO 8601, UTC
@@ -21,23 +21,23 @@ COLUMNS = {  # and a regular expression of their values
     "trace_component_order": ".+",
     "trace_crc32": "[0-9a-f]{8}",
 }
-WAY_ON = "restore it from a copy, or delete the folder and pack the recordings again"
+RECOVERY_HINT = "restore it from a copy, or delete the folder and pack the recordings again"
 
 
 class ArchiveError(UserError):
-    """The archive cannot be used; the message says why and what to do."""
+    """An event archive that cannot be read or written."""
 
 
 def component_order(n_sensors: int) -> str:
-    """Return one distinct character per channel: A–Z, a–z, 0–9, then Latin Extended."""
+    """Return a string with one distinct character per channel: A–Z, a–z, 0–9, then others."""
     names = string.ascii_uppercase + string.ascii_lowercase + string.digits
     return names[:n_sensors] + "".join(chr(0x100 + i) for i in range(n_sensors - len(names)))
 
 
 def read_metadata(archive_dir: Path) -> tuple[str, dict[str, np.ndarray]]:
-    """Return the text of the table, and its columns as arrays of N strings.
+    """Read the table; return its text, and each column as an array of N strings.
 
-    Raises ``ArchiveError`` for missing columns, and for a wrong value, naming its line.
+    Raises ``ArchiveError`` for missing columns and for an invalid value, with the line number.
     """
     path = archive_dir / METADATA
     try:
@@ -46,24 +46,28 @@ def read_metadata(archive_dir: Path) -> tuple[str, dict[str, np.ndarray]]:
         rows = list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ArchiveError(f"{archive_dir}: not an event archive ({METADATA}: {error})") from error
-    missing = COLUMNS.keys() - set(table.fieldnames or ())
+    columns = table.fieldnames or ()
+    missing = COLUMNS.keys() - set(columns)
     if missing or not rows:
         what = f"without the columns {', '.join(sorted(missing))}" if missing else "without events"
-        raise ArchiveError(f"{path}: {what}; {WAY_ON}")
+        raise ArchiveError(f"{path}: {what}; {RECOVERY_HINT}")
     names: set[str] = set()
     for line, row in enumerate(rows, start=2):
         if problem := _problem(row, rows[0], names):
-            raise ArchiveError(f"{path}, line {line}: {problem}; {WAY_ON}")
+            raise ArchiveError(f"{path}, line {line}: {problem}; {RECOVERY_HINT}")
         names.add(row["trace_name"])
-    return text, {name: np.array([row[name] for row in rows]) for name in table.fieldnames}
+    return text, {name: np.array([row[name] for row in rows]) for name in columns}
 
 
 def _problem(row: dict[str, str], first: dict[str, str], names: set[str]) -> str:
-    """Name the first value that is wrong or unlike the first row's; empty if there is none."""
+    """Describe the first invalid value of a row; return an empty string if there is none.
+
+    Sampling rate and length must equal those of the first row.
+    """
     expected = {column: first[column] for column in ("trace_sampling_rate_hz", "trace_npts")}
     expected["trace_component_order"] = component_order(len(row["trace_live_channels"]))
     for column, pattern in COLUMNS.items():
         found = row[column]
         if not re.fullmatch(pattern, found, re.DOTALL) or found != expected.get(column, found):
-            return f"{column} cannot be {found[:80]!r} here"
+            return f"{column} has the invalid value {found[:80]!r}"
     return "trace_name is given twice" if row["trace_name"] in names else ""

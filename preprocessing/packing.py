@@ -1,6 +1,7 @@
-"""Pack a folder of recordings, ``root/<Class>/*``, into an event archive once; notice when the folder has changed.
+"""Pack a folder of recordings, ``root/<Class>/*``, into an event archive.
 
-``packing.json`` in the archive remembers the options and every file with its size, time and checksum.
+``packing.json`` in the archive stores the options, and the size, time and checksum of every file.
+The folder is packed again only when they have changed.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import os
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -22,30 +24,19 @@ from preprocessing.event_archive import (
     one_process_at_a_time,
 )
 from preprocessing.lengths import PADDING
-from preprocessing.limits import UNLABELED
 from preprocessing.metadata import ArchiveError
 from preprocessing.recordings import Recording, read_recording
 from preprocessing.traces import RecordingError
 from utils.parallel import map_in_order
 
-__all__ = [
-    "UNLABELED",
-    "ArchiveError",
-    "ArchiveWriter",
-    "EventArchive",
-    "PackReport",
-    "open_or_pack",
-    "pack_recordings",
-]
-
 log = logging.getLogger(__name__)
 PACKING = "packing.json"
-MAX_SERIAL_FILES = 100  # starting processes costs more than reading these
+MAX_SERIAL_FILES = 100  # up to this number, starting worker processes takes longer than reading
 
 
 @dataclass
 class PackReport:
-    """Count what happened to the recordings on their way into an archive."""
+    """Counts of packed, changed and skipped recordings and channels."""
 
     n_events: int = 0
     n_channels: int = 0
@@ -60,13 +51,10 @@ class PackReport:
         parts = [f"{self.n_events} events, {self.n_channels} channels"]
         for n, what in (
             (self.n_channels_resampled, "channels resampled"),
-            (self.n_channels_left_out, "channels left out (gaps, or not finite)"),
-            (self.n_channels_bridged, "channels with bridged gaps"),
+            (self.n_channels_left_out, "channels left out (gaps or non-finite samples)"),
+            (self.n_channels_bridged, "channels with interpolated gaps"),
             (self.n_events_cut, "events cut at the end to the archive's length"),
-            (
-                self.n_events_padded,
-                "events padded with their channels' means to the archive's length",
-            ),
+            (self.n_events_padded, "events padded at the end to the archive's length"),
             (len(self.unreadable), "unreadable files skipped"),
         ):
             if n:
@@ -83,11 +71,15 @@ class PackReport:
 
 
 def list_recordings(source_dir: str | Path) -> list[Path]:
-    """List the files of ``source_dir/<Class>/*`` as a sorted directory walk gives them, without hidden ones."""
+    """List the files ``source_dir/<Class>/*``, sorted by class and name, without hidden files.
+
+    Raises ``ArchiveError`` if there is no such folder or it holds no recordings.
+    """
     source_dir = Path(source_dir)
     if not source_dir.is_dir():
         raise ArchiveError(
-            f"{source_dir}: no such folder; dataset.root must hold one folder of recordings per class"
+            f"{source_dir}: no such folder; dataset.root must hold one folder of recordings per "
+            "class"
         )
     classes = sorted(
         path for path in source_dir.iterdir() if path.is_dir() and not path.name.startswith(".")
@@ -114,10 +106,11 @@ def pack_recordings(
     skip_unreadable: bool = False,
     n_workers: int | None = None,
 ) -> PackReport:
-    """Pack ``source_dir/<Class>/*`` into ``archive_dir``; nothing is left there if it fails or is interrupted.
+    """Pack the recordings ``source_dir/<Class>/*`` into ``archive_dir``: all of them or nothing.
 
-    ``sampling_rate_hz=None`` takes the recordings' own rate, ``duration_s=None`` their median length. Raises
-    ``ArchiveError`` listing the unreadable files, unless ``skip_unreadable`` allows to go on without them.
+    ``sampling_rate_hz=None`` takes the rate of the recordings, ``duration_s=None`` their median
+    length. Gaps up to ``max_gap_s`` are interpolated. Raises ``ArchiveError`` with a list of the
+    unreadable files, unless ``skip_unreadable`` is set and at least one event can be packed.
     """
     source_dir, archive_dir = Path(source_dir), Path(archive_dir)
     files = list_recordings(source_dir)
@@ -126,22 +119,14 @@ def pack_recordings(
         read = partial(
             _read, scratch=writer.partial, sampling_rate_hz=sampling_rate_hz, max_gap_s=max_gap_s
         )
-        results = tqdm(
-            map_in_order(read, files, n_workers, MAX_SERIAL_FILES),
-            total=len(files),
-            desc="Packing",
-            unit="event",
-        )
-        for file, (recording, reason, identity) in zip(files, results):
+        results = map_in_order(read, files, n_workers, MAX_SERIAL_FILES)
+        progress = tqdm(results, total=len(files), desc="Packing", unit="event")
+        for file, (stored, reason, identity) in zip(files, progress):
             name = file.relative_to(source_dir).as_posix()
             known[name] = identity
-            if recording is not None:
-                recording = recording.fetch()
-                reason = _add(writer, name, recording, identity)
+            reason = reason or _add(writer, report, name, stored.load(), identity)
             if reason:
                 report.unreadable[name] = reason
-            else:
-                report.count(recording)
         if report.unreadable and not (skip_unreadable and report.n_events):
             raise ArchiveError(_unreadable_message(archive_dir, report))
         writer.fit_lengths()
@@ -160,7 +145,11 @@ def open_or_pack(
     max_gap_s: float = 0.0,
     skip_unreadable: bool = False,
 ) -> EventArchive:
-    """Open the archive of ``source_dir``; pack it first if there is none, or files or options have changed since."""
+    """Open the archive of ``source_dir``; pack it first if it is missing or out of date.
+
+    It is out of date when files or options have changed. Arguments and errors are those of
+    ``pack_recordings``.
+    """
     archive_dir = Path(archive_dir)
     with one_process_at_a_time(archive_dir):
         reason = _why_pack(
@@ -183,15 +172,18 @@ def _options(sampling_rate_hz: float | None, duration_s: float | None, max_gap_s
 
 
 @dataclass(frozen=True)
-class _Aside:
-    """Hold a recording whose waveforms wait in a file: between processes, a pipe costs a third of what reading them does."""
+class _StoredRecording:
+    """A recording whose waveforms are in a temporary file.
+
+    Sending them from a worker process through a pipe would take a third of the reading time.
+    """
 
     recording: Recording
     path: Path
 
     @classmethod
-    def put(cls, recording: Recording, scratch: Path) -> "_Aside":
-        """Write the waveforms into the folder ``scratch``."""
+    def save(cls, recording: Recording, scratch: Path) -> "_StoredRecording":
+        """Write the waveforms to a new file in the folder ``scratch``."""
         path = scratch / f"{uuid4().hex}.npy"
         try:
             np.save(path, recording.waveforms)
@@ -199,8 +191,8 @@ class _Aside:
             raise ArchiveError(f"{path}: cannot be written: {error.strerror or error}") from error
         return cls(replace(recording, waveforms=np.empty((0, 0), np.float32)), path)
 
-    def fetch(self) -> Recording:
-        """Return the whole recording and remove the file."""
+    def load(self) -> Recording:
+        """Return the recording with its waveforms and delete the file."""
         recording = replace(self.recording, waveforms=np.load(self.path))
         self.path.unlink()
         return recording
@@ -208,10 +200,10 @@ class _Aside:
 
 def _read(
     path: Path, scratch: Path, sampling_rate_hz: float | None, max_gap_s: float
-) -> tuple[_Aside | None, str, dict]:
-    """Read one file: the recording, or None with the reason; and what identifies the file."""
+) -> tuple[Any, str, dict]:
+    """Read one file: a ``_StoredRecording``, or None with the reason; and the file's identity."""
     name = os.fsencode(path).decode("utf-8", "backslashreplace")
-    if name != str(path):  # an event is named after its file
+    if name != str(path):  # the name becomes the name of the event, stored as UTF-8
         return None, f"{name}: its name is not UTF-8; rename it", {}
     try:
         identity = _identity(path)
@@ -220,7 +212,7 @@ def _read(
         return None, str(error), identity
     except OSError as error:
         return None, f"{path}: {error.strerror}", {}
-    return _Aside.put(recording, scratch), "", identity
+    return _StoredRecording.save(recording, scratch), "", identity
 
 
 def _identity(path: Path) -> dict:
@@ -233,8 +225,10 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _add(writer: ArchiveWriter, name: str, recording: Recording, identity: dict) -> str:
-    """Write one recording; return the reason if the archive cannot take it."""
+def _add(
+    writer: ArchiveWriter, report: PackReport, name: str, recording: Recording, identity: dict
+) -> str:
+    """Write and count one recording; return the reason if the archive refuses it."""
     try:
         writer.add(
             name.replace("/", "__"),
@@ -247,6 +241,7 @@ def _add(writer: ArchiveWriter, name: str, recording: Recording, identity: dict)
         )
     except ArchiveError as error:
         return str(error)
+    report.count(recording)
     return ""
 
 
@@ -256,27 +251,22 @@ def _unreadable_message(archive_dir: Path, report: PackReport) -> str:
     listing.write_text("\n".join(reasons) + "\n", encoding="utf-8")
     shown = "\n  ".join(reasons[:5])
     return (
-        f"{len(reasons)} of {report.n_events + len(reasons)} recordings cannot be used (all listed in {listing}):\n  {shown}\n"
+        f"{len(reasons)} of {report.n_events + len(reasons)} recordings cannot be used "
+        f"(all listed in {listing}):\n  {shown}\n"
         "Repair or remove them, or set dataset.skip_unreadable to true to go on without them."
     )
 
 
 def _why_pack(source_dir: Path, archive_dir: Path, options: dict, skip_unreadable: bool) -> str:
-    """Say why the archive must be packed (again); an empty string if it need not."""
+    """Return the reason why the folder must be packed; an empty string if there is none."""
     files = {path.relative_to(source_dir).as_posix(): path for path in list_recordings(source_dir)}
     try:
         packed = json.loads((archive_dir / PACKING).read_text(encoding="utf-8"))
         known, unreadable = dict(packed["files"]), packed["report"]["unreadable"]
         n_padded = packed["report"].get("n_events_padded", 0)
         changed = sum(_changed(path, known[name]) for name, path in files.items() if name in known)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ):  # missing, or damaged
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        # packing.json is missing or damaged
         return "not packed yet"
     if not (archive_dir / WAVEFORMS).is_file():
         return "waveforms are missing"

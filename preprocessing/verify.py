@@ -1,4 +1,4 @@
-"""Compare a packed archive with its checksums: python -m preprocessing.verify DIR"""
+"""Verify the checksums of a packed archive: python -m preprocessing.verify DIR"""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from utils.cli import main
 
 
 def verify() -> None:
-    """Read the command line and every event of the archive; say so when all is well."""
+    """Parse the command line, verify every event of the archive and print the result."""
     parser = argparse.ArgumentParser(prog="python -m preprocessing.verify", description=__doc__)
     parser.add_argument(
         "archive_dir", metavar="DIR", help="folder of waveforms.hdf5 and metadata.csv"

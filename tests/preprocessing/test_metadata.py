@@ -27,7 +27,7 @@ def table(tmp_path):
         "trace_crc32": ["", "x", "0", "1.23E+45", "DEADBEEF"],
     }.items(),
 )
-def test_values_that_cannot_be_right_are_named(table, column, values):
+def test_invalid_values_are_named(table, column, values):
     whole = table.read_text()
     for value in values:
         lines = whole.splitlines()
@@ -37,18 +37,21 @@ def test_values_that_cannot_be_right_are_named(table, column, values):
         table.write_text("\n".join(lines) + "\n", encoding="utf-8")
         with pytest.raises(ArchiveError, match="restore it from a copy") as error:
             EventArchive(table.parent)
-        if value != "other":  # that one the waveforms do not know
+        if value != "other":  # a valid name, but not one of waveforms.hdf5
             assert f"line 3: {column} " in str(error.value), value
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text.replace(",11,", ",111,"), "line 2: trace_component_order cannot be"),
-        (lambda text: text[:-60], "line 4: trace_category cannot be '' here"),
+        (
+            lambda text: text.replace(",11,", ",111,"),
+            "line 2: trace_component_order has the invalid",
+        ),
+        (lambda text: text[:-60], "line 4: trace_category has the invalid value ''"),
         (
             lambda text: text.replace("event_1,A", "event_1,A,B"),
-            "line 3: trace_start_time cannot be",
+            "line 3: trace_start_time has the invalid",
         ),
         (lambda text: text.replace("event_1", '"event_1'), "not an event archive .*unexpected end"),
         (lambda text: text.splitlines()[0] + "\n", "without events"),
@@ -65,7 +68,7 @@ def test_tables_that_are_damaged_are_refused(table, change, message):
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"trace_name\n\xe9\n"])
-def test_bytes_that_are_no_text_are_refused(table, content):
+def test_binary_files_are_refused(table, content):
     table.write_bytes(content)
     with pytest.raises(ArchiveError, match="not an event archive"):
         EventArchive(table.parent)

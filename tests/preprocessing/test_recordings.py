@@ -249,7 +249,7 @@ def test_channels_without_numbers_or_with_absurd_ones_are_left_out(tmp_path):
     log = trace(np.zeros(500), station="L")
     log.data = np.array([b"l"] * 500, dtype="|S1")
     assert read_recording(write(tmp_path / "log.mseed", good, log)).left_out == (
-        ".L..: no numbers",
+        ".L..: samples are not numbers",
     )
     huge = Trace(np.r_[1e300, RNG.normal(size=499)], good.stats.copy())
     huge.stats.station = "H"
