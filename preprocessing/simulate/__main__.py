@@ -1,25 +1,27 @@
 """Simulate events of a network like the one at Åknes."""
 
 import argparse
-import sys
+from functools import partial
 from pathlib import Path
 
 from preprocessing.simulate.events import simulate_archive
 from preprocessing.simulate.ranges import CLASS_COUNTS
-from utils.errors import UserError
+from utils import cli
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m preprocessing.simulate.events", description=__doc__.partition("\n")[0]
-    )
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command ``python -m preprocessing.simulate``."""
+    cli.main(partial(_simulate, _parse(arguments)))
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m preprocessing.simulate", description=__doc__)
     parser.add_argument("--out", type=Path, metavar="DIR", help="write an event archive here")
     parser.add_argument(
         "--events",
         type=int,
         metavar="N",
-        help="number of events (default: those of the real archive, 3429)",
+        help="number of events (default: as in the recorded archive, 3429)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="S", help="same seed, same events (default: 0)"
@@ -28,29 +30,26 @@ def main(arguments: list[str] | None = None) -> int:
         "--gallery", type=Path, metavar="FILE.png", help="draw one typical event per class"
     )
     parser.add_argument(
-        "--real", type=Path, metavar="FILE.dat", help="a recorded event to draw beside them"
+        "--real", type=Path, metavar="FILE.dat", help="a recorded event to draw above them"
     )
     options = parser.parse_args(arguments)
     if options.out is None and options.gallery is None:
         parser.error("nothing to do: give --out DIR, --gallery FILE.png, or both")
     if options.real is not None and options.gallery is None:
         parser.error("--real is drawn into a gallery: give --gallery FILE.png too")
-    try:
-        if options.gallery is not None:
-            from preprocessing.simulate.gallery import draw_gallery
+    return options
 
-            draw_gallery(options.gallery, options.seed, options.real)
-        if options.out is not None:
-            counts = CLASS_COUNTS if options.events is None else None
-            n_events = simulate_archive(
-                options.out, options.events, options.seed, class_counts=counts
-            )
-            sys.stdout.write(f"{n_events} simulated events in {options.out}\n")
-    except (UserError, OSError) as error:
-        sys.stderr.write(f"{parser.prog}: {error}\n")
-        return 2
-    return 0
+
+def _simulate(options: argparse.Namespace) -> None:
+    if options.gallery is not None:
+        from preprocessing.simulate.gallery import draw_gallery
+
+        draw_gallery(options.gallery, options.seed, options.real)
+    if options.out is not None:
+        counts = CLASS_COUNTS if options.events is None else None
+        n_events = simulate_archive(options.out, options.events, options.seed, class_counts=counts)
+        print(f"{n_events} simulated events in {options.out}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,18 +1,17 @@
-"""Simulate continuous recordings with known events in them, for trying out what watches a slope.
+"""Simulate continuous recordings with known events, for tests of detection and classification.
 
-    python -m preprocessing.simulate.continuous --out day.mseed --hours 1 --events-per-hour 30 --seed 1
-
-Writes miniSEED (24 channels, 1000 Hz, float32 in recorder units) block by block, so a whole day needs no more memory than a
-minute, and beside it ``day.events.csv`` with start and class of what happened.
+Writes miniSEED (24 channels, 1000 Hz, float32 in recorder units) in blocks of 16 s, so memory does
+not grow with the duration, and a table ``*.events.csv`` of the events: start, class and amplitude.
 """
 
 import argparse
 import csv
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from scipy import fft
@@ -32,18 +31,19 @@ from preprocessing.simulate.ranges import (
     Draws,
     stream,
 )
+from utils import cli
 from utils.errors import UserError
 
 START = np.datetime64("2016-05-17T00:00:00", "ms")
 LEAST_INTERVAL_S = 25.0  # the next event's record begins after the last one's end
-FADE = N_SAMPLES // 16  # samples in which one stretch of noise goes over into the next
+FADE = N_SAMPLES // 16  # samples of the cross-fade between blocks of noise
 CLASSES = tuple(name for name in CLASS_COUNTS if name != "Unlabeled")
 RECORD_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class KnownEvent:
-    """Say when the record of an event begins, in samples from the start, and what it is."""
+    """First sample of an event's record, class, and log10 amplitude in recorder units."""
 
     first_sample: int
     category: str
@@ -53,58 +53,59 @@ class KnownEvent:
 def simulate_continuous(
     path: Path, seed: int, duration_s: float, events_per_hour: float
 ) -> list[KnownEvent]:
-    """Write ``duration_s`` seconds of miniSEED with events in them; return the events. The same seed gives the same samples."""
+    """Write ``duration_s`` seconds of miniSEED and return the events in it.
+
+    The same seed gives the same samples. Raises ``UserError`` for a bad seed, too short a
+    duration and too many events per hour.
+    """
     if duration_s < 2 * LEAST_INTERVAL_S or not 0 < events_per_hour <= 3600 / LEAST_INTERVAL_S:
         raise UserError(
-            f"{duration_s:g} s with {events_per_hour:g} events an hour: at least {2 * LEAST_INTERVAL_S:g} s are needed, "
-            f"and at most {3600 / LEAST_INTERVAL_S:g} events an hour"
+            f"duration is {duration_s:g} s, events per hour {events_per_hour:g}; the duration must "
+            f"be at least {2 * LEAST_INTERVAL_S:g} s, and the events per hour more than 0 and at "
+            f"most {3600 / LEAST_INTERVAL_S:g}"
         )
-    network = network_on(seed, year_of(START))
-    draw = Draws(stream(seed, CONTINUOUS))
-    weather, hum = draw("weather"), _hum(network)
     schedule = _schedule(seed, duration_s, events_per_hour)
     events: list[KnownEvent] = []
-    sounding: list[
-        tuple[int, np.ndarray]
-    ] = []  # first sample and wave (24, samples) of what is not over yet
     n_blocks = int(np.ceil(duration_s * SAMPLING_RATE_HZ / N_SAMPLES))
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
-        blocks = tqdm(
-            _noise(seed, network, weather, n_blocks),
-            total=n_blocks,
-            desc="simulating",
-            unit="block",
-        )
-        for number, block in enumerate(blocks):
-            first_sample = number * N_SAMPLES
-            while (
-                len(events) < len(schedule) and schedule[len(events)][0] < first_sample + N_SAMPLES
-            ):
-                onset, category = schedule[len(events)]
-                event_draw = Draws(stream(seed, CONTINUOUS, category, 2 + len(events)))
-                wave, _, magnitude, shift = simulate_wave(event_draw, category, network, weather)
-                events.append(KnownEvent(onset, category, magnitude))
-                sounding.append((onset, wave[:, shift:]))
-            block += hum
-            for onset, wave in sounding:
-                _add(block, wave, onset - first_sample)
-            sounding = [
-                (onset, wave) for onset, wave in sounding if onset + GRID > first_sample + N_SAMPLES
-            ]
-            block[network.dead] = 0
-            block += network.offset[:, None]
-            _write(
-                file,
-                block,
-                START + np.timedelta64(number * 1000 * N_SAMPLES // int(SAMPLING_RATE_HZ), "ms"),
-            )
-    os.replace(partial, path)
+    partial_path = path.with_name(f".{path.name}.partial")
+    with open(partial_path, "wb") as file:
+        blocks = _blocks(seed, schedule, n_blocks, events)
+        for number, block in enumerate(
+            tqdm(blocks, total=n_blocks, desc="simulating", unit="block")
+        ):
+            start_ms = number * 1000 * N_SAMPLES // int(SAMPLING_RATE_HZ)
+            _write(file, block, START + np.timedelta64(start_ms, "ms"))
+    os.replace(partial_path, path)
     return events
 
 
+def _blocks(
+    seed: int, schedule: list[tuple[int, str]], n_blocks: int, events: list[KnownEvent]
+) -> Iterator[np.ndarray]:
+    """Yield blocks of 16 s (24, T) in recorder units; append each event to ``events``."""
+    network = network_on(seed, year_of(START))
+    weather, hum = Draws(stream(seed, CONTINUOUS))("weather"), _hum(network)
+    # first sample and wave (24, samples) of events that have not ended
+    active: list[tuple[int, np.ndarray]] = []
+    for number, block in enumerate(_noise(seed, network, weather, n_blocks)):
+        first_sample, end = number * N_SAMPLES, (number + 1) * N_SAMPLES
+        while len(events) < len(schedule) and schedule[len(events)][0] < end:
+            onset, category = schedule[len(events)]
+            draw = Draws(stream(seed, CONTINUOUS, category, 2 + len(events)))
+            wave, _, magnitude, shift = simulate_wave(draw, category, network, weather)
+            events.append(KnownEvent(onset, category, magnitude))
+            active.append((onset, wave[:, shift:]))
+        block += hum
+        for onset, wave in active:
+            _add(block, wave, onset - first_sample)
+        active = [(onset, wave) for onset, wave in active if onset + GRID > end]
+        block[network.dead] = 0
+        block += network.offset[:, None]
+        yield block
+
+
 def _schedule(seed: int, duration_s: float, per_hour: float) -> list[tuple[int, str]]:
-    """Draw first sample and class, all classes alike, of events at random times that do not overlap."""
+    """Draw first sample and class of events at random times; records do not overlap."""
     rng = stream(seed, CONTINUOUS, number=1)
     schedule, time_s = [], LEAST_INTERVAL_S
     while time_s < duration_s - LEAST_INTERVAL_S:
@@ -114,7 +115,7 @@ def _schedule(seed: int, duration_s: float, per_hour: float) -> list[tuple[int, 
 
 
 def _hum(network: Network) -> np.ndarray:
-    """Return the hum of 16 s (24, T), which holds a whole number of periods of every line."""
+    """Return 16 s of hum (24, T): a whole number of periods of every line."""
     spectrum = np.zeros((len(network.gain), N_SAMPLES // 2 + 1), np.complex64)
     bins = np.round(LINES_HZ * N_SAMPLES / SAMPLING_RATE_HZ).astype(int)
     spectrum[:, bins] = network.hum_rms * N_SAMPLES / np.sqrt(2) * np.exp(1j * network.hum_phase)
@@ -122,26 +123,26 @@ def _hum(network: Network) -> np.ndarray:
 
 
 def _noise(seed: int, network: Network, weather: float, n_blocks: int) -> Iterator[np.ndarray]:
-    """Yield blocks of 16 s (24, T); each begins as the continuation of the one before and fades into its own noise."""
+    """Yield blocks of 16 s (24, T); each begins with a cross-fade from the block before."""
     fade = np.linspace(0, np.pi / 2, FADE, dtype=np.float32)
     before = None
     for number in range(n_blocks):
         draw = Draws(stream(seed, CONTINUOUS, "Unlabeled", number))
         own = background(draw, network, weather, hum=False)
         block = own.copy()
-        if before is not None:  # a stretch of noise repeats itself after 16 s
+        if before is not None:  # noise has a period of 16 s: it continues at its start
             block[:, :FADE] = np.cos(fade) * before[:, :FADE] + np.sin(fade) * own[:, :FADE]
         before = own
         yield block
 
 
 def _add(block: np.ndarray, wave: np.ndarray, offset: int) -> None:
-    """Add a wave that begins ``offset`` samples after the block, or before it."""
+    """Add a wave that begins ``offset`` samples after the start of the block (or before it)."""
     part = wave[:, max(0, -offset) : max(0, N_SAMPLES - offset)]
     block[:, max(0, offset) : max(0, offset) + part.shape[1]] += part
 
 
-def _write(file, block: np.ndarray, start: np.datetime64) -> None:
+def _write(file: BinaryIO, block: np.ndarray, start: np.datetime64) -> None:
     import obspy
 
     header = {
@@ -164,7 +165,7 @@ def _write(file, block: np.ndarray, start: np.datetime64) -> None:
 
 
 def write_truth(path: Path, events: list[KnownEvent]) -> Path:
-    """Write start in UTC, class and size of the events beside the recordings."""
+    """Write start in UTC, class and amplitude of the events next to ``path``; return the table."""
     table = path.with_suffix(".events.csv")
     with open(table, "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
@@ -180,13 +181,13 @@ def write_truth(path: Path, events: list[KnownEvent]) -> Path:
     return table
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command ``python -m preprocessing.simulate_continuous``."""
     parser = argparse.ArgumentParser(
-        prog="python -m preprocessing.simulate.continuous", description=__doc__.partition("\n")[0]
+        prog="python -m preprocessing.simulate_continuous", description=__doc__.partition("\n")[0]
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE.mseed", help="what to write"
+        "--out", type=Path, required=True, metavar="FILE.mseed", help="miniSEED file to write"
     )
     parser.add_argument("--hours", type=float, default=1.0, metavar="H", help="(default: 1)")
     parser.add_argument(
@@ -195,21 +196,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="S", help="same seed, same recordings (default: 0)"
     )
-    options = parser.parse_args(arguments)
-    try:
-        if options.out.exists():
-            raise UserError(f"{options.out}: exists; choose another name or remove it first")
-        events = simulate_continuous(
-            options.out, options.seed, 3600 * options.hours, options.events_per_hour
-        )
-        sys.stdout.write(
-            f"{options.out}: {len(events)} events, listed in {write_truth(options.out, events)}\n"
-        )
-    except (UserError, OSError) as error:
-        sys.stderr.write(f"{parser.prog}: {error}\n")
-        return 2
-    return 0
+    cli.main(partial(_simulate, parser.parse_args(arguments)))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _simulate(options: argparse.Namespace) -> None:
+    path = options.out
+    if path.exists():
+        raise UserError(f"{path}: exists; choose another name or remove it first")
+    events = simulate_continuous(path, options.seed, 3600 * options.hours, options.events_per_hour)
+    print(f"{path}: {len(events)} events, listed in {write_truth(path, events)}")

@@ -1,20 +1,17 @@
-"""Simulate an archive of Åknes-like events that anyone can train on without the 5 GB of the real one.
+"""Simulated events like those of Åknes, and archives of them.
 
-An event is a pure function of (seed, category, number within the category): the same in an archive of ten events or of ten
-thousand, written by one process or by eight. Samples are raw recorder units, as in the real recordings.
-
-    python -m preprocessing.simulate.events --out DIR --events N --seed S
-    python -m preprocessing.simulate.events --gallery FILE.png [--real FILE.dat]
-
-The numbers are in ``simulate_ranges``, the stations in ``simulate_network``, what they record in ``simulate_noise`` and
-``simulate_sources``, and what makes it an event in ``simulate_trigger``.
+An event depends on (seed, category, number within the category) alone, not on the number of events
+or processes. Samples are in recorder units, as in the recordings. Parameters are in ``ranges`` and
+``spectra``, stations in ``network``, background noise in ``noise``, source models in ``sources``,
+amplitudes in ``trigger``.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import fft
@@ -46,23 +43,23 @@ from preprocessing.simulate.trigger import scale_until_triggered
 from utils.errors import UserError
 from utils.parallel import map_in_order
 
-# no wave is due before the onset: what is found there came round from the end of the grid
-NOT_WRAPPED = np.clip(
+# taper (GRID,) before the onset: waves there have wrapped around from the end
+ONSET_TAPER = np.clip(
     (np.arange(GRID, dtype=np.float32) / SAMPLING_RATE_HZ - ONSET_S + 0.5) / 0.3, 0, 1
 )
 
 
 @dataclass(frozen=True)
 class SimulatedEvent:
-    """Hold the waveforms (24, 16000) float32 in recorder units, the start in UTC (ISO 8601), and what is true of the event."""
+    """Waveforms (24, 16000) float32 in recorder units, start in UTC (ISO 8601), true parameters."""
 
     waveforms: np.ndarray
     start_time: str
-    truth: dict[str, str | int | float]
+    truth: dict[str, Any]
 
 
 def simulate_event(seed: int, category: str, number: int) -> SimulatedEvent:
-    """Simulate event ``number`` of a category; the result depends on nothing else."""
+    """Simulate event ``number`` of a category; the same arguments give the same event."""
     start = _start_time(seed, category, number)
     draw = Draws(stream(seed, EVENT, category, number))
     source_class = category
@@ -72,7 +69,7 @@ def simulate_event(seed: int, category: str, number: int) -> SimulatedEvent:
     weather = draw("later_weather" if category == "Unlabeled" else "weather")
     wave, noise, magnitude, shift = simulate_wave(draw, source_class, network, weather)
     waveforms = wave[:, shift : shift + N_SAMPLES]
-    waveforms += np.roll(noise, -shift, axis=1)  # the noise repeats itself after 16 s: no seam
+    waveforms += np.roll(noise, -shift, axis=1)  # the noise has a period of 16 s
     waveforms += network.offset[:, None]
     truth = {
         "source_class": source_class,
@@ -86,25 +83,25 @@ def simulate_event(seed: int, category: str, number: int) -> SimulatedEvent:
 def simulate_wave(
     draw: Draws, source_class: str, network: Network, weather: float
 ) -> tuple[np.ndarray, np.ndarray, float, int]:
-    """Simulate what a source sends to the stations, and noise (24, 16000) in which the network triggers on it.
+    """Simulate the wave of a source at the stations, and noise in which the network triggers on it.
 
-    Returns wave (24, GRID), noise, log10 amplitude and the sample of the wave at which the record begins.
+    Returns wave (24, GRID), noise (24, 16000), log10 amplitude, and the first sample of the record
+    in the wave.
     """
     noise = background(draw, network, weather)
     noise[network.broken] *= draw("broken_level")
     noise[network.dead] = 0
     wave = fft.irfft(SOURCES[source_class](source_class, draw, network), GRID)
-    wave = np.roll(
-        wave, int(draw.rng.integers(BLOCK)), axis=1
-    )  # records begin at whole blocks, events need not
-    wave *= NOT_WRAPPED
+    # records begin at a whole block, events at any sample
+    wave = np.roll(wave, int(draw.rng.integers(BLOCK)), axis=1)
+    wave *= ONSET_TAPER
     wave[network.dead] = 0
     magnitude, shift = scale_until_triggered(draw, source_class, wave, noise)
     return wave, noise, magnitude, shift
 
 
 def _start_time(seed: int, category: str, number: int) -> np.datetime64:
-    """Draw when an event starts; some events of a class fall on a common day."""
+    """Draw the start time of an event; some events of a class fall on a common day."""
     own = stream(seed, SWARM, category, 2 * number)
     joins, second = own.random() < SWARM_PROBABILITY, own.uniform(0, 86_400)
     day = stream(seed, SWARM, category, 2 * (number // SWARM_SIZE) + 1) if joins else own
@@ -117,7 +114,7 @@ def _start_time(seed: int, category: str, number: int) -> np.datetime64:
 
 
 def year_of(time: np.datetime64) -> float:
-    """Return a date in years, e.g. 2007.25."""
+    """Return a date in years, for example 2007.25."""
     year = time.astype("datetime64[Y]")
     return 1970 + year.astype(int) + (time - year) / np.timedelta64(366, "D")
 
@@ -127,11 +124,12 @@ def plan_events(
 ) -> list[tuple[str, int]]:
     """Return (category, number within it) of each event.
 
-    With ``class_counts`` the archive is sorted by class, as the real one is; otherwise the category of event i is drawn from
-    the real archive's proportions, whatever ``n_events``. Raises ``UserError`` for a bad seed, an unknown class and counts
-    that are negative or do not add up.
+    With ``class_counts`` the events are sorted by class, as in the recorded archive. Otherwise each
+    category is drawn with the class proportions of the recorded archive, and a longer plan begins
+    with the shorter one. Raises ``UserError`` for a bad seed, an unknown class, and counts that are
+    negative or do not add up to ``n_events``.
     """
-    rng = stream(seed, PLAN)  # refuses a bad seed, whether or not it is needed here
+    rng = stream(seed, PLAN)  # raises for a bad seed
     if class_counts is None:
         if n_events is None or n_events < 1:
             raise UserError(f"number of events is {n_events}; it must be 1 or more")
@@ -154,11 +152,11 @@ def _check_counts(n_events: int | None, class_counts: Mapping[str, int]) -> None
         if name not in CLASS_COUNTS:
             raise UserError(f"unknown class {name!r}; the classes are {', '.join(CLASS_COUNTS)}")
         if count < 0:
-            raise UserError(f"class {name} is to have {count} events; it must be 0 or more")
+            raise UserError(f"class {name}: number of events is {count}; it must be 0 or more")
     total = sum(class_counts.values())
     if total < 1 or n_events not in (None, total):
         raise UserError(
-            f"the class counts add up to {total} events, but {n_events or 'at least one'} was asked for"
+            f"the class counts add up to {total} events; expected {n_events or 'at least one'}"
         )
 
 
@@ -170,19 +168,21 @@ def simulate_archive(
     n_workers: int | None = None,
     progress: bool = True,
 ) -> int:
-    """Write a normal event archive of simulated events and return how many it holds.
+    """Write an event archive of simulated events; return the number of events.
 
-    ``n_workers`` processes (all cores if None) work at once; their number does not change a sample. They are spawned, so a
-    script that calls this needs its ``if __name__ == "__main__"``. Raises ``UserError`` for a bad seed, count or class, and
-    for a directory that already holds something.
+    ``n_workers`` is the number of processes (default: one per core); it does not change the events.
+    Processes are spawned: a script that calls this needs ``if __name__ == "__main__"``. Raises
+    ``UserError`` for a bad seed, count or class, and for a directory that is not empty.
     """
     archive_dir = Path(archive_dir)
     plan = plan_events(n_events, seed, class_counts)
     if archive_dir.exists() and (not archive_dir.is_dir() or any(archive_dir.iterdir())):
         raise UserError(
-            f"{archive_dir}: already exists and is not an empty directory; choose another or remove it first"
+            f"{archive_dir}: already exists and is not an empty directory; "
+            "choose another or remove it first"
         )
-    events = zip(plan, map_in_order(partial(_simulate, seed=seed), plan, n_workers))
+    simulate: Callable[[tuple[str, int]], SimulatedEvent] = partial(_simulate, seed=seed)
+    events = zip(plan, map_in_order(simulate, plan, n_workers))
     with ArchiveWriter(archive_dir, sampling_rate_hz=SAMPLING_RATE_HZ) as writer:
         for (category, number), event in tqdm(
             events, total=len(plan), desc="simulating", unit="event", disable=not progress

@@ -1,4 +1,4 @@
-"""A picture of the simulation: one event per class, and the recorded one above them."""
+"""Figure of simulated events, one per class, below a recorded one."""
 
 from pathlib import Path
 
@@ -16,7 +16,10 @@ from utils.errors import UserError
 
 
 def draw_gallery(path: Path, seed: int, real: Path | None = None) -> None:
-    """Draw one event of middling size per class, below the recorded event ``real`` if given, into an image file."""
+    """Draw one event of medium amplitude per class into a PNG file, below the recording ``real``.
+
+    Raises ``UserError`` for another file type and for a recording that cannot be read.
+    """
     if path.suffix.lower() != ".png":
         raise UserError(f"{path}: the gallery is a PNG image; give it a name that ends in .png")
     rows = [] if real is None else [(f"recorded: {real.stem}", *_recorded(real))]
@@ -46,17 +49,20 @@ def _recorded(path: Path) -> tuple[np.ndarray, float]:
 
 
 def _typical(seed: int, category: str, n_candidates: int = 9) -> SimulatedEvent:
-    """Return the event of median size among a few."""
+    """Return the event of median amplitude among ``n_candidates``."""
     events = [simulate_event(seed, category, number) for number in range(n_candidates)]
     return sorted(events, key=lambda event: event.truth["magnitude"])[n_candidates // 2]
 
 
 def _draw_row(row: np.ndarray, title: str, waveforms: np.ndarray, rate_hz: float) -> AxesImage:
-    """Draw four channels from the clearest to the one that shows least, and the images of the first two; return an image."""
+    """Draw four channels by falling signal-to-noise ratio, and spectrograms of the first two.
+
+    Returns one of the two images, for the colour bar.
+    """
     centred = waveforms - waveforms.mean(axis=1, keepdims=True)
-    # clear is what rises above the first two seconds
-    clarity = np.abs(centred).max(axis=1) / (centred[:, : int(2 * rate_hz)].std(axis=1) + 1e-9)
-    ranked = np.argsort(-clarity)[[0, len(waveforms) // 3, 2 * len(waveforms) // 3, -1]]
+    # the first two seconds are noise
+    snr = np.abs(centred).max(axis=1) / (centred[:, : int(2 * rate_hz)].std(axis=1) + 1e-9)
+    ranked = np.argsort(-snr)[[0, len(waveforms) // 3, 2 * len(waveforms) // 3, -1]]
     time_s = np.arange(waveforms.shape[1]) / rate_hz
     for line, channel in enumerate(ranked):
         size = np.abs(centred[channel]).max()

@@ -1,4 +1,7 @@
-"""The life of the network: eight stations drift, are serviced, break and come back, as a function of the seed and the date."""
+"""State of the eight stations on a date: gain, site response, noise, service visits, failures.
+
+It depends on the seed and the date alone.
+"""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -9,37 +12,34 @@ import numpy as np
 from preprocessing.simulate.ranges import (
     ANTI_ALIAS_HZ,
     ANTI_ALIAS_ORDER,
-    BROKEN_PSD,
-    BROKEN_RMS,
     GEOPHONE_DAMPING,
     GEOPHONE_HZ,
     GRID_HZ,
     HUM_OF_CHANNEL,
     HUM_OF_GAIN,
     HUM_OF_LINE,
-    HUM_RMS,
     LINES_HZ,
     N_CHANNELS,
     N_COMPONENTS,
     N_STATIONS,
     NETWORK,
-    NOISE_PSD,
     RANGES,
     RECORD_HZ,
     UNLABELED_YEAR,
     Draws,
     stream,
 )
+from preprocessing.simulate.spectra import BROKEN_PSD, BROKEN_RMS, HUM_RMS, NOISE_PSD
 
 
 @dataclass(frozen=True)
 class Network:
-    """Hold the stations as they are on one day; channels are numbered station by station."""
+    """State of the stations on one date; channels are numbered station by station."""
 
     position_m: np.ndarray  # (8, 2) east, north
     rotation: np.ndarray  # (8, 3, 3) orientation of the three components
     gain: np.ndarray  # (24,) with sign
-    site: np.ndarray  # (8, F) amplification by the ground below the station
+    site: np.ndarray  # (8, F) site amplification
     noise_amplitude: np.ndarray  # (24, F_record) square root of the PSD, units / sqrt(Hz)
     hum_rms: np.ndarray  # (24, L) of the lines LINES_HZ
     hum_phase: np.ndarray  # (24, L)
@@ -49,12 +49,12 @@ class Network:
 
     @property
     def broken(self) -> np.ndarray:
-        """Tell which channels (24,) belong to the broken station."""
+        """Mask (24,) of the channels of the broken station."""
         return np.arange(N_CHANNELS) // N_COMPONENTS == self.broken_station
 
 
 def _anti_alias(frequency_hz: np.ndarray) -> np.ndarray:
-    """Return the amplitude response of the recorder's filter."""
+    """Return the amplitude response of the recorder's anti-alias filter."""
     return (1 / np.sqrt(1 + (frequency_hz / ANTI_ALIAS_HZ) ** (2 * ANTI_ALIAS_ORDER))).astype(
         np.float32
     )
@@ -74,7 +74,7 @@ def _install(draw: Draws) -> dict[str, np.ndarray]:
     """Draw eight newly installed stations; the first axis of every array is the station."""
     channels = (N_STATIONS, N_COMPONENTS)
     low, high, *_ = RANGES["station_gain"]
-    # one station per eighth of the range: the real eight span all of it
+    # one station per eighth of the range: the recorded eight span all of it
     share = (draw.rng.permutation(N_STATIONS) + draw.rng.uniform(size=N_STATIONS)) / N_STATIONS
     station_gain = low * (high / low) ** share
     return {
@@ -94,7 +94,7 @@ def _install(draw: Draws) -> dict[str, np.ndarray]:
 
 class _History(NamedTuple):
     position_m: np.ndarray  # (8, 2)
-    visits: list[float]  # when stations are serviced
+    visits: list[float]  # years of service visits
     eras: list[dict[str, np.ndarray]]  # before, between and after the visits
     breaks: list[tuple[int, float, float]]  # station, from, until
     dead: list[tuple[int, float, float]]  # channel, from, until
@@ -102,7 +102,7 @@ class _History(NamedTuple):
 
 @lru_cache(maxsize=8)
 def _history(seed: int) -> _History:
-    """Draw the life of the network from 2007 to 2021."""
+    """Draw service visits, failures and station properties from 2007 to 2021."""
     draw = Draws(stream(seed, NETWORK))
     cells = np.column_stack([np.arange(N_STATIONS) % 4 / 4, np.arange(N_STATIONS) // 4 / 2])
     extent_m = RANGES["east_m"].high, RANGES["north_m"].high
@@ -110,15 +110,10 @@ def _history(seed: int) -> _History:
     eras = [_install(draw)]
     visits = [*sorted(draw("service_year", draw.count("service_visits"))), float(UNLABELED_YEAR)]
     for year in visits:
-        touched = draw.rng.random(N_STATIONS) < draw("service_probability")
-        touched[draw.rng.integers(N_STATIONS)] |= year == UNLABELED_YEAR
+        serviced = draw.rng.random(N_STATIONS) < draw("service_probability")
+        serviced[draw.rng.integers(N_STATIONS)] |= year == UNLABELED_YEAR
         new = _install(draw)
-        eras.append(
-            {
-                k: np.where(touched.reshape(-1, *[1] * (v.ndim - 1)), new[k], v)
-                for k, v in eras[-1].items()
-            }
-        )
+        eras.append({name: _replace(old, new[name], serviced) for name, old in eras[-1].items()})
     first, second = draw.rng.choice(N_STATIONS, 2, replace=False)
     later = draw("second_break_year")
     breaks = [
@@ -132,8 +127,13 @@ def _history(seed: int) -> _History:
     return _History(position_m, visits, eras, breaks, dead)
 
 
+def _replace(old: np.ndarray, new: np.ndarray, stations: np.ndarray) -> np.ndarray:
+    """Return ``old`` with the rows of the serviced ``stations`` (8,) bool from ``new``."""
+    return np.where(stations.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+
 def network_on(seed: int, year: float) -> Network:
-    """Return the stations as they are at a date given in years, e.g. 2007.25."""
+    """Return the state of the stations at a date given in years, for example 2007.25."""
     history = _history(seed)
     era = int(np.searchsorted(history.visits, year, side="right"))
     broken = next((station for station, start, end in history.breaks if start <= year < end), -1)
@@ -159,7 +159,7 @@ def _network(seed: int, era: int, broken: int) -> Network:
         amplitude[own] = np.sqrt(_log_interp(BROKEN_PSD[:, 0], BROKEN_PSD[:, 1:].T))
         hum_rms[own] = 0
         hum_rms[own, np.searchsorted(LINES_HZ, BROKEN_RMS[:, 0])] = BROKEN_RMS[:, 1:].T
-        gain[own] = 0  # no event is ever visible there
+        gain[own] = 0  # a broken station records no event
     return Network(
         position_m=history.position_m,
         rotation=state["rotation"].astype(np.float32),
@@ -182,22 +182,24 @@ def _gain_quantile(gain: np.ndarray) -> np.ndarray:
 
 
 def _at_quantile(percentiles: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Return the value (24, R) at ``z`` standard deviations, given 10th, 50th, 90th percentile (R, 3) of something skewed."""
+    """Return the values (24, R) at ``z`` standard deviations of a skewed log-normal distribution.
+
+    ``percentiles`` (R, 3) are its 10th, 50th and 90th percentile.
+    """
     low, middle, high = np.log(percentiles).T
     return np.exp(middle + z / 1.2816 * np.where(z > 0, high - middle, middle - low))
 
 
 def _log_interp(node_hz: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Interpolate (R, nodes) to the frequencies of a record, straight in log-log."""
+    """Interpolate (R, nodes) to the frequencies of a record, linearly in log-log."""
     log_hz = np.log(np.maximum(RECORD_HZ, RECORD_HZ[1]))
     return np.exp(np.stack([np.interp(log_hz, np.log(node_hz), row) for row in np.log(value)]))
 
 
 def _noise_amplitude(state: dict[str, np.ndarray], gain: np.ndarray) -> np.ndarray:
-    """Return the square root of each channel's noise PSD (24, F_record): a channel's gain and its own character."""
-    angle = np.linspace(
-        0, np.pi / 2, len(NOISE_PSD)
-    )  # from the character at low frequencies to that at high ones
+    """Return the square root of the noise PSD (24, F_record): partly by gain, partly random."""
+    # the random part changes smoothly from low to high frequencies
+    angle = np.linspace(0, np.pi / 2, len(NOISE_PSD))
     own = state["noise"].reshape(N_CHANNELS, 2) @ np.stack([np.cos(angle), np.sin(angle)])
     weight = NOISE_PSD[:, 4]
     z = weight * _gain_quantile(gain) + np.sqrt(1 - weight**2) * own
@@ -205,7 +207,7 @@ def _noise_amplitude(state: dict[str, np.ndarray], gain: np.ndarray) -> np.ndarr
 
 
 def _hum_rms(state: dict[str, np.ndarray], gain: np.ndarray) -> np.ndarray:
-    """Return the rms of each channel's lines (24, L): what hums more on one line hums more on the others."""
+    """Return the rms of the hum lines (24, L), correlated between the lines of a channel."""
     z = state["hum"].reshape(N_CHANNELS, -1)
     z = HUM_OF_GAIN * _gain_quantile(gain) + HUM_OF_CHANNEL * z[:, :1] + HUM_OF_LINE * z[:, 1:]
     rms = np.zeros((N_CHANNELS, len(LINES_HZ)))

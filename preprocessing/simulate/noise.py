@@ -1,4 +1,4 @@
-"""Background noise: coloured, partly shared between neighbours and strangers, with the hum of the power supply."""
+"""Background noise: coloured, partly coherent between channels, with power-line hum."""
 
 import numpy as np
 from scipy import fft
@@ -19,14 +19,17 @@ from preprocessing.simulate.ranges import (
 
 
 def background(draw: Draws, network: Network, level: float, hum: bool = True) -> np.ndarray:
-    """Return coloured noise (24, T) in recorder units; ``level`` shifts ln PSD below ``WEATHER_HZ``."""
+    """Return coloured noise (24, 16000) in recorder units, with power-line hum if ``hum``.
+
+    ``level`` is added to the ln PSD below ``WEATHER_HZ``.
+    """
     rng = draw.rng
     spectrum = rng.standard_normal((N_CHANNELS, RECORD_HZ.size * 2), dtype=np.float32).view(
         np.complex64
     )
     _share_low_frequencies(draw, network, spectrum)
     weather = np.exp(0.5 * level / (1 + (RECORD_HZ / WEATHER_HZ) ** 2))
-    # half of PSD * N * rate goes to the real part, half to the imaginary one, and half to the negative frequencies
+    # PSD * N * rate / 4: the PSD is one-sided, and real and imaginary part have half of the power
     spectrum *= network.noise_amplitude * (
         weather * np.float32(np.sqrt(N_SAMPLES * SAMPLING_RATE_HZ / 4))
     )
@@ -40,15 +43,15 @@ def background(draw: Draws, network: Network, level: float, hum: bool = True) ->
 
 
 def _share_low_frequencies(draw: Draws, network: Network, spectrum: np.ndarray) -> None:
-    """Mix in place what all stations and what the components of one station have in common."""
+    """Add, in place, noise common to all stations and noise common to one station's components."""
     n_low = int(COMMON_NOISE_HZ * N_SAMPLES / SAMPLING_RATE_HZ)
     shape = (1 + N_STATIONS, n_low * 2)
     shared = draw.rng.standard_normal(shape, dtype=np.float32).view(np.complex64)
     azimuth = draw.rng.uniform(0, 2 * np.pi)
     delay_s = network.position_m @ (np.sin(azimuth), np.cos(azimuth)) / draw("p_velocity_m_s")
-    everywhere = shared[0] * np.exp(-2j * np.pi * delay_s[:, None] * RECORD_HZ[:n_low])
+    plane_wave = shared[0] * np.exp(-2j * np.pi * delay_s[:, None] * RECORD_HZ[:n_low])
     of_all, of_station = draw("noise_shared_by_all"), draw("noise_shared_by_station")
-    mixed = (np.sqrt(of_all) * everywhere + np.sqrt(of_station) * shared[1:]).repeat(
+    mixed = (np.sqrt(of_all) * plane_wave + np.sqrt(of_station) * shared[1:]).repeat(
         N_COMPONENTS, axis=0
     )
     low = spectrum[:, :n_low]

@@ -1,10 +1,12 @@
-"""What shakes the geophones in an event: one source model per class.
+"""Source models, one per class.
 
-Waves are built in the frequency domain on a grid that is longer than a record, so that nothing wraps around:
+Waves are computed in the frequency domain, on a time axis longer than a record, so that they do not
+wrap around:
 
-    wave (24, F) = source time function (F) x source, geophone and recorder (F) x path and site (8, F) x pulses and coda (24, F)
+    wave (24, F) = source time function (F) x source, geophone and recorder (F)
+                   x path and site (8, F) x pulses and coda (24, F)
 
-A model never sees the class it works for, only the prefix ``kind`` of its rows in ``preprocessing.simulate.ranges``.
+The argument ``kind`` of a model is the prefix of its parameters in ``ranges.RANGES``.
 """
 
 from collections.abc import Callable
@@ -35,13 +37,13 @@ TIME_S = np.arange(GRID) / SAMPLING_RATE_HZ
 
 
 def _source_spectrum(corner_hz: float) -> np.ndarray:
-    """Return the causal omega-square velocity spectrum (F,) of a source with this corner frequency."""
+    """Return the causal omega-square velocity spectrum (F,) for a corner frequency."""
     ratio = GRID_HZ / np.float32(corner_hz)
     return (1j * ratio / (1 + 1j * ratio) ** 2).astype(np.complex64)
 
 
 class Rays(NamedTuple):
-    """Say how waves from one place reach the stations; times on the grid, amplitudes relative."""
+    """Arrival times (s, from the start of the wave) and relative amplitudes at the stations."""
 
     p_s: np.ndarray  # (8,)
     s_s: np.ndarray  # (8,)
@@ -53,7 +55,7 @@ class Rays(NamedTuple):
 
 
 def place_source(draw: Draws) -> np.ndarray:
-    """Draw a position (east, north, depth) on the slope, inside or outside the network, in metres."""
+    """Draw a source position (east, north, up) in metres, inside or outside the network."""
     return np.array([draw("source_east_m"), draw("source_north_m"), -draw("source_depth_m")])
 
 
@@ -73,7 +75,7 @@ def _slope_rays(draw: Draws, network: Network, position_m: np.ndarray, onset_s: 
 
 
 def _pulses_and_coda(draw: Draws, network: Network, rays: Rays, kind: str) -> np.ndarray:
-    """Return P, S and scattered waves (24, GRID) of an impulse at the source, before attenuation."""
+    """Return P, S and coda (8, 3, GRID) of an impulse at the source, before attenuation."""
     rng, station = draw.rng, np.arange(N_STATIONS)
     length = 4 * int(draw(f"{kind}.coda_s") * SAMPLING_RATE_HZ)
     decay = np.exp(-np.arange(length, dtype=np.float32) * (4 / length))
@@ -85,9 +87,8 @@ def _pulses_and_coda(draw: Draws, network: Network, rays: Rays, kind: str) -> np
     shear /= np.sqrt((shear**2).sum(axis=1, keepdims=True))
     p_part, coda_part = draw("p_to_s_amplitude"), draw(f"{kind}.coda_to_direct")
     scattered = rng.standard_normal((2, N_STATIONS, N_COMPONENTS, length), dtype=np.float32) * decay
-    scattered *= np.float32(
-        coda_part / np.sqrt(length / 8)
-    )  # the energy of the coda relative to the pulse's
+    # amplitude of the coda relative to the direct pulse
+    scattered *= np.float32(coda_part / np.sqrt(length / 8))
     columns = np.arange(length)
     for start, size, direction, coda in (
         (first, p_part, rays.towards, scattered[0]),
@@ -109,9 +110,9 @@ def slope_wave(
     time_function: np.ndarray | None = None,
     corner_hz: float | None = None,
 ) -> np.ndarray:
-    """Return the spectrum (24, F) of waves from one place of the slope.
+    """Return the spectrum (24, F) of waves from one source on the slope.
 
-    ``time_function`` (GRID,) is what the source does after ``onset_s``; an impulse if not given.
+    ``time_function`` (GRID,) is the source time function from ``onset_s`` on (default: an impulse).
     """
     rays = _slope_rays(draw, network, position_m, onset_s)
     source = _source_spectrum(corner_hz or draw(f"{kind}.corner_hz")) * INSTRUMENT
@@ -125,24 +126,25 @@ def slope_wave(
 
 
 def one_quake(kind: str, draw: Draws, network: Network) -> np.ndarray:
-    """Return a slope quake (24, F), now and then with a weak aftershock that nobody would call a second event."""
+    """Return a slope quake (24, F), sometimes with an aftershock too weak for a second event."""
     position_m = place_source(draw)
     wave = slope_wave(draw, network, kind, position_m)
     if draw.happens("aftershock_probability"):
         later = slope_wave(draw, network, kind, position_m, ONSET_S + draw("aftershock_delay_s"))
-        wave += later * (draw("aftershock_size") * _size(wave) / _size(later))
+        wave += later * (draw("aftershock_size") * _rms(wave) / _rms(later))
     return wave
 
 
 def several_quakes(kind: str, draw: Draws, network: Network) -> np.ndarray:
-    """Return several slope quakes (24, F), high or low in frequency, from one place or from several."""
+    """Return several slope quakes (24, F), from one source position or from several."""
     position_m, same_place = place_source(draw), draw.happens(f"{kind}.same_place_probability")
-    wave, onset_s = 0, ONSET_S
+    wave: np.ndarray = np.zeros((N_CHANNELS, GRID_HZ.size), np.complex64)
+    onset_s = ONSET_S
     for _ in range(draw.count(f"{kind}.quakes")):
         each = slope_wave(
             draw, network, kind, position_m if same_place else place_source(draw), onset_s
         )
-        wave = wave + each * (draw(f"{kind}.relative_size") / _size(each))
+        wave = wave + each * (draw(f"{kind}.relative_size") / _rms(each))
         onset_s += draw(f"{kind}.interval_s")
         if onset_s > ONSET_S + N_SAMPLES / SAMPLING_RATE_HZ:
             break
@@ -150,7 +152,7 @@ def several_quakes(kind: str, draw: Draws, network: Network) -> np.ndarray:
 
 
 def tremor(kind: str, draw: Draws, network: Network) -> np.ndarray:
-    """Return waves (24, F) of a source that swells, wavers and dies away without a clear phase."""
+    """Return a tremor (24, F): amplitude rises, fluctuates and decays, without clear phases."""
     rng = draw.rng
     duration_s, rise_s = draw(f"{kind}.duration_s"), draw(f"{kind}.rise_s")
     swell = np.clip(TIME_S / rise_s, 0, 1) / (
@@ -159,12 +161,12 @@ def tremor(kind: str, draw: Draws, network: Network) -> np.ndarray:
     knots = np.exp(draw(f"{kind}.wavering") * rng.standard_normal(64))
     knots_s = np.linspace(0, GRID / SAMPLING_RATE_HZ, len(knots))
     steady = rng.standard_normal(GRID, dtype=np.float32) * np.interp(TIME_S, knots_s, knots)
-    steady[TIME_S > GRID / SAMPLING_RATE_HZ - ONSET_S - 0.5] = 0  # what would wrap around
+    steady[TIME_S > GRID / SAMPLING_RATE_HZ - ONSET_S - 0.5] = 0  # it would wrap around
     return slope_wave(draw, network, kind, place_source(draw), time_function=steady * swell)
 
 
 def rockfall(kind: str, draw: Draws, network: Network) -> np.ndarray:
-    """Return overlapping impacts (24, F) of blocks on their way down the slope."""
+    """Return a rockfall (24, F): overlapping impacts of blocks that move down the slope."""
     rng, position_m = draw.rng, place_source(draw) * (1, 1, 0)
     downhill = np.array([draw("downhill_speed_m_s"), 0, 0])
     duration_s, n_impacts = draw(f"{kind}.duration_s"), draw.count(f"{kind}.impacts")
@@ -176,7 +178,8 @@ def rockfall(kind: str, draw: Draws, network: Network) -> np.ndarray:
         (-1, 1), n_impacts
     )
     size *= (delay_s / duration_s + 0.02) ** 0.5 * (1 - delay_s / duration_s)
-    corner_hz, wave = draw(f"{kind}.corner_hz"), 0
+    corner_hz = draw(f"{kind}.corner_hz")
+    wave: np.ndarray = np.zeros((N_CHANNELS, GRID_HZ.size), np.complex64)
     sample = np.minimum(delay_s * SAMPLING_RATE_HZ, GRID - ONSET_S * SAMPLING_RATE_HZ - 500).astype(
         int
     )
@@ -189,7 +192,7 @@ def rockfall(kind: str, draw: Draws, network: Network) -> np.ndarray:
 
 
 def regional(kind: str, draw: Draws, network: Network) -> np.ndarray:
-    """Return P and S (24, F) of a distant earthquake: a plane wave, the same order of arrival everywhere."""
+    """Return P and S (24, F) of a distant earthquake as plane waves with one slowness."""
     azimuth, distance_km = draw.rng.uniform(0, 2 * np.pi), draw(f"{kind}.distance_km")
     slowness = np.array([np.sin(azimuth), np.cos(azimuth)]) / draw(f"{kind}.apparent_velocity_m_s")
     delay_s = network.position_m @ slowness
@@ -198,7 +201,7 @@ def regional(kind: str, draw: Draws, network: Network) -> np.ndarray:
     corner_hz, t_star = draw(f"{kind}.corner_hz"), draw(f"{kind}.t_star_s")
     p_size = draw(f"{kind}.p_to_s_amplitude")
     coda_s = draw(f"{kind}.coda_s") + draw(f"{kind}.coda_per_s_minus_p") * s_minus_p_s
-    wave = 0
+    wave: np.ndarray = np.zeros((N_STATIONS, N_COMPONENTS, GRID_HZ.size), np.complex64)
     for after_s, size, corner in (
         (0.0, p_size, REGIONAL_P_CORNER * corner_hz),
         (s_minus_p_s, 1.0, corner_hz),
@@ -218,14 +221,16 @@ def regional(kind: str, draw: Draws, network: Network) -> np.ndarray:
 def _wave_train(
     kind: str, draw: Draws, network: Network, start_s: np.ndarray, coda_s: float
 ) -> np.ndarray:
-    """Return a wave train (8, 3, GRID) that is partly the same at all stations; starts (8,) on the grid."""
+    """Return a wave train (8, 3, GRID), partly coherent between stations.
+
+    It begins at the times ``start_s`` (8,) and decays with the time ``coda_s``.
+    """
     rng, start = draw.rng, (start_s * SAMPLING_RATE_HZ).astype(int)
     length = GRID - start.min()
     time_s = np.arange(length, dtype=np.float32) / SAMPLING_RATE_HZ
     envelope = np.exp(-time_s / coda_s) * (1.05 - np.exp(-time_s / draw(f"{kind}.emergence_s")))
-    envelope += draw(f"{kind}.impulse") * np.exp(
-        -time_s / REGIONAL_IMPULSE_S
-    )  # a sharp onset, the emergent train behind it
+    # an impulsive onset before the emergent wave train
+    envelope += draw(f"{kind}.impulse") * np.exp(-time_s / REGIONAL_IMPULSE_S)
     envelope /= np.sqrt((envelope**2).sum())
     alike = draw("wave_shared_by_all")
     common = np.einsum(
@@ -234,18 +239,19 @@ def _wave_train(
     own = rng.standard_normal((N_STATIONS, N_COMPONENTS, length), dtype=np.float32)
     train = (np.sqrt(alike) * common + np.sqrt(1 - alike) * own) * envelope
     wave = np.zeros((N_STATIONS, N_COMPONENTS, GRID), np.float32)
-    for station, first in enumerate(
-        start
-    ):  # 8 slices are cheaper than one gather of 24 x 20 000 places
+    for station, first in enumerate(start):
         wave[station, :, first:] = train[station, :, : GRID - first]
     return wave
 
 
 def spike(kind: str, draw: Draws, network: Network) -> np.ndarray:
-    """Return electrical pulses (24, F): at once on the channels hit, seen by the recorder but not by the ground."""
+    """Return electrical pulses (24, F), simultaneous on all channels that have them.
+
+    They have the response of the recorder but not of the geophone.
+    """
     rng = draw.rng
     ring_hz, decay_s = draw(f"{kind}.ring_hz"), draw(f"{kind}.decay_s")
-    shape, after_s = 0.0, 0.0
+    shape, after_s = np.zeros(GRID), 0.0
     for _ in range(draw.count(f"{kind}.pulses")):
         t = np.maximum(TIME_S - ONSET_S - after_s, 0)
         ringing = (
@@ -262,7 +268,7 @@ def spike(kind: str, draw: Draws, network: Network) -> np.ndarray:
 
 
 def gust(kind: str, draw: Draws, network: Network) -> np.ndarray:
-    """Return a swelling of the background (24, F) without any wave in it: what makes the network trigger on nothing."""
+    """Return a gust (24, F): a rise of the background noise that causes a false trigger."""
     time_s = TIME_S - ONSET_S
     rise_s, duration_s = draw(f"{kind}.rise_s"), draw(f"{kind}.duration_s")
     swell = np.clip(time_s / rise_s, 0, 1) * np.exp(-np.maximum(time_s - rise_s, 0) / duration_s)
@@ -274,8 +280,8 @@ def gust(kind: str, draw: Draws, network: Network) -> np.ndarray:
     )
 
 
-def _size(spectrum: np.ndarray) -> float:
-    """Return the rms of a wave over all channels, up to a constant."""
+def _rms(spectrum: np.ndarray) -> float:
+    """Return the rms of a wave over all channels, times a constant."""
     return float(np.sqrt((np.abs(spectrum[:, ::8]) ** 2).mean())) + 1e-30
 
 

@@ -1,4 +1,4 @@
-"""How large an event is, and where its record begins: it is made so large that the network triggers on it."""
+"""Amplitude and record start of an event: it is scaled until the network's STA/LTA triggers."""
 
 import numpy as np
 
@@ -24,9 +24,10 @@ from preprocessing.simulate.ranges import (
 def scale_until_triggered(
     draw: Draws, source_class: str, wave: np.ndarray, noise: np.ndarray
 ) -> tuple[float, int]:
-    """Scale ``wave`` (24, GRID) in place until the network triggers; return log10 amplitude and the record's first sample.
+    """Scale ``wave`` (24, GRID) in place until the network triggers on it in ``noise`` (24, 16000).
 
-    The amplitude is the largest 50 ms rms on the tenth best channel, in recorder units.
+    Returns the log10 amplitude and the first sample of the record in the wave. The amplitude is the
+    largest 50 ms rms on the tenth best channel, in recorder units.
     """
     n_blocks = int(LATEST_TRIGGER_S * SAMPLING_RATE_HZ) // BLOCK
     blocks = wave.reshape(N_CHANNELS, -1, BLOCK)
@@ -46,15 +47,15 @@ def scale_until_triggered(
         if trigger_s is None:
             continue
         first = max(0, round((trigger_s - pre_trigger_s) * SAMPLING_RATE_HZ) // BLOCK)
-        # the rule must also hold for someone who has only the record, and estimates the offsets from it
+        # must also trigger on the record alone, with channel offsets estimated from it: 3 % margin
         if trigger_time_s(energy[:, first:], 1.03 * STA_LTA_THRESHOLD) is not None:
             wave *= np.float32(size)
             return magnitude, first * BLOCK
-    raise AssertionError("an event that no magnitude makes visible")
+    raise AssertionError("no amplitude makes the network trigger")
 
 
 def _magnitudes(draw: Draws, source_class: str) -> list[float]:
-    """Draw log10 amplitudes to try one after the other, and after them ever larger ones."""
+    """Return log10 amplitudes to try in turn: random ones, then larger and larger ones."""
     low, high, *_ = RANGES["magnitude"]
     decay = draw("Noise.magnitude_decay" if source_class == "Noise" else "magnitude_decay")
     tries = low + draw.rng.exponential(decay, N_DRAWS)
@@ -63,7 +64,10 @@ def _magnitudes(draw: Draws, source_class: str) -> list[float]:
 
 
 def trigger_time_s(energy: np.ndarray, threshold: float = STA_LTA_THRESHOLD) -> float | None:
-    """Return when the network triggers, given the energy (24, n) of blocks of 50 ms, or None if it does not."""
+    """Return the trigger time in seconds, or None without one.
+
+    ``energy`` (24, n) is the energy of each channel in blocks of 50 ms.
+    """
     sta, lta, coincidence = (
         round(s * SAMPLING_RATE_HZ) // BLOCK for s in (STA_S, LTA_S, COINCIDENCE_S)
     )

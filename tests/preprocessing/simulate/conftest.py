@@ -1,4 +1,4 @@
-"""Simulated events that several test files look at, and the recorded one."""
+"""Simulated events shared by several test files, and the recorded event."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from preprocessing.simulate.ranges import CLASS_COUNTS
 
 @pytest.fixture(scope="session")
 def pooled():
-    """Regional events of twelve networks: what is tested of stations and noise varies from network to network."""
+    """Regional events of twelve networks, because stations and noise differ between networks."""
     return [simulate_event(seed, "Regional", number) for seed in range(12) for number in range(4)]
 
 

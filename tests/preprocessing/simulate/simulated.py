@@ -1,4 +1,4 @@
-"""What the tests of the simulator measure on a simulated or recorded event."""
+"""Measurements on simulated and recorded events, shared by the tests of the simulation."""
 
 import numpy as np
 from scipy.signal import spectrogram
@@ -10,7 +10,7 @@ PRE = slice(0, 2000)  # samples before the event, in the real record and in the 
 
 
 def image_of(waveforms: np.ndarray) -> np.ndarray:
-    """Retype the chain of method.md §2 at native size: (S, T) -> (S, 41, 228)."""
+    """Log spectrograms of native size, retyped from method.md §2: (S, T) -> (S, 41, 228)."""
     image = np.log10(np.abs(spectrogram(waveforms.astype(float), fs=1000, nperseg=80)[2]) + 1)
     low, high = image.min(axis=(1, 2), keepdims=True), image.max(axis=(1, 2), keepdims=True)
     return (image - low) / np.where(high > low, high - low, 1)
@@ -34,7 +34,10 @@ def noise_of(waveforms: np.ndarray) -> np.ndarray:
 
 
 def rms_ratios(waveforms: np.ndarray, good: np.ndarray) -> tuple[float, float]:
-    """Return rms of the first 2 s after the P, and of the largest second, over that of the noise; medians over channels."""
+    """Return two signal-to-noise ratios of the rms: first 2 s after the P, and largest second.
+
+    Both are medians over channels.
+    """
     seconds = (
         (waveforms - waveforms[:, PRE].mean(axis=1, keepdims=True))[good]
         .reshape(good.sum(), 16, 1000)

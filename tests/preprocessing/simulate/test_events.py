@@ -1,4 +1,4 @@
-"""Simulated events and archives: are they whole, and a function of the seed alone?"""
+"""Simulated events and archives: valid, and dependent on the seed alone."""
 
 import subprocess
 import sys
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from preprocessing.event_archive import EventArchive
-from preprocessing.simulate import events as simulate
-from preprocessing.simulate.events import plan_events, simulate_archive, simulate_event
+from preprocessing.simulate import __main__ as command
+from preprocessing.simulate.events import _start_time, plan_events, simulate_archive, simulate_event
 from preprocessing.simulate.ranges import CLASS_COUNTS
 from tests.conftest import ROOT
 from tests.preprocessing.simulate.simulated import good_of
@@ -21,7 +21,7 @@ LABELED = [name for name in CLASS_COUNTS if name != "Unlabeled"]
 
 
 def test_no_record_begins_louder_than_it_goes_on(pooled, of_each_class):
-    for event in [*pooled, *of_each_class]:  # waves once came round from the end of the grid
+    for event in [*pooled, *of_each_class]:  # waves wrapped around from the end once
         begin, next_ = (
             np.median(event.waveforms[good_of(event), a:b].std(axis=1))
             for a, b in ((0, 500), (500, 1500))
@@ -46,7 +46,7 @@ def test_an_event_is_a_function_of_seed_class_and_number():
         assert not np.allclose(first.waveforms, other.waveforms)
 
 
-def test_classes_follow_the_real_archive_whatever_the_number_of_events():
+def test_classes_follow_the_real_archive_for_any_number_of_events():
     many = plan_events(20_000, 0)
     assert plan_events(50, 0) == many[:50]
     found = Counter(category for category, _ in many)
@@ -55,7 +55,7 @@ def test_classes_follow_the_real_archive_whatever_the_number_of_events():
         assert abs(found[name] - expected) < 5 * np.sqrt(expected), name
 
 
-def test_the_counts_of_the_real_archive_can_be_had():
+def test_class_counts_of_the_real_archive_are_kept():
     plan = plan_events(None, 0, CLASS_COUNTS)
     assert len(plan) == 3429 and Counter(category for category, _ in plan) == CLASS_COUNTS
     assert len(set(plan)) == 3429 and [c for c, _ in plan] == sorted(c for c, _ in plan)
@@ -70,9 +70,7 @@ def test_wrong_counts_are_refused(counts):
 
 
 def test_a_third_of_the_labelled_events_shares_class_and_day():
-    starts = [
-        (c, str(simulate._start_time(0, c, n))) for c in LABELED for n in range(CLASS_COUNTS[c])
-    ]
+    starts = [(c, str(_start_time(0, c, n))) for c in LABELED for n in range(CLASS_COUNTS[c])]
     days = Counter((c, start[:10]) for c, start in starts)
     share = sum(n for n in days.values() if n > 1) / len(starts)
     assert 0.25 < share < 0.45  # the real archive: 600 of 1818
@@ -107,7 +105,7 @@ def test_archive_does_not_depend_on_processes_or_on_how_many_events_follow(tmp_p
 
 def test_simulation_is_fast_enough():
     simulate_event(8, "Slope_HF", 0)  # the network of this seed
-    start = time.process_time()  # whatever else runs
+    start = time.process_time()  # not disturbed by other processes
     for category, number in plan_events(30, 8):
         simulate_event(8, category, number)
     assert (
@@ -119,7 +117,7 @@ def test_command_line_writes_an_archive_with_the_truth_in_it(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "preprocessing.simulate.events",
+        "preprocessing.simulate",
         "--out",
         tmp_path / "a",
         "--events",
@@ -148,7 +146,8 @@ def test_command_line_writes_an_archive_with_the_truth_in_it(tmp_path):
     ],
 )
 def test_wrong_arguments_end_in_one_line_and_status_2(arguments, expected, tmp_path, capsys):
-    assert simulate.main(["--out", str(tmp_path / "a"), *arguments]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--out", str(tmp_path / "a"), *arguments])
     message = capsys.readouterr().err
     assert expected in message and message.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
@@ -156,12 +155,13 @@ def test_wrong_arguments_end_in_one_line_and_status_2(arguments, expected, tmp_p
 
 def test_a_directory_that_holds_something_is_left_alone(tmp_path, capsys):
     (tmp_path / "precious.txt").write_text("mine")
-    assert simulate.main(["--out", str(tmp_path), "--events", "2"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--out", str(tmp_path), "--events", "2"])
     assert "not an empty directory" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
 def test_nothing_to_do_is_said(capsys):
     with pytest.raises(SystemExit) as stop:
-        simulate.main([])
+        command.main([])
     assert stop.value.code == 2 and "--out" in capsys.readouterr().err

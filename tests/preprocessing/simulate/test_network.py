@@ -1,4 +1,4 @@
-"""Are the simulated stations like the recorded ones (method.md §8), and do they age as stations do?"""
+"""Simulated stations: like the recorded ones (method.md §8), changing with time."""
 
 import numpy as np
 import pytest

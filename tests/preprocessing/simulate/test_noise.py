@@ -1,4 +1,4 @@
-"""Is the simulated background noise like that before the recorded event (method.md §8)?"""
+"""Simulated background noise: like the noise before the recorded event (method.md §8)."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ MEASURED_HUM = {100: (0.8, 2.2, 10), 200: (1.6, 5, 12), 300: (0.5, 1.7, 5.1), 40
 
 @pytest.fixture(scope="module")
 def quiet_before():
-    """Events whose first two seconds are noise: a weak P, in contrast, may come long before an S that triggers."""
+    """Events whose first two seconds are noise: no weak P comes long before the S that triggers."""
     return [simulate_event(seed, "Slope_HF", number) for seed in range(12) for number in range(4)]
 
 
@@ -77,7 +77,7 @@ def coherences(waveforms: np.ndarray, good: np.ndarray) -> tuple[float, float]:
     return value[together].mean(), value[~together].mean()
 
 
-def test_neighbours_share_more_noise_than_strangers(quiet_before):
+def test_noise_is_more_coherent_within_a_station_than_between_stations(quiet_before):
     within, between = np.mean(
         [coherences(e.waveforms, good_of(e)) for e in quiet_before[::6]], axis=0
     )

@@ -1,4 +1,4 @@
-"""Are simulated events like the recorded one (method.md §8), and each class like its description?"""
+"""Simulated events: like the recorded one (method.md §8), each class like its description."""
 
 import numpy as np
 from scipy import fft
@@ -43,7 +43,7 @@ def test_images_of_every_class_are_neither_black_nor_white(of_each_class):
 
 
 def onsets_s(category: str, seed: int, number: int) -> np.ndarray:
-    """Return when each channel first reaches a tenth of its largest sample, from waves without noise."""
+    """Return when each channel reaches a tenth of its peak (noise-free waves)."""
     draw = Draws(np.random.default_rng(number))
     wave = np.abs(fft.irfft(SOURCES[category](category, draw, network_on(seed, 2018.0)), GRID))
     peak = wave.max(axis=1)

@@ -1,4 +1,4 @@
-"""Does every simulated record hold an event that the network's rule would find, and the noise none?"""
+"""Every simulated event triggers the network; background noise does not."""
 
 import numpy as np
 
@@ -8,7 +8,10 @@ from preprocessing.simulate.ranges import Draws
 
 
 def triggers_at_s(waveforms: np.ndarray) -> float:
-    """Retype the rule: STA/LTA of the energy above 4 on ten channels within 1 s; STA 0.5 s, LTA the 2 s before it."""
+    """Trigger time by the published rule: STA/LTA of the energy above 4 on ten channels within 1 s.
+
+    STA over 0.5 s, LTA over the 2 s before it.
+    """
     step, ends = 10, np.arange(2500, 16001, 10)
     energy = (waveforms - np.median(waveforms, axis=1, keepdims=True)).astype(float) ** 2
     total = np.concatenate([np.zeros((24, 1)), energy.cumsum(axis=1)], axis=1)
