@@ -67,7 +67,8 @@ class StopAtNonFiniteLoss(pl.Callback):
                     self._stop(trainer, step, events, loss)
 
     def _stop(self, trainer: pl.Trainer, batch_idx: int, events: Tensor, loss: float) -> None:
-        names = trainer.datamodule.event_names(events)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+        names = data.event_names(events)
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         place = f"epoch {trainer.current_epoch + 1}, step {batch_idx + 1}"
         raise UserError(
@@ -207,7 +208,7 @@ class SaveCheckpoints(pl.Callback):
 
 @contextmanager
 def stoppable(run: Run) -> Iterator[None]:
-    """Raise ``Interrupted``, which says how to resume, when Lightning stops at Ctrl-C or SIGTERM."""
+    """Raise ``Interrupted``, which says how to resume, if Ctrl-C or SIGTERM stops Lightning."""
     try:
         yield
     except SystemExit as stop:

@@ -1,26 +1,26 @@
-"""Compare the cells of a grid: results.csv, a Markdown table, paired differences with bootstrap intervals, plots."""
+"""Compare the cells of a grid: tables, paired differences with bootstrap intervals, plot."""
 
 import csv
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from training.comparison_plots import plot_comparison
 from training.grid import Cell
 from training.runs import PREDICTIONS, SUMMARY
 from utils.errors import UserError
-from utils.figures import BLUE, GREY, ORANGE, save_figure
 from utils.files import write_atomically
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "expected_calibration_error")
 SHOWN = ("stacked_trace", "single_channel", "ensemble")
 N_BOOTSTRAP = 4000
 N_SENSOR_DRAWS = 40
-# what is subtracted from what: (method, prediction) pairs
+# paired differences: the first (method, prediction) minus the second
 PAIRS = (
     (("scratch", "ensemble"), ("scratch", "single_channel")),
     (("finetuned", "ensemble"), ("finetuned", "single_channel")),
@@ -33,18 +33,18 @@ PAIRS = (
 
 
 class Result(NamedTuple):
-    """Keep how one cell did: metrics per kind of prediction, and per event the share of right answers."""
+    """Results of one cell: metrics by kind of prediction, correct answers and outputs by event."""
 
     cell: Cell
     n_test: int
     metrics: dict[str, dict]
-    right: dict[str, np.ndarray]  # (N,) in [0, 1]
+    right: dict[str, np.ndarray]  # (N,) by kind of prediction: share of correct channels, or 0, 1
     log_probs: np.ndarray  # (N, S, K), NaN where a sensor does not exist
     labels: np.ndarray  # (N,)
 
 
 def read_result(cell: Cell) -> Result:
-    """Read what a finished cell has written; raises ``UserError`` for files that are damaged."""
+    """Read the results of a finished cell; raises ``UserError`` for damaged files."""
     try:
         metrics = json.loads((cell.folder / SUMMARY).read_text(encoding="utf-8"))["metrics"]
         with np.load(cell.folder / PREDICTIONS, allow_pickle=False) as file:
@@ -62,7 +62,8 @@ def read_result(cell: Cell) -> Result:
         zlib.error,
     ) as error:
         raise UserError(
-            f"{cell.folder}: {SUMMARY} or {PREDICTIONS} is damaged ({error}); delete the folder and start again"
+            f"{cell.folder}: {SUMMARY} or {PREDICTIONS} is damaged ({error}); "
+            "delete the folder and start again"
         ) from error
     log_probs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
     log_probs[~mask] = np.nan
@@ -76,20 +77,20 @@ def read_result(cell: Cell) -> Result:
 
 
 def _require_shapes(logits: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> None:
-    """Raise ``ValueError`` for arrays that are not logits (N, S, K), mask (N, S) and labels (N,)."""
+    """Raise ``ValueError`` unless these are logits (N, S, K), mask (N, S) and labels (N,)."""
     if (
         logits.ndim != 3
         or logits.dtype.kind != "f"
         or mask.dtype != bool
         or labels.dtype.kind != "i"
     ):
-        raise ValueError("arrays of other types or dimensions than were written")
+        raise ValueError("wrong types or numbers of dimensions")
     if (
         mask.shape != logits.shape[:2]
         or labels.shape != logits.shape[:1]
         or not mask.any(axis=1).all()
     ):
-        raise ValueError("arrays that do not belong together")
+        raise ValueError("shapes of arrays do not agree")
 
 
 def write_comparison(results: Sequence[Result], folder: Path, command: str) -> str:
@@ -124,18 +125,9 @@ def _write_csv(results: Sequence[Result], path: Path) -> None:
             )
             for r in results:
                 for prediction, values in r.metrics.items():
-                    numbers = [values[name] for name in METRICS]
-                    table.writerow(
-                        [
-                            r.cell.method,
-                            r.cell.fraction,
-                            r.cell.seed,
-                            prediction,
-                            r.n_test,
-                            *numbers,
-                            r.cell.folder,
-                        ]
-                    )
+                    cell, numbers = r.cell, [values[name] for name in METRICS]
+                    start = [cell.method, cell.fraction, cell.seed, prediction, r.n_test]
+                    table.writerow([*start, *numbers, cell.folder])
 
     write_atomically(path, write)
 
@@ -143,7 +135,10 @@ def _write_csv(results: Sequence[Result], path: Path) -> None:
 def _spread(
     results: Sequence[Result],
 ) -> dict[tuple[str, float, str], dict[str, tuple[float, float]]]:
-    """Return mean and spread of each metric: over seeds the standard deviation, for one seed the binomial standard error."""
+    """Return (mean, spread) of each metric by (method, fraction, prediction).
+
+    The spread is the standard deviation over seeds; for one seed, the binomial standard error.
+    """
     spread = {}
     for (method, fraction), chosen in _grouped(results).items():
         for prediction in (kind for kind in SHOWN if kind in chosen[0].metrics):
@@ -158,27 +153,25 @@ def _mean_and_spread(metrics: list[dict], name: str) -> tuple[float, float]:
     values = [values[name] for values in metrics]
     if len(values) > 1:
         return float(np.mean(values)), float(np.std(values, ddof=1))
-    return values[0], metrics[0][
-        "accuracy_standard_error"
-    ] if name == "accuracy" else _balanced_error(metrics[0])
+    if name == "accuracy":
+        return values[0], metrics[0]["accuracy_standard_error"]
+    return values[0], _balanced_error(metrics[0])
 
 
 def _balanced_error(metrics: dict) -> float:
-    """Return the standard error of a mean of recalls, each a binomial share of its class's events."""
-    per_class = (
-        np.sum(metrics["confusion"], axis=1) * metrics["n_events"] / np.sum(metrics["confusion"])
-    )
+    """Return the standard error of the mean of recalls, each with its binomial variance."""
+    counts = np.sum(metrics["confusion"], axis=1)
+    per_class = counts * metrics["n_events"] / np.sum(metrics["confusion"])
     recalls = [(recall, n) for recall, n in zip(metrics["recall"], per_class) if recall is not None]
     return float(np.sqrt(sum(recall * (1 - recall) / n for recall, n in recalls)) / len(recalls))
 
 
 def _meaning(results: Sequence[Result]) -> str:
+    """Return what ± means."""
     n_seeds = len({r.cell.seed for r in results})
-    return (
-        f"standard deviation over {n_seeds} seeds"
-        if n_seeds > 1
-        else "binomial standard error (one seed)"
-    )
+    if n_seeds == 1:
+        return "binomial standard error (one seed)"
+    return f"standard deviation over {n_seeds} seeds"
 
 
 def _table(results: Sequence[Result]) -> list[str]:
@@ -202,8 +195,8 @@ def _table(results: Sequence[Result]) -> list[str]:
 def _differences(results: Sequence[Result]) -> list[str]:
     groups = _grouped(results)
     lines = [
-        "Paired differences of accuracy on the same test events, percentage points, with the 95 % interval of a bootstrap over "
-        "seeds and events:",
+        "Paired differences of accuracy on the same test events, percentage points, "
+        "with the 95 % interval of a bootstrap over seeds and events:",
         "",
         "| labels | difference | points | 95 % interval | |",
         "|---|---|---|---|---|",
@@ -216,18 +209,23 @@ def _differences(results: Sequence[Result]) -> list[str]:
                     a.right[prediction] - b.right[other_prediction].astype(float) for a, b in pairs
                 ]
                 mean, low, high = (100 * value for value in bootstrap_interval(gains))
+                interval = f"{low:+.1f} to {high:+.1f}"
                 name = f"{method} {prediction} − {other} {other_prediction}".replace("_", " ")
                 verdict = "" if low > 0 or high < 0 else "zero is within"
                 lines.append(
-                    f"| {100 * fraction:g} % | {name} | {mean:+.1f} | {low:+.1f} to {high:+.1f} | {verdict} |"
+                    f"| {100 * fraction:g} % | {name} | {mean:+.1f} | {interval} | {verdict} |"
                 )
     return lines
 
 
 def bootstrap_interval(gains: Sequence[np.ndarray], seed: int = 0) -> tuple[float, float, float]:
-    """Return the mean gain over seeds and its 95 % interval, resampling seeds and the events (N,) within each."""
+    """Return the mean gain and its 95 % bootstrap interval.
+
+    ``gains`` holds one array (N,) per seed: the difference for each event. Seeds are resampled, and
+    events within each seed.
+    """
     rng = np.random.default_rng(seed)
-    # the mean of a resample of each seed's events, many times; seeds are resampled among these
+    # means over resampled events of each seed; then seeds are resampled
     resampled = np.stack(
         [gain[rng.integers(len(gain), size=(N_BOOTSTRAP, len(gain)))].mean(1) for gain in gains]
     )
@@ -238,131 +236,14 @@ def bootstrap_interval(gains: Sequence[np.ndarray], seed: int = 0) -> tuple[floa
 
 
 def accuracy_over_sensors(result: Result, seed: int = 0) -> np.ndarray:
-    """Return the accuracy of ensembles of 1 to S random sensors, averaged over many draws."""
+    """Return the accuracy (S,) of ensembles of 1 to S random sensors, mean over many draws."""
     rng = np.random.default_rng(seed)
     n_events, n_sensors, _ = result.log_probs.shape
     accuracy = np.zeros((N_SENSOR_DRAWS, n_sensors))
     for number in range(N_SENSOR_DRAWS):
-        # existing sensors first, in random order; an event with fewer sensors keeps to those it has
+        # existing sensors first, in random order; missing ones add nothing to the sum
         key = rng.random((n_events, n_sensors)) + np.isnan(result.log_probs[..., 0])
         order = np.argsort(key, axis=1)[..., None]
         summed = np.nancumsum(np.take_along_axis(result.log_probs, order, axis=1), axis=1)
         accuracy[number] = (summed.argmax(-1) == result.labels[:, None]).mean(0)
     return accuracy.mean(0)
-
-
-METHOD_COLORS = {"original": GREY, "scratch": ORANGE, "linear": "#5b8e4b", "finetuned": BLUE}
-
-
-METHOD_NAMES = {
-    "original": "previous study",
-    "scratch": "from scratch",
-    "linear": "linear evaluation",
-    "finetuned": "fine-tuned",
-}
-
-
-def plot_comparison(
-    spread: Mapping[tuple[str, float, str], dict],
-    meaning: str,
-    curves: Mapping[tuple[str, float], np.ndarray],
-    path: Path,
-) -> Path:
-    """Draw a grid's results: accuracy of each method over the labels it had, and over the number of sensors it used.
-
-    ``meaning`` says what the spread is, for example "standard error".
-    """
-    fractions = sorted({fraction for _, fraction, _ in spread})
-
-    def draw(figure) -> None:
-        left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
-        (_draw_bars if len(fractions) == 1 else _draw_fractions)(left, spread)
-        left.set_title(f"mean ± {meaning}")
-        for (method, fraction), accuracy in curves.items():
-            if fraction == fractions[0]:
-                right.plot(
-                    np.arange(1, len(accuracy) + 1),
-                    100 * accuracy,
-                    color=METHOD_COLORS[method],
-                    label=METHOD_NAMES[method],
-                )
-        for (method, fraction, _), metrics in spread.items():
-            if method == "original" and fraction == fractions[0]:
-                right.axhline(
-                    100 * metrics["accuracy"][0],
-                    color=GREY,
-                    ls=":",
-                    label=f"{METHOD_NAMES[method]} (stacked trace)",
-                )
-        right.set(
-            xlabel="sensors in the ensemble",
-            ylabel="accuracy (%)",
-            title=f"{100 * fractions[0]:g} % of the labels",
-        )
-        right.grid(alpha=0.3)
-        right.legend(frameon=False)
-
-    return save_figure(path, (12, 4.6), draw)
-
-
-def _draw_bars(axes, spread: Mapping[tuple[str, float, str], dict]) -> None:
-    rows = list(spread.items())
-    for row, ((method, _, prediction), metrics) in enumerate(rows):
-        mean, error = (100 * value for value in metrics["accuracy"])
-        alpha = 0.45 if prediction == "single_channel" else 1.0
-        axes.barh(
-            row,
-            mean,
-            xerr=error,
-            color=METHOD_COLORS[method],
-            alpha=alpha,
-            height=0.7,
-            error_kw={"ecolor": "black", "capsize": 3},
-        )
-        axes.text(
-            1,
-            row,
-            f"{mean:.0f} %",
-            va="center",
-            ha="left",
-            color="white" if alpha == 1 else "black",
-        )
-    names = [
-        f"{METHOD_NAMES[method]}, {prediction.replace('_', ' ')}"
-        for (method, _, prediction), _ in rows
-    ]
-    axes.set_yticks(range(len(rows)), names)
-    axes.invert_yaxis()
-    axes.set(xlabel="accuracy on the test events (%)", xlim=(0, 100))
-    axes.grid(axis="x", alpha=0.3)
-
-
-def _draw_fractions(axes, spread: Mapping[tuple[str, float, str], dict]) -> None:
-    lines: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
-    for (method, fraction, prediction), metrics in spread.items():
-        lines.setdefault((method, prediction), []).append(
-            (100 * fraction, *(100 * value for value in metrics["accuracy"]))
-        )
-    for (method, prediction), points in sorted(lines.items()):
-        percent, mean, error = zip(*sorted(points))
-        style = (
-            {"ls": "--", "marker": "o", "mfc": "white"}
-            if prediction == "single_channel"
-            else {"ls": "-", "marker": "o"}
-        )
-        label = f"{METHOD_NAMES[method]}, {prediction.replace('_', ' ')}"
-        axes.errorbar(
-            percent, mean, error, color=METHOD_COLORS[method], label=label, capsize=3, **style
-        )
-    axes.set_xscale("log")
-    ticks = sorted({percent for points in lines.values() for percent, *_ in points})
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
-    axes.set(
-        xlabel="share of the labels in training (%)",
-        ylabel="accuracy on the test events (%)",
-    )
-    bottom, top = axes.get_ylim()
-    axes.set_ylim(bottom, top + 0.3 * (top - bottom))  # room for the legend
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)

@@ -1,4 +1,4 @@
-"""The steps that entry scripts are made of: open events, serve them, fit, evaluate, report."""
+"""From the configuration to the events of a training: archive, data module, class weights."""
 
 import logging
 
@@ -17,16 +17,21 @@ from preprocessing.splits import hold_out
 from preprocessing.views import MIN_COLUMNS_TO_CROP, crop_columns
 from training.devices import require_processes
 from utils.config import ConfigError
+from utils.dataset_sections import LabelledDataset
 from utils.names import ALEXNET_MIN_PIXELS
 from utils.schema import FinetuneConfig, OriginalConfig, RunConfig
 
 log = logging.getLogger(__name__)
 RARE_AT_AKNES = ("Noise",)  # 8 of 1818 events; the paper gives them weight 0 [L22]
-LEAST_PIXELS_IN_BF16 = 17  # a ResNet halves five times
+LEAST_PIXELS_IN_BF16 = 17  # a ResNet halves the image five times
 
 
 def open_events(config: RunConfig) -> EventArchive:
-    """Open the archive that ``config.dataset`` describes, and seed what follows; refuse devices that are not there first."""
+    """Open the archive of ``config.dataset`` and seed the random generators.
+
+    Raises ``UserError`` for missing devices, before any data is read, and for images that are too
+    small.
+    """
     require_processes(config)
     archive = open_source(config.dataset)
     n_seconds, rate_hz = archive.n_samples / archive.sampling_rate_hz, archive.sampling_rate_hz
@@ -44,33 +49,36 @@ def open_events(config: RunConfig) -> EventArchive:
 
 
 def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
-    """Refuse images that are too small for the crops or the network."""
-    if archive.n_samples < config.dataset.nperseg:
+    """Raise ``ConfigError`` for events or images too small for crops, network or precision."""
+    data = config.dataset
+    if archive.n_samples < data.nperseg:
         raise ConfigError(
-            f"dataset.nperseg: found {config.dataset.nperseg}; events have only {archive.n_samples} samples"
+            f"dataset.nperseg: found {data.nperseg}; events have only {archive.n_samples} samples"
         )
-    if config.kind != "ssl" and archive.n_samples < (
-        needed := least_samples(archive.sampling_rate_hz, config.dataset.pre_trigger_s)
+    if isinstance(data, LabelledDataset) and archive.n_samples < (
+        needed := least_samples(archive.sampling_rate_hz, data.pre_trigger_s)
     ):
         raise ConfigError(
-            f"dataset.pre_trigger_s: found {config.dataset.pre_trigger_s:g}; events have {archive.n_samples} samples, "
-            f"of which noise and event need {needed}"
+            f"dataset.pre_trigger_s: found {data.pre_trigger_s:g}; "
+            f"events have {archive.n_samples} samples, noise and event need {needed}"
         )
     rows, columns = _image_shape(config, archive)
     least_rows = least_columns = 1
     if config.kind == "ssl":
         least_columns = MIN_COLUMNS_TO_CROP
-    elif config.kind == "original" and config.backbone_with_clf_type == "AlexNet":
+    elif isinstance(config, OriginalConfig) and config.backbone_with_clf_type == "AlexNet":
         least_rows = least_columns = ALEXNET_MIN_PIXELS
     if rows < least_rows or columns < least_columns:
         raise ConfigError(
-            f"dataset.resize_size: images have {rows} x {columns} pixels; {least_rows} x {least_columns} are needed here. "
+            f"dataset.resize_size: images have {rows} x {columns} pixels; at least "
+            f"{least_rows} x {least_columns} are needed here. "
             "Raise resize_size, lower nperseg, or take longer events"
         )
     precision, reason = config.trainer_params.precision, against_bf16(config, archive)
     if reason and precision not in ("32-true", "auto"):
         raise ConfigError(
-            f"trainer_params.precision: found {precision}; {reason}; use auto, 32-true, or larger images"
+            f"trainer_params.precision: found {precision}; {reason}; "
+            "use auto, 32-true, or larger images"
         )
 
 
@@ -79,9 +87,10 @@ def _image_shape(config: RunConfig, archive: EventArchive) -> tuple[int, int]:
 
 
 def against_bf16(config: RunConfig, archive: EventArchive) -> str:
-    """Say why not to train in bf16, on the CPU and with images that become one pixel wide inside a ResNet.
+    """Return the reason not to train in bf16, or an empty string.
 
-    There, oneDNN's gradient of a strided 3 x 3 convolution holds uninitialised numbers (found with torch 2.15).
+    On the CPU, oneDNN's gradient of a strided 3 x 3 convolution contains uninitialised numbers if
+    the image is one pixel wide there (found with torch 2.15); small images get so in a ResNet.
     """
     rows, columns = _image_shape(config, archive)
     seen = (
@@ -92,11 +101,14 @@ def against_bf16(config: RunConfig, archive: EventArchive) -> str:
     on_cpu = not config.trainer_params.gpus or torch.cuda.device_count() == 0
     if not on_cpu or min(rows, seen) >= LEAST_PIXELS_IN_BF16:
         return ""
-    return f"bf16 on a CPU gives wrong gradients for images of {rows} x {seen} pixels, fewer than {LEAST_PIXELS_IN_BF16}"
+    return (
+        f"bf16 on a CPU gives wrong gradients for images of {rows} x {seen} pixels, "
+        f"fewer than {LEAST_PIXELS_IN_BF16}"
+    )
 
 
 def split_arguments(config: RunConfig, archive: EventArchive) -> dict:
-    """Return what the split functions take from archive and configuration."""
+    """Return the arguments of the split functions in ``preprocessing.splits``."""
     data = config.dataset
     return {
         "labels": archive.labels,
@@ -120,8 +132,8 @@ def spectrogram_arguments(config: RunConfig, archive: EventArchive) -> dict:
     }
 
 
-def event_arguments(config: RunConfig, archive: EventArchive) -> dict:
-    """Return what a classifier has to know of the events: their image, their length, where they begin."""
+def event_arguments(config: FinetuneConfig | OriginalConfig, archive: EventArchive) -> dict:
+    """Return a classifier's arguments on events: spectrogram, length, time before the trigger."""
     return {
         "spectrogram": spectrogram_arguments(config, archive),
         "n_samples": archive.n_samples,
@@ -136,9 +148,13 @@ def serve_events(
     sensors_train: Sensors,
     sensors_test: Sensors = "all",
 ) -> EventDataModule:
-    """Build the data module of a run; a classifier's holds out training events to calibrate on, if the configuration says so."""
+    """Build the data module of a run.
+
+    ``split`` holds the indices of training and test events. A classifier with
+    ``calibration_ratio`` > 0 holds out training events for calibration.
+    """
     data, calibration_events = config.dataset, None
-    if config.kind != "ssl":
+    if isinstance(data, LabelledDataset):
         train, calibration_events = hold_out(
             split[0],
             archive.labels,
@@ -165,16 +181,21 @@ def serve_events(
 def class_weights(
     config: FinetuneConfig | OriginalConfig, data: EventDataModule
 ) -> list[float] | None:
-    """Return the class weights counted on the training events, or None without ``use_class_weight``."""
+    """Return class weights from the training events (K numbers), None without ``use_class_weight``.
+
+    Raises ``ConfigError`` if the configuration names other classes than the data has.
+    """
     params, names = config.exp_params, data.class_names
     if params.n_classes not in (None, len(names)):
         raise ConfigError(
-            f"exp_params.n_classes: found {params.n_classes}; the data has {len(names)}: {', '.join(names)}"
+            f"exp_params.n_classes: found {params.n_classes}; "
+            f"the data has {len(names)}: {', '.join(names)}"
         )
     unknown = set(params.zero_weight_classes or ()) - set(names)
     if unknown:
         raise ConfigError(
-            f"exp_params.zero_weight_classes: {', '.join(sorted(unknown))} not among {', '.join(names)}"
+            f"exp_params.zero_weight_classes: {', '.join(sorted(unknown))} "
+            f"not among {', '.join(names)}"
         )
     if not params.use_class_weight:
         return None
@@ -186,22 +207,22 @@ def class_weights(
 
 
 def compare_with_pretraining(seen: list[int] | None, data: EventDataModule) -> dict:
-    """Return for the summary how many test events trained the encoder, None if that is not known.
+    """Return, for the summary, how many test events were in pretraining; None if unknown.
 
-    ``seen`` are the identities that the encoder's file has. Warns if there is one among the test events.
+    ``seen`` are the identities of the pretraining events. Warns if test events are among them.
     """
     if seen is None:
         rank_zero_only(log.info)(
-            "load_encoder.ckpt_fname: does not say which events pretraining has seen"
+            "load_encoder.ckpt_fname: does not list the events that pretraining has seen"
         )
         return {"pretraining": {"n_test_events_seen": None}}
     identities = data.archive.identities[data.test_events].tolist()
     n_seen = sum(map(set(seen).__contains__, identities))
     if n_seen:
         rank_zero_only(log.warning)(
-            "load_encoder.ckpt_fname: pretraining has seen %d of %d test events (without their labels), "
-            "so accuracy on new events may be lower. Pretrain with the same dataset.split, test_data_ratio "
-            "and train_test_split_rand_seed, and exclude_test_events true",
+            "load_encoder.ckpt_fname: pretraining has seen %d of %d test events (without labels), "
+            "so accuracy on new events may be lower. Pretrain with the same dataset.split, "
+            "test_data_ratio and train_test_split_rand_seed, and exclude_test_events true",
             n_seen,
             len(identities),
         )

@@ -1,6 +1,7 @@
-"""The paper's grid of trainings: which cells there are, and running those that are not done yet.
+"""The paper's grid of trainings: plan its cells, run those that are not finished.
 
-A cell is one run of an entry script, as a user would type it; it is done when its summary.json is there.
+A cell is one run of an entry script with the arguments a user would type; it is finished when its
+summary.json exists.
 """
 
 import itertools
@@ -43,7 +44,7 @@ Method = Literal["original", "scratch", "linear", "finetuned"]
 
 
 class CellOverrides(Section):
-    """Hold ``key.path=value`` overrides: for all runs, for one kind of run, for one label fraction, for one method."""
+    """Overrides ``key.path=value`` for all runs, a label fraction, a kind of run, or a method."""
 
     all: tuple[Override, ...] = key((), "For every training.")
     label_fractions: dict[Share, tuple[Override, ...]] = key(
@@ -57,6 +58,8 @@ class CellOverrides(Section):
 
 
 class ReproduceConfig(Section):
+    """Configuration of a grid: methods x label fractions x seeds."""
+
     name: Name = key("paper", "First part of the runs' names, and the folder under runs/reproduce.")
     config_ssl: FilePath = key("configs/ssl.yaml", "Configuration that pretrainings start from.")
     config_ft: FilePath = key("configs/finetune.yaml", "Configuration that classifiers start from.")
@@ -79,7 +82,7 @@ class ReproduceConfig(Section):
     overrides: CellOverrides = key(CellOverrides(), "Changes of the configurations above.")
 
     def contradictions(self) -> list[str]:
-        """List keys that do not go together, one line each."""
+        """Return one message for each group of keys that contradict each other."""
         lists = {
             "methods": self.methods,
             "label_fractions": self.label_fractions,
@@ -87,7 +90,7 @@ class ReproduceConfig(Section):
             "gpus": self.gpus,
         }
         found = [
-            f"{key}: names something twice"
+            f"{key}: contains duplicates"
             for key, values in lists.items()
             if len(set(values)) < len(values)
         ]
@@ -101,11 +104,11 @@ class ReproduceConfig(Section):
 
 @dataclass(frozen=True)
 class Cell:
-    """Describe one run of the grid."""
+    """One run of the grid."""
 
     method: str  # pretrain, original, scratch, linear, finetuned
     seed: int
-    fraction: float | None  # of the labels; None for pretraining
+    fraction: float  # of the labels; 0 for pretraining
     kind: str  # of run: ssl, finetune, original
     config: str
     overrides: tuple[str, ...]
@@ -113,35 +116,39 @@ class Cell:
 
     @property
     def folder(self) -> Path:
-        """Return the run folder."""
+        """The run folder."""
         return RUNS_DIR / self.kind / self.run_name
 
     @property
     def begun(self) -> bool:
-        """Tell whether the run has started."""
+        """Whether the run has started."""
         return (self.folder / CONFIG).is_file()
 
     @property
     def done(self) -> bool:
-        """Tell whether the run has finished."""
+        """Whether the run is finished."""
         return (self.folder / SUMMARY).is_file()
 
 
 def plan_cells(grid: ReproduceConfig) -> tuple[list[Cell], list[Cell]]:
-    """List the pretraining cells and those that are compared; raises ``ConfigError`` for a cell that cannot run."""
+    """Return the pretraining cells and the cells that are compared.
+
+    Raises ``ConfigError`` for a configuration that is not valid, or has changed since its run
+    began.
+    """
     pretraining = {}
     if {"linear", "finetuned"} & set(grid.methods):
         pretraining = {seed: _pretraining_cell(grid, seed) for seed in grid.seeds}
     places = itertools.product(grid.seeds, grid.label_fractions, grid.methods)
     compared = [
-        _cell(grid, method, fraction, seed, pretraining.get(seed))
-        for seed, fraction, method in places
+        _cell(grid, method, fraction, seed, pretraining) for seed, fraction, method in places
     ]
     for cell in (*pretraining.values(), *compared):
         config = load_config(cell.config, CONFIGS[cell.kind], cell.overrides)
         if cell.kind == "ssl" and config.exp_params.model_save_ep_period < 1:
             raise ConfigError(
-                f"{grid.config_ssl}: exp_params.model_save_ep_period must not be -1: the grid needs the encoder"
+                f"{grid.config_ssl}: exp_params.model_save_ep_period must not be -1: "
+                "the grid needs the encoder"
             )
         if cell.begun:
             require_same_config(cell.folder, config, "choose another name, or delete the folder")
@@ -160,41 +167,32 @@ def _common(grid: ReproduceConfig, seed: int, run_name: str) -> tuple[str, ...]:
 def _pretraining_cell(grid: ReproduceConfig, seed: int) -> Cell:
     name = f"{grid.name}-pretrain-seed{seed}"
     overrides = (*_common(grid, seed, name), *grid.overrides.ssl)
-    return Cell("pretrain", seed, None, "ssl", grid.config_ssl, overrides, name)
+    return Cell("pretrain", seed, 0.0, "ssl", grid.config_ssl, overrides, name)
 
 
 def _cell(
-    grid: ReproduceConfig, method: str, fraction: float, seed: int, pretraining: Cell | None
+    grid: ReproduceConfig, method: str, fraction: float, seed: int, pretraining: dict[int, Cell]
 ) -> Cell:
+    """Return the cell of a method; ``pretraining`` maps seeds to their pretraining cells."""
     name = f"{grid.name}-{method}-{100 * fraction:g}pct-seed{seed}"
-    of_fraction = grid.overrides.label_fractions.get(fraction, ())
-    own = (f"dataset.train_data_ratio={fraction}", *of_fraction, *getattr(grid.overrides, method))
+    kind, config, own = "finetune", grid.config_ft, ["load_encoder.ckpt_fname=none"]
     if method == "original":
-        return Cell(
-            method,
-            seed,
-            fraction,
-            "original",
-            grid.config_original,
-            (*_common(grid, seed, name), *own),
-            name,
-        )
-    own = (
-        ("load_encoder.ckpt_fname=none", *own)
-        if method == "scratch"
-        else (*_from_pretrained(pretraining), *own)
-    )
+        kind, config, own = "original", grid.config_original, []
+    elif method != "scratch":
+        own = [*_from_pretrained(pretraining[seed])]
     if method == "finetuned" and fraction <= FEW_LABELS:
-        own = ("exp_params.freeze_bn_stat_train=true", *own)
+        own.append("exp_params.freeze_bn_stat_train=true")
     if method == "linear":
-        own = ("exp_params.freeze_encoders=true", *own)
-    return Cell(
-        method, seed, fraction, "finetune", grid.config_ft, (*_common(grid, seed, name), *own), name
-    )
+        own.append("exp_params.freeze_encoders=true")
+    own.append(f"dataset.train_data_ratio={fraction}")
+    own += grid.overrides.label_fractions.get(fraction, ())
+    own += getattr(grid.overrides, method)
+    return Cell(method, seed, fraction, kind, config, (*_common(grid, seed, name), *own), name)
 
 
 def _from_pretrained(cell: Cell) -> tuple[str, ...]:
-    config: SSLConfig = load_config(cell.config, CONFIGS[cell.kind], cell.overrides)
+    """Return overrides that load the encoder of a pretraining."""
+    config = load_config(cell.config, SSLConfig, cell.overrides)
     encoder = cell.folder / "checkpoints" / f"encoder-ep_{config.trainer_params.max_epochs}.ckpt"
     network = (
         f"load_encoder.{key}={getattr(config.model_params, key)}"
@@ -204,9 +202,10 @@ def _from_pretrained(cell: Cell) -> tuple[str, ...]:
 
 
 def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
-    """Run the cells that are not done, one after the other on each GPU; with no GPU one after the other.
+    """Run the cells that are not finished, one at a time on each GPU, or one at a time on the CPU.
 
-    Raises ``UserError`` naming the log of the first cell that failed.
+    ``logs`` is the folder for their output. Raises ``UserError`` with the end of the log of the
+    first cell that failed.
     """
     waiting = [cell for cell in cells if not cell.done]
     logs.mkdir(parents=True, exist_ok=True)
@@ -227,7 +226,7 @@ def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
 
 
 def _wait_for_another_grid(cell: Cell) -> None:
-    """Wait until nobody works on the cell: a killed grid leaves its last run behind."""
+    """Wait until no process uses the run folder: a run outlives the grid that is killed."""
     if cell.begun:
         with locked(cell.folder / LOCK):
             pass

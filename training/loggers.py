@@ -1,4 +1,4 @@
-"""Where metrics go: a table of a run's epochs, TensorBoard, Weights & Biases."""
+"""Loggers of a run: metrics.csv, TensorBoard, Weights & Biases."""
 
 import csv
 import logging
@@ -6,10 +6,11 @@ import netrc
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from training.runs import Run
@@ -21,12 +22,16 @@ WANDB_TIMEOUT_S = 30
 
 
 class MetricsTable(Logger):
-    """Keep ``metrics.csv``: one row per epoch, rewritten whole, so that a kill never leaves half a row."""
+    """Logger that writes ``metrics.csv`` with one row per epoch.
+
+    The file is replaced atomically, so that a killed run leaves no partial row. Raises
+    ``UserError`` if an existing file is damaged.
+    """
 
     def __init__(self, path: Path):
         super().__init__()
         self.path = path
-        self.rows: dict[int, dict[str, float]] = {}
+        self.rows: dict[int, dict[str, Any]] = {}
         if path.is_file():
             try:
                 with open(path, newline="", encoding="utf-8") as file:
@@ -36,18 +41,19 @@ class MetricsTable(Logger):
                     }
             except (ValueError, KeyError, TypeError, csv.Error) as error:
                 raise UserError(
-                    f"{path}: damaged ({error}); restore it from a copy, or delete it to go on without it"
+                    f"{path}: damaged ({error}); "
+                    "restore it from a copy, or delete it to continue without it"
                 ) from error
 
     name = version = None
 
     @rank_zero_only
     def log_hyperparams(self, params, *args, **kwargs) -> None:
-        """Leave hyper-parameters to config.yaml."""
+        """Do nothing: hyperparameters are in config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Add an epoch's metrics to its row; the final test belongs to summary.json."""
+        """Add metrics to the row of their epoch, except test metrics, which summary.json has."""
         row = {name: value for name, value in metrics.items() if not name.startswith("test/")}
         epoch = int(row.pop("epoch", -1))
         if row and epoch >= 0:
@@ -67,16 +73,14 @@ class MetricsTable(Logger):
         write_atomically(self.path, write)
 
     def forget_after(self, epoch: int) -> None:
-        """Drop the rows of epochs that a resumed run computes again."""
+        """Remove the rows from ``epoch`` on, which a resumed run computes again."""
         self.rows = {number: row for number, row in self.rows.items() if number < epoch}
 
 
 def build_loggers(run: Run) -> list[Logger]:
-    """Build the loggers of a run: its table, and what else is configured."""
+    """Build the loggers of a run: metrics.csv and those of the configuration."""
     loggers: list[Logger] = [MetricsTable(run.dir / "metrics.csv")]
     if "tensorboard" in run.config.logger:
-        from pytorch_lightning.loggers import TensorBoardLogger
-
         loggers.append(TensorBoardLogger(run.dir, name="", version="tensorboard"))
     if "wandb" in run.config.logger:
         loggers.append(_wandb_logger(run))
@@ -84,11 +88,10 @@ def build_loggers(run: Run) -> list[Logger]:
 
 
 def _wandb_logger(run: Run) -> Logger:
-    """Log to wandb online if the user is logged in and it answers, else offline; never ask."""
+    """Build the wandb logger: online if logged in and the server answers, else offline."""
     import wandb
-    from pytorch_lightning.loggers import WandbLogger
 
-    common = {
+    common: dict[str, Any] = {
         "project": "aknes-ssl",
         "name": run.dir.name,
         "save_dir": run.dir,
@@ -98,7 +101,7 @@ def _wandb_logger(run: Run) -> Logger:
     if os.environ.get("WANDB_MODE") != "offline" and _logged_in_to_wandb():
         logger = WandbLogger(**common, settings=wandb.Settings(init_timeout=WANDB_TIMEOUT_S))
         try:
-            _ = logger.experiment  # connects
+            _ = logger.experiment  # opens the connection
         except wandb.errors.Error as error:
             logger, why = None, str(error).splitlines()[0]
     if logger is None:
@@ -115,7 +118,7 @@ def _wandb_logger(run: Run) -> Logger:
 def _logged_in_to_wandb() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
     try:
         return netrc.netrc().authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
@@ -123,8 +126,8 @@ def _logged_in_to_wandb() -> bool:
 
 
 def log_pictures(trainer: pl.Trainer, paths: list[Path]) -> None:
-    """Give the run's pictures to the loggers that show pictures."""
+    """Log PNG files to wandb, if it is used."""
     for logger in trainer.loggers:
-        if type(logger).__name__ == "WandbLogger":
+        if isinstance(logger, WandbLogger):
             for path in paths:
                 logger.log_image(path.stem, [str(path)])

@@ -1,4 +1,4 @@
-"""The pictures of a run: loss curves, confusion matrix, recall per class, sheets of sample events."""
+"""Plots of a run: loss curves, confusion matrix, recall, spectrograms of events, calibration."""
 
 import csv
 import math
@@ -14,7 +14,10 @@ MAX_SENSORS_SHOWN = 24
 
 
 def plot_loss_curves(metrics_csv: Path, path: Path) -> Path | None:
-    """Draw every metric that was recorded per epoch, training and held-out in one panel; None if there are none."""
+    """Draw each metric of metrics.csv over epochs, training and held-out events in one panel.
+
+    Returns ``path``, or None if there are no metrics.
+    """
     with open(metrics_csv, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
@@ -53,7 +56,7 @@ def plot_loss_curves(metrics_csv: Path, path: Path) -> Path | None:
 def plot_confusion(
     confusion: Sequence[Sequence[int]], class_names: Sequence[str], title: str, path: Path
 ) -> Path:
-    """Draw a confusion matrix (K, K) with counts and row percentages; all classes, always in the same order."""
+    """Draw a confusion matrix (K, K), rows are true classes, with counts and row percentages."""
     counts = np.asarray(confusion)
     totals = counts.sum(1, keepdims=True)
     share = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
@@ -83,7 +86,7 @@ def plot_confusion(
 
 
 def plot_recall(metrics: Mapping[str, dict], class_names: Sequence[str], path: Path) -> Path:
-    """Draw the recall of each class for every kind of prediction (ensemble, single channel), with its mean."""
+    """Draw the recall of each class for each kind of prediction (ensemble, single channel)."""
     places = np.arange(len(class_names))
     width = 0.8 / len(metrics)
 
@@ -91,7 +94,8 @@ def plot_recall(metrics: Mapping[str, dict], class_names: Sequence[str], path: P
         axes = figure.add_subplot()
         for number, ((kind, values), color) in enumerate(zip(metrics.items(), (BLUE, ORANGE))):
             recall = [100 * (value or 0) for value in values["recall"]]
-            label = f"{kind.replace('_', ' ')} (balanced accuracy {100 * values['balanced_accuracy']:.1f} %)"
+            mean = f"balanced accuracy {100 * values['balanced_accuracy']:.1f} %"
+            label = f"{kind.replace('_', ' ')} ({mean})"
             axes.barh(
                 places + (number - (len(metrics) - 1) / 2) * width,
                 recall,
@@ -118,7 +122,10 @@ def plot_event_sheet(
     title: str,
     path: Path,
 ) -> Path:
-    """Draw the spectrogram images (S, H, W) of one event in [0, 1], a panel per sensor, over seconds and hertz."""
+    """Draw the spectrogram images (S, H, W) of one event, values in [0, 1], one panel per channel.
+
+    ``live`` (S,) is False for dead channels.
+    """
     n_shown = min(len(images), MAX_SENSORS_SHOWN)
     n_columns = min(SHEET_COLUMNS, n_shown)
     n_rows = math.ceil(n_shown / n_columns)
@@ -155,9 +162,9 @@ def plot_event_sheet(
 
 
 def plot_calibration(before, after, labels, path: Path) -> Path:
-    """Draw how often a confidence is right before and after calibration, and the errors among the most confident events.
+    """Draw a reliability diagram before and after calibration, and the risk-coverage curve.
 
-    ``before`` and ``after`` are log-probabilities (N, K) of events that neither trained nor calibrated, ``labels`` is (N,).
+    ``before`` and ``after`` are log-probabilities (N, K) of test events, ``labels`` is (N,).
     """
     from models.calibration import reliability, risk_coverage
     from models.evaluation import N_CALIBRATION_BINS, evaluate

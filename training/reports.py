@@ -1,4 +1,4 @@
-"""Reports of a run: sample events, summary, plots, predictions, the table in the log."""
+"""Reports of a run: plots, summary.json, predictions.npz, results in the log."""
 
 import csv
 import logging
@@ -10,7 +10,7 @@ import torch
 
 from models.calibration import FEW_EVENTS, temper
 from models.evaluation import evaluate
-from models.event_classifier import EventClassifier
+from models.event_classifier import Evaluation, EventClassifier
 from preprocessing.dataset import EventDataModule
 from preprocessing.limits import UNLABELED
 from training.callbacks import save_atomically, stoppable
@@ -27,11 +27,11 @@ from utils.files import write_atomically
 
 log = logging.getLogger(__name__)
 
-N_SAMPLE_SHEETS = 4
+N_SAMPLE_SHEETS = 4  # at most so many pictures of sample events
 
 
 def draw_samples(run: Run, module: pl.LightningModule, data: EventDataModule) -> None:
-    """Draw all channels of one training event of each of a few classes, as the network sees them."""
+    """Draw the spectrogram images of one training event per class, for a few classes."""
     archive = data.archive
     labels = archive.labels[data.train_events]
     for name in [*data.class_names, UNLABELED]:
@@ -39,7 +39,9 @@ def draw_samples(run: Run, module: pl.LightningModule, data: EventDataModule) ->
         if not len(members) or len(list(run.plots.glob("event_*.png"))) >= N_SAMPLE_SHEETS:
             continue
         event = int(members[0])
-        images = module.spectrogram(torch.from_numpy(archive.waveforms(event))).numpy()
+        images = module.get_submodule("spectrogram")(
+            torch.from_numpy(archive.waveforms(event))
+        ).numpy()
         plot_event_sheet(
             images,
             archive.live[event],
@@ -51,13 +53,13 @@ def draw_samples(run: Run, module: pl.LightningModule, data: EventDataModule) ->
 
 
 def report_pretraining(run: Run, trainer: pl.Trainer, data: EventDataModule) -> None:
-    """Write summary and plots of a self-supervised run."""
+    """Write summary and plots of a pretraining; log its last metrics."""
     if not trainer.is_global_zero:
         return
     with open(run.dir / "metrics.csv", newline="", encoding="utf-8") as file:
         last = list(csv.DictReader(file))[-1]
     metrics = {name: float(value) for name, value in last.items() if value}
-    _finish(run, trainer, data, metrics, [])
+    _write_curves_and_summary(run, trainer, data, metrics, [])
     shown = ("train/loss", "val/loss", "val/z_std", "val/knn_accuracy")
     log.info("%s", "  ".join(f"{name} {metrics[name]:.4f}" for name in shown if name in metrics))
 
@@ -65,7 +67,10 @@ def report_pretraining(run: Run, trainer: pl.Trainer, data: EventDataModule) -> 
 def report_classifier(
     run: Run, trainer: pl.Trainer, module: EventClassifier, data: EventDataModule, **facts
 ) -> None:
-    """Evaluate on the test events; write summary, with further ``facts``, and plots; log a short table."""
+    """Evaluate on the test events; write predictions, plots and summary; log a table of results.
+
+    ``facts`` are added to the summary.
+    """
     with stoppable(run):
         trainer.test(module, datamodule=data, verbose=False)
     if not trainer.is_global_zero:
@@ -77,20 +82,20 @@ def report_classifier(
     }
     plots = [plot_recall(shown, names, run.plots / "recall.png")]
     for kind, values in shown.items():
-        title = f"{kind.replace('_', ' ')}: accuracy {100 * values['accuracy']:.1f} ± {100 * values['accuracy_standard_error']:.1f} %"
+        title = f"{kind.replace('_', ' ')}: accuracy {_percent_accuracy(values)}"
         plots.append(
             plot_confusion(values["confusion"], names, title, run.plots / f"confusion_{kind}.png")
         )
     if module.calibrations:
         facts["calibration"] = report_calibration(run, module)
         plots.append(run.plots / "calibration.png")
-    _finish(run, trainer, data, metrics, plots, **facts)
+    _write_curves_and_summary(run, trainer, data, metrics, plots, **facts)
     log.info("%s", results_table(metrics))
 
 
 def report_calibration(run: Run, module: EventClassifier) -> dict:
-    """Put the calibration into the last checkpoint; draw and return what it does to the test events."""
-    calibration, labels = module.calibrations["all"], module.evaluation.labels
+    """Add the calibration to last.ckpt, plot it, and return its scores on the test events."""
+    calibration, evaluation = module.calibrations["all"], _test_outputs(module)
     path = run.dir / LAST_CHECKPOINT
     if path.is_file():
         states = {kind: of_ensemble.state() for kind, of_ensemble in module.calibrations.items()}
@@ -98,48 +103,39 @@ def report_calibration(run: Run, module: EventClassifier) -> dict:
             "calibrations": states
         }
         save_atomically(checkpoint, path)
-    before = module.evaluation.log_probs()
-    scores = {
-        name: evaluate(log_probs, labels)
-        for name, log_probs in (
-            ("before", before),
-            ("after", temper(before, calibration.temperature)),
-        )
-    }
-    kept = {
-        name: {key: values[key] for key in ("nll", "expected_calibration_error")}
-        for name, values in scores.items()
-    }
-    plot_calibration(
-        before, temper(before, calibration.temperature), labels, run.plots / "calibration.png"
-    )
+    before, labels = evaluation.log_probs(), evaluation.labels
+    after, n_events = temper(before, calibration.temperature), len(calibration.correct)
+    plot_calibration(before, after, labels, run.plots / "calibration.png")
+    scores = {}
+    for name, log_probs in (("before", before), ("after", after)):
+        metrics = evaluate(log_probs, labels)
+        scores[name] = {key: metrics[key] for key in ("nll", "expected_calibration_error")}
     log.info(
-        "Temperature %.3f, from %d held-out training events; on the test events ECE %.3f -> %.3f, NLL %.3f -> %.3f",
+        "Temperature %.3f, from %d held-out training events; "
+        "on the test events ECE %.3f -> %.3f, NLL %.3f -> %.3f",
         calibration.temperature,
-        len(calibration.correct),
-        *(
-            kept[side][key]
-            for key in ("expected_calibration_error", "nll")
-            for side in ("before", "after")
-        ),
+        n_events,
+        *(scores[side]["expected_calibration_error"] for side in scores),
+        *(scores[side]["nll"] for side in scores),
     )
-    if len(calibration.correct) < FEW_EVENTS:
+    if n_events < FEW_EVENTS:
         log.warning(
-            "%d held-out events are few to calibrate on (fewer than %d): the temperature stays near "
-            "1, and thresholds are rough. Raise dataset.calibration_ratio, or label more events",
-            len(calibration.correct),
+            "%d held-out events are few to calibrate on (fewer than %d): the temperature stays "
+            "near 1, and thresholds are rough. "
+            "Raise dataset.calibration_ratio, or label more events",
+            n_events,
             FEW_EVENTS,
         )
     return {
         "temperature": calibration.temperature,
-        "n_events": len(calibration.correct),
-        "test_events": kept,
+        "n_events": n_events,
+        "test_events": scores,
     }
 
 
 def save_predictions(run: Run, module: EventClassifier, data: EventDataModule) -> None:
-    """Write what every test event's every trace was taken for: predictions.npz, readable without pickle."""
-    events, labels, logits, mask, ratio = (column.numpy() for column in module.evaluation)
+    """Write predictions.npz: labels, and logits of every channel, of the test events."""
+    events, labels, logits, mask, ratio = (column.numpy() for column in _test_outputs(module))
     content = {
         "events": data.archive.names[events],
         "labels": labels,
@@ -155,7 +151,7 @@ def save_predictions(run: Run, module: EventClassifier, data: EventDataModule) -
     write_atomically(run.dir / PREDICTIONS, write)
 
 
-def _finish(
+def _write_curves_and_summary(
     run: Run, trainer: pl.Trainer, data: EventDataModule, metrics: dict, plots: list[Path], **facts
 ) -> None:
     curves = plot_loss_curves(run.dir / "metrics.csv", run.plots / "curves.png")
@@ -168,15 +164,22 @@ def _finish(
     log.info("Summary: %s", summary)
 
 
+def _test_outputs(module: EventClassifier) -> Evaluation:
+    assert module.evaluation is not None, "call trainer.test first"
+    return module.evaluation
+
+
+def _percent_accuracy(metrics: dict) -> str:
+    return f"{100 * metrics['accuracy']:.1f} ± {100 * metrics['accuracy_standard_error']:.1f} %"
+
+
 def results_table(metrics: dict[str, dict]) -> str:
-    """Put the metrics of each kind of prediction into a table of a few lines."""
+    """Return the metrics of each kind of prediction as a text table."""
     lines = [f"{'':<18}{'accuracy':>16}{'balanced':>10}{'macro F1':>10}{'NLL':>8}{'ECE':>8}"]
     for kind, values in metrics.items():
-        accuracy = (
-            f"{100 * values['accuracy']:.1f} ± {100 * values['accuracy_standard_error']:.1f} %"
-        )
         lines.append(
-            f"{kind.replace('_', ' '):<18}{accuracy:>16}{100 * values['balanced_accuracy']:>8.1f} %{100 * values['macro_f1']:>8.1f} %"
+            f"{kind.replace('_', ' '):<18}{_percent_accuracy(values):>16}"
+            f"{100 * values['balanced_accuracy']:>8.1f} %{100 * values['macro_f1']:>8.1f} %"
             f"{values['nll']:>8.3f}{values['expected_calibration_error']:>8.3f}"
         )
     events = next(iter(metrics.values()))["n_events"]

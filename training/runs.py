@@ -1,4 +1,4 @@
-"""A run and its folder: ``runs/<kind>/<name>/`` with config, metrics, checkpoints, plots and summary."""
+"""A training run and its folder ``runs/<kind>/<name>/``: config, checkpoints, plots, summary."""
 
 import itertools
 import json
@@ -8,6 +8,7 @@ import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,27 +16,28 @@ from utils.checkpoints import require_resumable
 from utils.config import YamlError, read_yaml
 from utils.errors import UserError
 from utils.files import LockHeld, take_lock, write_atomically
+from utils.launchers import is_first_process, is_one_of_several
 from utils.schema import RunConfig
 
 log = logging.getLogger(__name__)
-RUNS_DIR = Path("runs")  # of the folder the command is started in
-CONFIG, PREDICTIONS, SUMMARY = (
-    "config.yaml",
-    "predictions.npz",
-    "summary.json",
-)  # a run has begun when the first is there
+RUNS_DIR = Path("runs")  # in the working directory
+CONFIG = "config.yaml"  # written first: a run with this file has begun
+PREDICTIONS = "predictions.npz"
+SUMMARY = "summary.json"  # written last: a run with this file is finished
 LOCK = ".lock"
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
+RUN_NAME_VARIABLE = "AKNES_SSL_RUN_NAME"  # gives further processes the name chosen by the first
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy", "scipy", "h5py")
-# what may change between the parts of a resumed run without changing what is computed
+# keys that may change when a run is resumed: they do not change its results
 FREE_KEYS = {"run_name", "logger", "trainer_params.gpus", "dataset.num_workers", "dataset.preload"}
 
 
 class Run:
-    """Name the files of one run; ``start`` creates its folder. With ``resume`` it goes on in an existing one.
+    """One training run: paths of its files, lock, summary; ``start`` creates the folder.
 
-    Raises ``UserError`` for a run name that is taken, a configuration that has changed since the run began, a damaged
-    checkpoint, and several processes without a common run name.
+    ``resume`` is the folder of an interrupted run to continue. Raises ``UserError`` if the run name
+    exists, the configuration has changed since the run began, the checkpoint is damaged, or several
+    processes have no common run name.
     """
 
     def __init__(self, config: RunConfig, resume: str | Path | None = None):
@@ -43,31 +45,31 @@ class Run:
         self.resumed = resume is not None
         self.started = time.monotonic()
         parent = RUNS_DIR / config.kind
-        if config.run_name is None and not resume and _started_from_outside():
+        name = config.run_name or os.environ.get(RUN_NAME_VARIABLE)
+        if name is None and not resume and is_one_of_several():
             raise UserError(
                 "several processes (torchrun, SLURM) need a common run_name: add run_name=NAME"
             )
-        # the environment tells the processes that Lightning starts for further devices which name the first has chosen
-        name = config.run_name or os.environ.setdefault(
-            "AKNES_SSL_RUN_NAME", _unused_date_time(parent)
-        )
+        if name is None:
+            name = os.environ[RUN_NAME_VARIABLE] = _unused_date_time(parent)
         self.dir = Path(resume) if resume else parent / name
         self.plots = self.dir / "plots"
         if resume:
             require_same_config(self.dir, config)
-            if self.resume_from:  # before the data: a damaged file should not cost a packing
+            if self.resume_from:  # before packing events, which takes long
                 require_resumable(self.resume_from)
-        elif _is_first_process() and (self.dir / CONFIG).is_file():
+        elif is_first_process() and (self.dir / CONFIG).is_file():
             raise UserError(
-                f"{self.dir} exists: choose another run_name, or go on with it by --resume {self.dir}"
+                f"{self.dir} exists: choose another run_name, or resume it by --resume {self.dir}"
             )
 
     def start(self) -> None:
-        """Create the folder with the resolved config.yaml, in the first of several processes, and lock it while this one lives.
+        """Create the folder with config.yaml, and lock it until this process ends.
 
-        Raises ``UserError`` if another process is at work in it, and if it cannot be written.
+        Only the first of several processes does so. Raises ``UserError`` if another process uses
+        the folder, or if it cannot be written.
         """
-        if not _is_first_process():
+        if not is_first_process():
             return
         try:
             self.plots.mkdir(parents=True, exist_ok=True)
@@ -76,7 +78,7 @@ class Run:
             raise UserError(f"{self.dir}: cannot be written: {error.strerror}") from error
         except LockHeld:
             raise UserError(
-                f"{self.dir}: another process is at work in it; wait for it or stop it"
+                f"{self.dir}: another process uses this run folder; wait for it or stop it"
             ) from None
         if not self.resumed:
             text = yaml.safe_dump(self.plain_config, sort_keys=False, allow_unicode=True)
@@ -87,17 +89,17 @@ class Run:
 
     @property
     def plain_config(self) -> dict:
-        """Return the resolved configuration as plain dicts and lists."""
+        """The complete configuration as dicts and lists."""
         return self.config.model_dump(mode="json")
 
     @property
     def resume_from(self) -> Path | None:
-        """Return the checkpoint to go on from, if there is one."""
+        """The checkpoint to resume from, None if there is none."""
         path = self.dir / LAST_CHECKPOINT
         return path if path.is_file() else None
 
     def write_summary(self, data, metrics: dict, **facts) -> Path:
-        """Write summary.json: what was computed, on which data, with which versions, how well, and further ``facts``."""
+        """Write summary.json: data, metrics, versions and further ``facts``; return its path."""
         content = {
             "kind": self.config.kind,
             "run": self.dir.name,
@@ -124,30 +126,20 @@ class Run:
         return path
 
 
-def _is_first_process() -> bool:
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
-
-
-def _started_from_outside() -> bool:
-    """Tell whether torchrun or SLURM has started several processes, each of which reads the configuration for itself."""
-    several = any(int(os.environ.get(name, "1")) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS"))
-    return (
-        several
-        and "AKNES_SSL_RUN_NAME" not in os.environ
-        and any(name in os.environ for name in ("RANK", "SLURM_PROCID"))
-    )
-
-
 def _unused_date_time(parent: Path) -> str:
+    """Return the date and time as a folder name that does not exist in ``parent``."""
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     names = (stamp + (f"_{number}" if number else "") for number in itertools.count())
     return next(name for name in names if not (parent / name).exists())
 
 
 def require_same_config(
-    folder: Path, config: RunConfig, way_on: str = "start a new run, or undo"
+    folder: Path, config: RunConfig, hint: str = "start a new run, or undo"
 ) -> None:
-    """Raise ``UserError`` that lists the keys in which a run's config.yaml differs from ``config``."""
+    """Raise ``UserError`` with the keys in which a run's config.yaml differs from ``config``.
+
+    ``hint`` says in the message what to do.
+    """
     try:
         before = read_yaml(folder / CONFIG)
     except (OSError, YamlError) as error:
@@ -157,7 +149,7 @@ def require_same_config(
             f"{folder}: not a run folder ({CONFIG} should hold keys and values); start a new run"
         )
     new = _flat(config.model_dump(mode="json"))
-    defaults = _flat(type(config)().model_dump(mode="json"))  # of keys that are newer than the run
+    defaults = _flat(type(config)().model_dump(mode="json"))  # for keys that are newer than the run
     old = {key: value for key, value in defaults.items() if key in new} | _flat(before)
     changed = [
         key
@@ -168,11 +160,12 @@ def require_same_config(
         listing = "\n  ".join(
             f"{key}: was {old.get(key)!r}, now {new.get(key)!r}" for key in sorted(changed)
         )
-        raise UserError(f"{folder}: the configuration has changed since; {way_on}\n  {listing}")
+        raise UserError(f"{folder}: the configuration has changed since; {hint}\n  {listing}")
 
 
 def _flat(tree: dict, prefix: str = "") -> dict:
-    flat = {}
+    """Return nested sections as one dict with dotted keys."""
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= (
             _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}

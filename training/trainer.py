@@ -1,7 +1,8 @@
-"""Lightning's Trainer as every training here uses it: loggers, checkpoints, devices, progress."""
+"""Build Lightning's Trainer for a run, and fit."""
 
 import logging
 import warnings
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -26,31 +27,32 @@ log = logging.getLogger(__name__)
 
 
 def build_trainer(run: Run, reason_against_bf16: str = "") -> pl.Trainer:
-    """Build the Trainer of a run; says so once when it falls back to the CPU.
+    """Build the Trainer of a run, on the CPU (with a log message) if there is no GPU.
 
     With a ``reason_against_bf16``, precision ``auto`` is float32.
     """
     config, params = run.config, run.config.trainer_params
-    _quiet()
+    _silence_lightning()
     accelerator, devices = choose_devices(params.gpus)
-    device = torch.device("cuda", devices[0]) if accelerator == "gpu" else torch.device("cpu")
+    device = torch.device("cuda", devices[0]) if isinstance(devices, list) else torch.device("cpu")
     if params.gpus and accelerator == "cpu":
         log.info(
             "trainer_params.gpus asks for %s, but there is no GPU: training on the CPU",
             list(params.gpus),
         )
+    precision: Any = choose_precision(params.precision, device, reason_against_bf16)
     memory, period = EpochMemory(), config.exp_params.model_save_ep_period
     return pl.Trainer(
         accelerator=accelerator,
         devices=devices,
         num_nodes=params.num_nodes,
         strategy=params.strategy,
-        precision=choose_precision(params.precision, device, reason_against_bf16),
+        precision=precision,
         max_epochs=params.max_epochs,
         gradient_clip_val=config.exp_params.gradient_clip_val or None,
-        use_distributed_sampler=False,  # EpochBatches shares out every batch itself
+        use_distributed_sampler=False,  # EpochBatches divides each batch among processes
         logger=build_loggers(run),
-        # in this order: an epoch with a loss that is not finite is never saved
+        # the loss is checked before a checkpoint is saved
         callbacks=[
             SeedEveryStep(config.seed),
             StopAtNonFiniteLoss(),
@@ -65,22 +67,21 @@ def build_trainer(run: Run, reason_against_bf16: str = "") -> pl.Trainer:
     )
 
 
-def _quiet() -> None:
-    """Silence what Lightning says of every run and a user can do nothing about."""
+def _silence_lightning() -> None:
+    """Silence messages of Lightning that users cannot act on."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings(
         "ignore", message=".*you have set wandb.*|.*tensorboard.*removed as a dependency.*"
     )
-    warnings.filterwarnings(
-        "ignore", message=".*in eval mode at the start of training.*"
-    )  # frozen on purpose
+    # frozen encoders are in eval mode on purpose
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*The `srun` command is available.*")
 
 
 def fit(run: Run, module: pl.LightningModule, data: EventDataModule) -> pl.Trainer:
-    """Train; draw sample events before and loss curves after."""
+    """Draw sample events, then train; resume if the run has a checkpoint. Returns the Trainer."""
     if run.resume_from:
         require_fitting(run.resume_from, module)
     run.start()
@@ -88,8 +89,9 @@ def fit(run: Run, module: pl.LightningModule, data: EventDataModule) -> pl.Train
     if trainer.is_global_zero:
         draw_samples(run, module, data)
     if trainer.world_size > 1:
-        # not the projector's: it sees the whole batch in every process
-        module.encoder = torch.nn.SyncBatchNorm.convert_sync_batchnorm(module.encoder)
+        # the encoder only: the projector gets the whole batch in every process
+        encoder = module.get_submodule("encoder")
+        module.encoder = torch.nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
     with stoppable(run):
         trainer.fit(module, datamodule=data, ckpt_path=run.resume_from, weights_only=True)
     return trainer

@@ -96,8 +96,8 @@ def test_report(tmp_path, seeds, fractions):
         else np.sqrt(accuracies[0] * (100 - accuracies[0]) / 60)
     )
     assert (
-        f"| scratch | {100 * fractions[0]:g} % | ensemble | {np.mean(accuracies):.1f} ± {spread:.1f} |"
-        in text
+        f"| scratch | {100 * fractions[0]:g} % | ensemble | "
+        f"{np.mean(accuracies):.1f} ± {spread:.1f} |" in text
     )
     if len(seeds) == 1:  # mean of two recalls, of 20 and 40 events
         assert f"± {100 * np.sqrt(0.25 / 20 + 0.16 / 40) / 2:.1f} |\n" in text
@@ -139,7 +139,7 @@ def test_predictions_never_run_code(finished, tmp_path):
         )
         with pytest.raises(
             UserError,
-            match="runs/finetune/cell: .*predictions.npz is damaged .*allow_pickle=False.*delete the folder",
+            match="cell: .*predictions.npz is damaged .*allow_pickle=False.*delete the folder",
         ):
             read_result(cell)
     assert not (tmp_path / "pwned").exists()

@@ -135,7 +135,7 @@ def test_other_numbers_of_processes_are_refused(
     torch.cuda.device_count() > 1, reason="is about machines where two processes cannot train"
 )
 def test_torchrun_does_not_train_twice_side_by_side(tmp_path, separable):
-    """Both processes refuse before anything is read or written; torchrun adds a report of its own."""
+    """Both processes stop before anything is read or written; torchrun adds its own report."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command = [
         "finetune.py",

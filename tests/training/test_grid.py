@@ -21,7 +21,8 @@ PATHS = [
 def grid(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "g.yaml").write_text(
-        "name: g\nlabel_fractions: [0.05, 0.8]\nseeds: [3, 4]\noverrides: {linear: [exp_params.LR=0.01]}\n"
+        "name: g\nlabel_fractions: [0.05, 0.8]\nseeds: [3, 4]\n"
+        "overrides: {linear: [exp_params.LR=0.01]}\n"
     )
     return lambda *overrides: load_config(
         tmp_path / "g.yaml", ReproduceConfig, [*PATHS, *overrides]
@@ -73,7 +74,7 @@ def test_a_label_fraction_may_have_its_own_overrides(grid):
 def test_mistakes_in_cells_are_found_before_anything_runs(grid):
     with pytest.raises(ConfigError, match=r"exp_params\.rho"):
         plan_cells(grid("overrides={finetuned: [exp_params.rho=1]}"))
-    with pytest.raises(ConfigError, match="seeds: names something twice"):
+    with pytest.raises(ConfigError, match="seeds: contains duplicates"):
         grid("seeds=[1, 1]")
 
 
@@ -120,7 +121,8 @@ def test_a_failed_cell_shows_the_end_of_its_log(grid, tmp_path):
             "methods=[scratch]",
             "seeds=[3]",
             "label_fractions=[0.8]",
-            "overrides={all: [dataset.n_simulated=null, dataset.source=folder, dataset.root=/nowhere]}",
+            "overrides={all: [dataset.n_simulated=null, dataset.source=folder, "
+            "dataset.root=/nowhere]}",
         )
     )
     with pytest.raises(

@@ -40,7 +40,7 @@ def test_folder_holds_the_resolved_config_and_is_not_reused(config):
     assert resolved == config()
     with pytest.raises(
         UserError,
-        match=r"runs/finetune/one exists: choose another run_name, or go on with it by --resume",
+        match=r"runs/finetune/one exists: choose another run_name, or resume it by --resume",
     ):
         Run(config())
 
@@ -70,8 +70,16 @@ def test_resume_wants_the_same_configuration(config, tmp_path):
 
 
 def test_mistakes_and_interrupts_end_without_traceback():
-    script = "from utils.cli import main\nfrom utils.errors import Interrupted, UserError\ndef f(): raise {}\nmain(f)"
-    from_worker = "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most):\n  f()\nutils.errors.UserError: wrong key\n"
+    script = (
+        "from utils.cli import main\n"
+        "from utils.errors import Interrupted, UserError\n"
+        "def f(): raise {}\n"
+        "main(f)"
+    )
+    from_worker = (
+        "Caught UserError in DataLoader worker process 0.\n"
+        "Original Traceback (most):\n  f()\nutils.errors.UserError: wrong key\n"
+    )
     for error, status, message in (
         ("UserError('wrong key')", 2, "error: wrong key\n"),
         (f"UserError({from_worker!r})", 2, "error: wrong key\n"),
@@ -109,7 +117,7 @@ def test_a_run_from_before_a_key_was_there_goes_on_if_the_key_has_its_default(co
 def test_two_processes_do_not_work_in_one_folder(config, tmp_path):
     first = Run(config())
     first.start()
-    with pytest.raises(UserError, match=r"runs/finetune/one: another process is at work in it"):
+    with pytest.raises(UserError, match=r"runs/finetune/one: another process uses this run folder"):
         Run(config(), resume=first.dir).start()
     del first
     Run(config(), resume=tmp_path / "runs/finetune/one").start()
