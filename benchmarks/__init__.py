@@ -1,1 +1,1 @@
-"""Speed, measured against the published way of doing the same work."""
+"""Speed of the repository, compared with the published implementation of the same work."""

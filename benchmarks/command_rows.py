@@ -1,9 +1,10 @@
-"""What a user waits for: whole commands, from start to end, and the memory that they need."""
+"""Time and memory of whole commands."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from preprocessing.simulate.continuous import simulate_continuous
 
 ROOT = Path(__file__).resolve().parent.parent
 DAY_S = 86_400
-SHORT_S = 60  # of continuous data: what a command costs besides
+SHORT_S = 60  # of continuous data: mostly the start of the command
 EVENTS_PER_HOUR = 30
 ONE_EPOCH = (
     "trainer_params.max_epochs=1",
@@ -34,7 +35,7 @@ pack_recordings(sys.argv[1], sys.argv[2])
 with open("packing_s", "w") as file:
     file.write(str(time.perf_counter() - start))
 """
-# writes the largest resident memory that the process has had
+# writes the peak resident memory of the process
 PEAK_MEMORY = """
 import runpy, sys
 sys.argv = sys.argv[1:]
@@ -53,7 +54,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def _pretraining(archive: EventArchive, prelude: str, run_name: str, *overrides: str) -> list[str]:
-    """Return a pretraining on an archive, read from its file; ``prelude`` runs the script."""
+    """Return the command of a pretraining on an archive file; ``prelude`` runs the script."""
     script, config = ROOT / "sslearn.py", ROOT / "configs" / "demo_ssl.yaml"
     dataset = {
         "source": "folder",
@@ -84,12 +85,12 @@ def _run(command: list[str], folder: Path) -> None:
 
 
 def packing_row(work: Work, folder: Path) -> Row:
-    """Measure how many recordings per second become an archive, on all cores."""
+    """Measure packing: recordings per second, on all cores."""
     n_events, source = work.size.n_packed, folder / "many" / "Regional"
     source.mkdir(parents=True)
     for number in range(n_events):
         (source / f"{number}.dat").symlink_to(work.files[number % len(work.files)])
-    # not in this process: its workers would first import all that a benchmark does
+    # in a separate process: workers of this one would first import the benchmarks
     _run([sys.executable, "-c", PACKING, str(source.parent), str(folder / "packed")], folder)
     rate = n_events / float((folder / "packing_s").read_text(encoding="utf-8"))
     what = f"packing {n_events} events on {os.cpu_count()} cores"
@@ -97,19 +98,19 @@ def packing_row(work: Work, folder: Path) -> Row:
 
 
 def start_rows(size: Size, folder: Path) -> Iterator[Row]:
-    """Measure how long a user waits: for the help, and for the first step of a training."""
+    """Measure the time until the help, and until the first training step has ended."""
     help_command = [sys.executable, str(ROOT / "sslearn.py"), "--help"]
     first_step = _pretraining(write_noise(folder / "start", size.n_memory), FIRST_STEP, "bench")
     for what, command, goal in (
         ("--help", help_command, 1.5),
         ("from the command to the first training step", first_step, 15.0),
     ):
-        seconds = seconds_of(lambda command=command: _run(command, folder))
+        seconds = seconds_of(partial(_run, command, folder))
         yield seconds_row(what, seconds, goal)
 
 
 def memory_row(size: Size, folder: Path) -> Row:
-    """Compare the largest memory of trainings on 1x and 10x the events (Linux only)."""
+    """Compare the peak memory of trainings on 1x and 10x the events (Linux only)."""
     peaks = []
     for factor in (1, 10):
         name = f"memory-{factor}x"
@@ -129,7 +130,10 @@ def memory_row(size: Size, folder: Path) -> Row:
 
 
 def continuous_row(size: Size, folder: Path) -> Row:
-    """Scale predict.py on simulated continuous data to a day; its start is counted once."""
+    """Measure predict.py on simulated continuous data, extrapolated to a day.
+
+    The start of the command is counted once.
+    """
     model = native_classifier(COMPACT, n_samples=16_000)
     checkpoint = {"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}
     torch.save(checkpoint, folder / "untrained.ckpt")
@@ -140,7 +144,7 @@ def continuous_row(size: Size, folder: Path) -> Row:
         command = [sys.executable, str(ROOT / "predict.py"), "--ckpt", "untrained.ckpt"]
         command += ["--config_predict", str(ROOT / "configs" / "predict.yaml")]
         command += ["--continuous", str(recording), "--out", f"{name}.csv"]
-        ways[name] = lambda command=command: _run(command, folder)
+        ways[name] = partial(_run, command, folder)
     seconds = {name: found[0] for name, found in take_turns(ways, 1).items()}
     per_second = (seconds["long"] - seconds["short"]) / (size.continuous_s - SHORT_S)
     day_s = seconds["short"] + per_second * (DAY_S - SHORT_S)
@@ -159,13 +163,11 @@ def continuous_row(size: Size, folder: Path) -> Row:
 
 
 def demo_row(size: Size, folder: Path) -> Row:
-    """Measure what `make demo` runs, simulation included, in a folder of its own."""
+    """Measure `make demo`, simulation included, in a temporary folder."""
     place = folder / "demo"
     place.mkdir()
-    for name in (
-        "configs",
-        "original_implementation",
-    ):  # its configurations name these from the checkout's root
+    # the demo's configurations name these folders relative to the current one
+    for name in ("configs", "original_implementation"):
         (place / name).symlink_to(ROOT / name)
     command = [
         sys.executable,

@@ -1,4 +1,4 @@
-"""What the CompactEncoder saves: steps and evaluation on native images, against the ResNet."""
+"""Speed of the CompactEncoder against the ResNet: steps and evaluation on native images."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,7 +17,7 @@ from benchmarks.work import Size, Work
 from models.event_classifier import EventClassifier
 
 COMPACT = "CompactEncoder"
-N_EVALUATED = 16  # events at most; a compact network is done with one too soon to be timed
+N_EVALUATED = 16  # events at most: one would be too short to time
 
 
 def native_classifier(backbone: str, **options) -> EventClassifier:
@@ -26,7 +26,7 @@ def native_classifier(backbone: str, **options) -> EventClassifier:
 
 
 def compact_rows(work: Work) -> Iterator[Row]:
-    """Measure optimiser steps on images that are ready, then evaluation from the archive's file."""
+    """Measure optimiser steps on prepared images, then evaluation from the archive's file."""
     size, n_events = work.size, min(N_EVALUATED, len(work.archive))
     step = f"supervised step, {COMPACT}, batch {size.supervised_batch}, native 41 x 228"
     loss = supervised_loss(size, 41, 228)
@@ -37,8 +37,8 @@ def compact_rows(work: Work) -> Iterator[Row]:
     ensemble = f"ensemble evaluation, {COMPACT}, {n_sensors} sensors, native 41 x 228"
     data = work.dataset("all", in_memory=False)
     for precision in precisions():
-        make = partial(evaluation, data=data, n_events=n_events, precision=precision)
-        yield _against_resnet(f"{ensemble}, {precision}", size, make, partial(_rate, n_events))
+        evaluate = partial(evaluation, data=data, n_events=n_events, precision=precision)
+        yield _against_resnet(f"{ensemble}, {precision}", size, evaluate, partial(_rate, n_events))
 
 
 def _rate(n_events: int, seconds: float) -> str:
@@ -51,7 +51,7 @@ def _against_resnet(
     make: Callable[[EventClassifier], Callable[[], object]],
     show: Callable[[float], str],
 ) -> Row:
-    """Compare what both networks do; ``show`` writes the seconds of a round."""
+    """Compare both networks; ``show`` formats the seconds of a round."""
     resnet = size.classifier_backbone
     ways = {backbone: make(native_classifier(backbone)) for backbone in (resnet, COMPACT)}
     seconds = alternate(ways, size.n_rounds, size.rounds_s)

@@ -1,4 +1,4 @@
-"""What the data cost: making the input of the networks, and whether time grows as the events do."""
+"""Speed of the input: making crops and images, and time per event of growing archives."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ from benchmarks.table import Row, compare
 from benchmarks.timing import alternate, own_process
 from benchmarks.trainer import quiet_trainer
 from benchmarks.work import Size, Work
-from preprocessing.dataset import EventDataModule, EventDataset
+from preprocessing.dataset import EventDataModule, EventDataset, Sensors
 from preprocessing.event_archive import ArchiveWriter, EventArchive
 
 
@@ -24,7 +24,7 @@ def published_items(
     item: Callable[[Path, np.random.Generator], Tensor],
     files: Sequence[Path],
 ) -> Callable[[], None]:
-    """Return the published way of making a batch of items of these files."""
+    """Return the published way to make a batch of items from files."""
     rng = np.random.default_rng(0)
 
     def make() -> None:
@@ -34,7 +34,7 @@ def published_items(
 
 
 def input_rows(work: Work) -> Iterator[Row]:
-    """Measure how many items per second become crops, or whole images."""
+    """Measure items per second: crops for pretraining and whole images."""
     keys = [(0, event) for event in range(len(work.files))]
     model, network = ssl_model(work.size), classifier(work.size.classifier_backbone)
 
@@ -48,10 +48,11 @@ def input_rows(work: Work) -> Iterator[Row]:
     def images(data: EventDataset) -> Callable[[], Tensor]:
         return lambda: network.to_images(data.__getitems__(keys).waveforms[:, 0])
 
-    for name, goal, item, sensors, make in (
+    kinds: tuple[tuple[str, float, Callable, Sensors, Callable], ...] = (
         ("SSL input", 50, published.ssl_item, "pair", crops),
         ("supervised input", 15, published.supervised_item, "one", images),
-    ):
+    )
+    for name, goal, item, sensors, make in kinds:
         with own_process(published_items, item, work.files) as published_way:
             ways = {
                 "published": published_way,
@@ -71,7 +72,7 @@ def input_rows(work: Work) -> Iterator[Row]:
 
 
 def write_noise(archive_dir: Path, n_events: int) -> EventArchive:
-    """Write an archive of events of noise on two channels, in two classes."""
+    """Write an archive of random noise: two channels, two classes."""
     rng = np.random.default_rng(0)
     with ArchiveWriter(archive_dir, 1000.0, 16.0) as writer:
         for number in range(n_events):
@@ -85,7 +86,7 @@ def write_noise(archive_dir: Path, n_events: int) -> EventArchive:
 
 
 class _EpochSeconds(pl.Callback):
-    """Note how long each epoch took."""
+    """Record the seconds of each epoch."""
 
     def __init__(self):
         self.seconds: list[float] = []
@@ -98,7 +99,7 @@ class _EpochSeconds(pl.Callback):
 
 
 def linear_row(size: Size, folder: Path) -> Row:
-    """Compare an epoch's cost per event at 1x, 4x, 16x the events, by the fastest of the rounds."""
+    """Compare an epoch's cost per event at 1x, 4x, 16x the events, from the fastest round."""
     archive = write_noise(folder / "linear", 16 * size.n_linear)
     ways, watches = {}, {factor: _EpochSeconds() for factor in (1, 4, 16)}
     for factor, watch in watches.items():

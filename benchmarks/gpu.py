@@ -1,8 +1,8 @@
-"""Measure the paper's whole experiment on a GPU: python -m benchmarks.gpu [--archive DIR]
+"""Time the paper's whole experiment on a GPU: python -m benchmarks.gpu [--archive DIR]
 
 Pretraining of 300 epochs, fine-tuning of 100, evaluation of the 364 test events, prediction of
-60 000 events. Events are noise of the real archive's size, made here, or a packed archive. Needs
-neither ObsPy nor wandb nor pydantic. Without a GPU it runs on the CPU; give it --small there.
+60 000 events. The events are random noise (as many as in the real archive) or a packed archive.
+ObsPy, wandb and pydantic are not needed. Without a GPU it runs on the CPU; use --small there.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -32,7 +33,7 @@ N_PROFILED_STEPS = 20
 
 @dataclass(frozen=True)
 class Size(Networks):
-    """Say how large the experiment is; the defaults are the paper's."""
+    """Sizes of the experiment; the defaults are the paper's."""
 
     n_labelled: int = 1818
     n_unlabelled: int = 1611
@@ -65,7 +66,7 @@ SMALL = Size(
 
 
 class NoiseArchive:
-    """Stand in for an archive: events of noise that are a function of their number."""
+    """Events of random noise, seeded by their number, with the interface of ``EventArchive``."""
 
     sampling_rate_hz = 1000.0
 
@@ -88,20 +89,21 @@ class NoiseArchive:
 
 
 class Experiment:
-    """Run the parts of the experiment on one device, on the same events in its memory."""
+    """The parts of the experiment on one device; the events are in its memory."""
 
-    def __init__(self, archive: EventArchive | NoiseArchive, size: Size, device: torch.device):
+    def __init__(self, archive: EventArchive, size: Size, device: torch.device):
         self.archive, self.size, self.device = archive, size, device
         rate_hz, rows = archive.sampling_rate_hz, size.resize_size
         self.spectrogram = {"sampling_rate_hz": rate_hz, "resize_size": rows}
         self.precision = BF16 if has_bf16(device) else "float32"
+        self.labelled = np.flatnonzero(archive.labels != UNLABELED)
         self.loading_s = seconds_of(self._load)
 
     def _load(self) -> None:
         self.store = WaveformStore(self.archive, np.arange(len(self.archive)), self.device)
 
     def data(self, events: np.ndarray, batch_size: int, sensors: Sensors) -> EventDataModule:
-        """Serve four fifths of ``events`` for training and the rest for tests."""
+        """Return a data module with four fifths of ``events`` for training, the rest for tests."""
         shuffled = np.random.default_rng(0).permutation(events)
         n_test = len(events) // 5
         data = EventDataModule(
@@ -117,7 +119,7 @@ class Experiment:
         return data
 
     def pretraining_model(self) -> VNIbCReg:
-        """Build the model of pretraining."""
+        """Build the pretraining model."""
         return build_pretraining(self.size.ssl_backbone, self.size.projector, self.spectrogram)
 
     def pretrain(self) -> float:
@@ -131,11 +133,7 @@ class Experiment:
         """Return the seconds of training and of evaluating the test events, and the classifier."""
         names = self.archive.class_names
         model = build_classifier(names, backbone, self.spectrogram, pre_trigger_s=1.0)
-        data = self.data(
-            np.flatnonzero(self.archive.labels != UNLABELED),
-            self.size.supervised_batch,
-            "one",
-        )
+        data = self.data(self.labelled, self.size.supervised_batch, "one")
         trainer = quiet_trainer(self.size.classifier_epochs, self.device, self.precision)
         training_s = seconds_of(lambda: trainer.fit(model, datamodule=data))
         return (
@@ -145,7 +143,7 @@ class Experiment:
         )
 
     def predict(self, model: EventClassifier) -> float:
-        """Return the seconds of predicting events, those of the archive again and again."""
+        """Return the seconds of predicting ``n_predicted`` events (the archive's, repeated)."""
         model.to(self.device)
         n, batch = len(self.archive), self.size.predicted_batch
         sensors = torch.arange(self.archive.live.shape[1], device=self.device).expand(batch, -1)
@@ -168,14 +166,13 @@ class Experiment:
             return None
         data = self.data(np.arange(len(self.archive)), self.size.ssl_batch, "pair")
         watch = _BusyWatch()
-        trainer = quiet_trainer(3, self.device, self.precision)
-        trainer.callbacks.append(watch)
+        trainer = quiet_trainer(3, self.device, self.precision, callbacks=[watch])
         trainer.fit(self.pretraining_model(), datamodule=data)
         return watch.share
 
 
 class _BusyWatch(pl.Callback):
-    """Profile some steps of the second epoch: the kernels' time over the time that went by."""
+    """Profile steps of the second epoch: time in GPU kernels divided by elapsed time."""
 
     share = float("nan")
 
@@ -212,7 +209,7 @@ class _BusyWatch(pl.Callback):
 
 
 def measure(experiment: Experiment) -> Iterator[Row]:
-    """Run everything, part by part."""
+    """Run the parts of the experiment; yield a row for each."""
     size, n_events = experiment.size, len(experiment.archive)
     n_sensors = experiment.archive.live.shape[1]
     yield seconds_row(f"loading {n_events} events to the device", experiment.loading_s)
@@ -222,9 +219,8 @@ def measure(experiment: Experiment) -> Iterator[Row]:
     )
     yield seconds_row(what, experiment.pretrain(), 120)
     share = experiment.busy_share()
-    known = share is not None
-    shown = f"{100 * share:.0f} %" if known else "no GPU"
-    reached = share >= 0.9 if known else None
+    shown = "no GPU" if share is None else f"{100 * share:.0f} %"
+    reached = None if share is None else share >= 0.9
     yield Row("GPU busy during pretraining", "", shown, "", "≥ 90 %", reached)
     classifiers = []
     for backbone in size.classifier_backbones:
@@ -233,7 +229,7 @@ def measure(experiment: Experiment) -> Iterator[Row]:
         n_epochs = size.classifier_epochs
         what = f"fine-tuning, {backbone}, batch {size.supervised_batch}, {n_epochs} epochs"
         yield seconds_row(what, training_s, 60)
-        n_evaluated = len(model.evaluation.labels)
+        n_evaluated = len(experiment.labelled) // 5
         yield seconds_row(f"evaluation of {n_evaluated} events, {backbone}", evaluation_s)
     backbone = size.classifier_backbones[0]
     what = f"prediction of {size.n_predicted} events x {n_sensors} sensors, {backbone}"
@@ -241,7 +237,7 @@ def measure(experiment: Experiment) -> Iterator[Row]:
 
 
 def main() -> None:
-    """Read the command line, measure, print a table and write it if asked to."""
+    """Parse the command line, measure, print the table and write it to --out."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -252,7 +248,7 @@ def main() -> None:
     )
     arguments = parse(parser)
     size = SMALL if arguments.small else Size()
-    archive = EventArchive(arguments.archive) if arguments.archive else NoiseArchive(size)
+    archive: Any = EventArchive(arguments.archive) if arguments.archive else NoiseArchive(size)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     report(measure(Experiment(archive, size, device)), arguments.out)
 

@@ -1,12 +1,13 @@
-"""What the networks cost: optimiser steps and evaluation against the published way.
+"""Speed of the networks: optimiser steps and evaluation against the published implementation.
 
-Steps are also compared with what the hardware can do.
+Steps are also compared with the peak speed of the hardware.
 """
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,15 +33,16 @@ from preprocessing.dataset import EventDataset
 from utils.precision import has_bf16
 
 CPU = torch.device("cpu")
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def precisions() -> tuple[str, ...]:
-    """Return the precisions that are measured on this machine, the fastest last."""
+    """Return the precisions to measure on this machine, the fastest last."""
     return ("float32", BF16) if has_bf16(CPU) else ("float32",)
 
 
 def ssl_model(size: Size) -> VNIbCReg:
-    """Build the model of pretraining."""
+    """Build the pretraining model."""
     return build_pretraining(size.ssl_backbone, size.projector)
 
 
@@ -49,16 +51,16 @@ def classifier(backbone: str, **options) -> EventClassifier:
     return build_classifier([str(k) for k in range(8)], backbone, **options)
 
 
-def _published_layout(module: nn.Module) -> nn.Module:
-    return module.to(memory_format=torch.contiguous_format)
+def _published_layout(module: Module) -> Module:
+    return module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def optimiser_step(
-    module: nn.Module,
-    loss: Callable[[nn.Module], Tensor],
+    module: Module,
+    loss: Callable[[Module], Tensor],
     precision: str = "float32",
 ) -> Callable[[], float]:
-    """Return a step of Adam on the CPU that returns the loss it started from."""
+    """Return a step of Adam on the CPU, which returns the loss before the step."""
     optimiser = torch.optim.Adam(module.parameters(), lr=1e-3)
 
     def step() -> float:
@@ -74,7 +76,7 @@ def optimiser_step(
 
 
 def _ssl_loss(size: Size) -> Callable[[VNIbCReg], Tensor]:
-    """Return the loss on crops that are ready."""
+    """Return the loss as a function of the model, on prepared crops."""
     crops = torch.rand(size.ssl_batch, 3, 128, 70, generator=torch.Generator().manual_seed(0))
     return lambda module: module.losses(crops)["loss"]
 
@@ -84,7 +86,7 @@ def supervised_loss(
     rows: int = 128,
     columns: int = 711,
 ) -> Callable[[EventClassifier], Tensor]:
-    """Return the loss on images that are ready."""
+    """Return the loss as a function of the model, on prepared images."""
     images = torch.rand(
         size.supervised_batch,
         1,
@@ -97,7 +99,10 @@ def supervised_loss(
 
 
 def published_ssl_step(size: Size) -> Callable[[], float]:
-    """Return the published optimiser step of pretraining; it changes the process that it is in."""
+    """Return the published optimiser step of pretraining.
+
+    It replaces the covariance loss of this process: call it in a separate one.
+    """
     models.vnibcreg.covariance_loss = published.covariance_loss
     return optimiser_step(_published_layout(ssl_model(size)), _ssl_loss(size))
 
@@ -111,14 +116,14 @@ def published_supervised_step(size: Size) -> Callable[[], float]:
 
 
 def ssl_step_rows(work: Work) -> Iterator[Row]:
-    """Measure an optimiser step of pretraining on crops that are ready."""
+    """Measure an optimiser step of pretraining on prepared crops."""
     size = work.size
     what = f"SSL step, {size.ssl_backbone}, batch {size.ssl_batch}, projector {size.projector}"
     yield from _step_rows(what, size, published_ssl_step, ssl_model(size), _ssl_loss(size))
 
 
 def supervised_step_rows(work: Work) -> Iterator[Row]:
-    """Measure an optimiser step of classification on images that are ready."""
+    """Measure an optimiser step of classification on prepared images."""
     size = work.size
     what = f"supervised step, {size.classifier_backbone}, batch {size.supervised_batch}, 128 x 711"
     yield from _step_rows(
@@ -137,13 +142,13 @@ def _step_rows(
     model: nn.Module,
     loss: Callable,
 ) -> Iterator[Row]:
-    """Compare a step in each precision with the published one and with a plain convolution."""
+    """Compare a step in each precision with the published one and with a large convolution."""
     n_images = 8 if size is SMALL else 64
     dtypes = {"float32": torch.float32, BF16: torch.bfloat16}
     plain = {name: large_convolution(CPU, dtypes[name], n_images) for name in precisions()}
     first: dict[str, float] = {}
     with own_process(published_step, size) as step:
-        ways = {"published": step}
+        ways: dict[str, Callable[[], Any]] = {"published": step}
         ways |= {name: optimiser_step(copy.deepcopy(model), loss, name) for name in precisions()}
         flops = count_flops(lambda: first.update(float32=ways["float32"]()))
         first |= {name: way() for name, way in ways.items() if name not in first}
@@ -177,7 +182,7 @@ def _step_rows(
 
 
 def image_size_rows(work: Work) -> Iterator[Row]:
-    """Measure what a training image of each size costs, in the fastest precision."""
+    """Measure a training step for each image size, in the fastest precision."""
     size, precision, ways = work.size, precisions()[-1], {}
     for rows, columns, stride in ((128, 711, 2), (64, 355, 2), (41, 228, 1), (41, 228, 2)):
         model = classifier(size.classifier_backbone, stem_stride=stride)
@@ -228,7 +233,7 @@ def evaluation(
 
 
 def evaluation_rows(work: Work) -> Iterator[Row]:
-    """Measure ensemble evaluation from file or archive, at both image sizes."""
+    """Measure ensemble evaluation of files and of the archive, at both image sizes."""
     size, precision, data = work.size, precisions()[-1], work.dataset("all", in_memory=False)
     models = {
         "resized": classifier(size.classifier_backbone),
@@ -243,5 +248,5 @@ def evaluation_rows(work: Work) -> Iterator[Row]:
     of_native = "native 41 x 228 (published: 128 x 711)"
     for way, goal, what in (("resized", 3, "128 x 711"), ("native", 20, of_native)):
         name = f"ensemble evaluation, {work.archive.live.shape[1]} sensors, {what}, {precision}"
-        goal = goal if precision == BF16 else None
-        yield compare(seconds["published"], seconds[way], len(files), goal, name, "events")
+        wanted = goal if precision == BF16 else None
+        yield compare(seconds["published"], seconds[way], len(files), wanted, name, "events")

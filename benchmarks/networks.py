@@ -1,4 +1,4 @@
-"""The models that benchmarks measure: what takes time is given, the rest is a training's."""
+"""Models that benchmarks measure; settings without effect on the speed are fixed."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def build_pretraining(
     spectrogram: dict = PUBLISHED_IMAGES,
     kind: type[VNIbCReg] = VNIbCReg,
 ) -> VNIbCReg:
-    """Build the model of pretraining with seeded weights."""
+    """Build a pretraining model with seeded weights."""
     torch.manual_seed(0)
     return kind(
         backbone,
@@ -43,7 +43,7 @@ def build_classifier(
     spectrogram: dict = PUBLISHED_IMAGES,
     **changes,
 ) -> EventClassifier:
-    """Build a classifier with seeded weights; ``changes`` are further arguments of it."""
+    """Build a classifier with seeded weights; ``changes`` are its further arguments."""
     torch.manual_seed(0)
     return EventClassifier(
         class_names,

@@ -1,8 +1,10 @@
-"""The published way of doing things, written plainly from the papers: what the speed of this repository is measured against.
+"""The published method [L22], written plainly: the baseline of the benchmarks.
 
-One item at a time, each from its raw file: all channels are read by ObsPy, spectrograms come from SciPy, the whole image is
-resized, then cropped; sensors are evaluated one by one; float32 in PyTorch's default memory layout; the D x D matrix of
-correlations. [L22] Lee, Aune, Langet, Eidsvik, Math. Geosci. 2022, doi 10.1007/s11004-022-10037-7.
+Items are made one at a time from raw files: ObsPy reads all channels, SciPy computes spectrograms,
+the whole image is resized, then cropped. Sensors are evaluated one by one. Networks use float32 and
+PyTorch's default memory layout; the covariance loss forms the (D, D) matrix of correlations.
+
+[L22] Lee, Aune, Langet, Eidsvik, Math. Geosci. 2022, doi 10.1007/s11004-022-10037-7.
 """
 
 import warnings
@@ -16,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SAMPLING_RATE_HZ, NPERSEG, ROWS = 1000, 80, 128
-R, S = 0.1, 0.025  # a crop's share of the width; a neighbour's greatest distance
+R, S = 0.1, 0.025  # relative to the image width: crop, largest distance of a neighbour
 
 
 def read_channels(path: Path) -> list[np.ndarray]:
-    """Read all channels of a recording."""
+    """Read all channels (T,) of a recording with ObsPy."""
     import obspy
 
     with warnings.catch_warnings():
@@ -29,7 +31,7 @@ def read_channels(path: Path) -> list[np.ndarray]:
 
 
 def image(samples: np.ndarray, rows: int | None = ROWS) -> Tensor:
-    """Make the image (H, W) of one channel (T,)."""
+    """Return the scaled log spectrogram (H, W) of one channel (T,)."""
     _, _, power = spectrogram(samples, fs=SAMPLING_RATE_HZ, nperseg=NPERSEG)
     scaled = np.log10(np.abs(power) + 1)
     span = scaled.max() - scaled.min()
@@ -44,7 +46,7 @@ def image(samples: np.ndarray, rows: int | None = ROWS) -> Tensor:
 
 
 def ssl_item(path: Path, rng: np.random.Generator) -> Tensor:
-    """Make the three crops (3, H, W') of one event."""
+    """Return the three crops (3, H, W') of one event for pretraining."""
     channels = read_channels(path)
     first, second = (image(channels[rng.integers(len(channels))]) for _ in range(2))
     u = rng.uniform(R + S, 1 - R - S)
@@ -67,14 +69,14 @@ def _crop(whole: Tensor, u: float) -> Tensor:
 
 
 def supervised_item(path: Path, rng: np.random.Generator) -> Tensor:
-    """Make the image (H, W) of one random channel of an event."""
+    """Return the image (H, W) of a random channel of an event."""
     channels = read_channels(path)
     return image(channels[rng.integers(len(channels))])
 
 
 @torch.no_grad()
 def ensemble_probabilities(path: Path, network: nn.Module) -> Tensor:
-    """Classify one event, sensor by sensor: (K,)."""
+    """Return the class probabilities (K,) of one event, computed sensor by sensor."""
     log_probs = [
         F.log_softmax(network(image(samples)[None, None]), dim=-1)[0]
         for samples in read_channels(path)
@@ -83,7 +85,7 @@ def ensemble_probabilities(path: Path, network: nn.Module) -> Tensor:
 
 
 def covariance_loss(z_a: Tensor, z_b: Tensor) -> Tensor:
-    """Return the mean squared off-diagonal correlation, by way of the (D, D) matrices."""
+    """Return the mean squared off-diagonal correlation of ``z_a`` and ``z_b`` (B, D)."""
     return _off_diagonal(z_a) + _off_diagonal(z_b)
 
 

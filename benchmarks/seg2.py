@@ -1,6 +1,7 @@
-"""Write SEG-2 files, which ObsPy only reads: for benchmarks and tests.
+"""Writer of SEG-2 files for benchmarks and tests (ObsPy only reads them).
 
-[SEG-2] Pullan, Recommended standard for seismic (/radar) data files in the personal computer environment, Geophysics 55, 1990.
+[SEG-2] Pullan, Recommended standard for seismic (/radar) data files in the personal computer
+environment, Geophysics 55, 1990.
 """
 
 import struct
@@ -10,7 +11,7 @@ import numpy as np
 
 FIXED_BYTES = 32  # of every descriptor block
 FLOAT32 = 4  # data format code
-# as many strings per trace as the Åknes recorder writes, for they cost most of the reading
+# as many strings per trace as the Åknes recorder writes: they take most of the reading time
 LIKE_AKNES = (
     "ALIAS_FILTER 416.66 0",
     "AMPLITUDE_RECOVERY NONE",
@@ -50,7 +51,10 @@ def seg2_bytes(
     file_strings: Sequence[str] = (),
     order: str = "<",
 ) -> bytes:
-    """Write (S, T) as SEG-2 of float32 samples. [SEG-2]"""
+    """Return waveforms (S, T) as a SEG-2 file of float32 samples. [SEG-2]
+
+    ``strings`` go into each trace header; ``order`` is "<" or ">" for little or big endian.
+    """
     header, file_header = _strings(strings, order), _strings(file_strings, order)
     table_bytes = 4 * len(waveforms)
     place, places, traces = FIXED_BYTES + table_bytes + len(file_header), [], []
@@ -74,7 +78,7 @@ def seg2_bytes(
 
 
 def _strings(strings: Sequence[str], order: str) -> bytes:
-    """Write strings with their lengths, and the empty one that ends them."""
+    """Encode strings with their lengths; an empty one ends them."""
     return (
         b"".join(
             struct.pack(order + "H", len(text) + 3) + text.encode() + b"\0" for text in strings

@@ -1,14 +1,14 @@
-"""Which share of a pretraining is not spent in the network."""
+"""Share of the pretraining time that is spent outside the network."""
 
 import time
 from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 
 from benchmarks.network_rows import CPU, precisions
+from benchmarks.networks import build_pretraining
 from benchmarks.table import Row
 from benchmarks.timing import seconds_of
 from benchmarks.trainer import quiet_trainer
@@ -18,7 +18,7 @@ from preprocessing.dataset import EventDataModule
 
 
 class _Timed(VNIbCReg):
-    """Add up the time in the network: forward, backward, losses and the optimiser's own step."""
+    """VNIbCReg that sums the time in the network: forward, losses, backward, optimiser step."""
 
     network_s = closure_s = 0.0
 
@@ -47,10 +47,9 @@ class _Timed(VNIbCReg):
 
 
 def share_row(work: Work, folder: Path) -> Row:
-    """Measure the share of a pretraining epoch in input, crops, logging and Lightning."""
+    """Measure the time share of input, crops, logging and Lightning in a pretraining epoch."""
     size, precision, events = work.size, precisions()[-1], np.arange(len(work.archive))
-    torch.manual_seed(0)
-    model = _Timed(size.ssl_backbone, proj_hid=size.projector, proj_out=size.projector)
+    model = build_pretraining(size.ssl_backbone, size.projector, kind=_Timed)
     data = EventDataModule(
         work.archive,
         events,
@@ -63,11 +62,13 @@ def share_row(work: Work, folder: Path) -> Row:
     spent = {}
 
     class Epoch(pl.Callback):
-        def on_train_epoch_start(self, trainer: pl.Trainer, module: _Timed) -> None:
+        def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+            assert isinstance(module, _Timed)
             spent["start"], module.network_s = time.perf_counter(), 0.0
 
-        def on_train_epoch_end(self, trainer: pl.Trainer, module: _Timed) -> None:
+        def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
             spent["epoch"] = time.perf_counter() - spent["start"]
+            assert isinstance(module, _Timed)
             spent["network"] = module.network_s
 
     trainer = quiet_trainer(

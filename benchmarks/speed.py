@@ -1,8 +1,8 @@
-"""Measure this repository against the published way: python -m benchmarks.speed
+"""Compare the speed with the published implementation: python -m benchmarks.speed
 
-By default what ends within minutes on any machine, with small batches; --rows NAME ... and --all
-measure at the paper's sizes. Files and archive are simulated events, made in a temporary folder and
-removed. Timings are the median of a few rounds in which all ways take turns.
+By default rows that end within minutes on any machine, with small batches; --rows NAME ... and
+--all measure at the paper's sizes. Files and archive hold simulated events in a temporary folder.
+Timings are medians of a few rounds in which the compared implementations run in turn.
 """
 
 import argparse
@@ -38,7 +38,7 @@ ROWS: dict[str, Callable[[Work, Path], Iterator[Row]]] = {
     "linear": lambda work, folder: iter([data_rows.linear_row(work.size, folder)]),
     "demo": lambda work, folder: iter([command_rows.demo_row(work.size, folder)]),
 }
-LONG = ("memory", "linear", "demo")  # by name or --all only
+LONG = ("memory", "linear", "demo")  # measured only with --rows or --all
 
 
 def _write_event(event: tuple[int, tuple[str, int]], source: Path) -> None:
@@ -61,7 +61,7 @@ def prepare(size: Size, folder: Path) -> Work:
 
 
 def measure(names: Sequence[str], size: Size) -> Iterator[Row]:
-    """Yield the named rows, one by one as they are measured."""
+    """Measure the named rows; yield each as soon as it is measured."""
     with tempfile.TemporaryDirectory(prefix="aknes-bench-") as name:
         folder = Path(name)
         print(f"Simulating {size.n_events} events", flush=True)
@@ -72,7 +72,7 @@ def measure(names: Sequence[str], size: Size) -> Iterator[Row]:
 
 
 def main() -> None:
-    """Read the command line, measure, print the table and write it if asked to."""
+    """Parse the command line, measure, print the table and write it to --out."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -94,7 +94,7 @@ def main() -> None:
     size = PAPER if arguments.rows or arguments.all else QUICK
     if not has_bf16(network_rows.CPU):
         print(
-            "This CPU has no bf16 units: rows in bf16 are left out, others are in float32.",
+            "This CPU has no bf16 units: all rows are measured in float32.",
             flush=True,
         )
     report(measure(names, SMALL if arguments.small else size), arguments.out)

@@ -1,4 +1,4 @@
-"""The table that benchmarks print: a row for each thing measured, shown as soon as it is known."""
+"""The table of results that benchmarks print, one row per measurement."""
 
 import argparse
 import logging
@@ -15,7 +15,7 @@ from utils.parallel import keep_freed_memory
 
 @dataclass(frozen=True)
 class Row:
-    """Hold one line of the table."""
+    """One row of the table; ``reached`` is None without a goal."""
 
     what: str
     published: str
@@ -25,7 +25,7 @@ class Row:
     reached: bool | None = None
 
     def cells(self) -> tuple[str, ...]:
-        """Return the texts of the line, in the order of ``HEADINGS``."""
+        """Return the cells in the order of ``HEADINGS``."""
         verdict = {True: "reached", False: "**missed**", None: ""}[self.reached]
         return self.what, self.published, self.here, self.result, self.goal, verdict
 
@@ -41,16 +41,16 @@ def compare(
     what: str,
     unit: str,
 ) -> Row:
-    """Compare items per second; ``goal`` is how many times as fast the second should be."""
+    """Compare items per second; ``goal`` is the lowest speed-up wanted (None: no goal)."""
     factor = ratio(slow, fast)
-    rates = [f"{n_items / median(seconds):.3g} {unit}/s" for seconds in (slow, fast)]
+    published, here = (f"{n_items / median(seconds):.3g} {unit}/s" for seconds in (slow, fast))
     if goal is None:
-        return Row(what, *rates, f"{factor:.3g} x", "")
-    return Row(what, *rates, f"{factor:.3g} x", f"≥ {goal:g} x", factor >= goal)
+        return Row(what, published, here, f"{factor:.3g} x", "")
+    return Row(what, published, here, f"{factor:.3g} x", f"≥ {goal:g} x", factor >= goal)
 
 
 def seconds_row(what: str, seconds: float, goal_s: float | None = None) -> Row:
-    """Say how long something took, and how long it may."""
+    """Return the row of a duration and of the longest one wanted."""
     shown = f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     if goal_s is None:
         return Row(what, "", shown, "", "")
@@ -58,7 +58,7 @@ def seconds_row(what: str, seconds: float, goal_s: float | None = None) -> Row:
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
-    """Write the rows as a table, without the columns that no row uses."""
+    """Format the rows as a Markdown table, without empty columns."""
     lines = [row.cells() for row in rows]
     used = [k for k in range(len(HEADINGS)) if k == 0 or any(line[k] for line in lines)]
     table = [HEADINGS, ("---",) * len(HEADINGS), *lines]
@@ -66,11 +66,11 @@ def to_markdown(rows: Sequence[Row]) -> str:
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Read the command line of a benchmark, and let this process work as the commands do."""
+    """Parse the command line of a benchmark; set up this process like those of the commands."""
     parser.add_argument(
         "--small",
         action="store_true",
-        help="toy sizes, to see that it works; the numbers mean nothing",
+        help="tiny sizes, to test the benchmark itself; the numbers mean nothing",
     )
     parser.add_argument("--out", type=Path, help="file for the table")
     arguments = parser.parse_args()
@@ -80,7 +80,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def report(rows: Iterable[Row], out: Path | None) -> None:
-    """Print each row when it is there, after the time so far; then the table, also to ``out``."""
+    """Print each row as soon as it is measured, then the table; write the table to ``out``."""
     started, known = time.monotonic(), []
     for row in rows:
         known.append(row)

@@ -1,4 +1,4 @@
-"""Time several ways of doing the same work in turn, and say what the machine could do at best."""
+"""Time several implementations in turn; measure the peak speed of the machine."""
 
 import math
 import os
@@ -9,35 +9,38 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from statistics import median
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+Name = TypeVar("Name", str, int)
+
 
 def alternate(
-    ways: Mapping[str, Callable[[], object]],
+    ways: Mapping[Name, Callable[[], object]],
     n_rounds: int,
     rounds_s: float = math.inf,
-) -> dict[str, list[float]]:
-    """Run every way once to warm up, then ``take_turns``."""
+) -> dict[Name, list[float]]:
+    """Run every implementation once to warm up, then time them with ``take_turns``."""
     for way in ways.values():
         way()
     return take_turns(ways, n_rounds, rounds_s)
 
 
 def take_turns(
-    ways: Mapping[str, Callable[[], object]],
+    ways: Mapping[Name, Callable[[], object]],
     n_rounds: int,
     rounds_s: float = math.inf,
-) -> dict[str, list[float]]:
-    """Run all ways in turn; return the seconds of each round.
+) -> dict[Name, list[float]]:
+    """Run all implementations in turn; return the seconds of each round by name.
 
-    There is one round at least. Another begins only if all of them would end within ``rounds_s``
-    seconds, should it take as long as those before.
+    There are 1 to ``n_rounds`` rounds. A further round starts only if all rounds together are
+    expected to end within ``rounds_s`` seconds.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[Name, list[float]] = {name: [] for name in ways}
     spent_s = 0.0
     for done in range(n_rounds):
         if done and spent_s * (done + 1) / done > rounds_s:
@@ -48,7 +51,7 @@ def take_turns(
     return seconds
 
 
-_prepared: list[Callable[[], object]] = []  # in a process of its own: what it does when asked
+_prepared: list[Callable[[], object]] = []  # in a separate process: the function to run
 
 
 @contextmanager
@@ -56,10 +59,10 @@ def own_process(
     make: Callable[..., Callable[[], object]],
     *arguments: object,
 ) -> Iterator[Callable[[], object]]:
-    """Yield what ``make(*arguments)`` returns, to be run in a process of its own.
+    """Yield a function that runs ``make(*arguments)()`` in a separate process.
 
-    Nothing that this process does to itself helps it there.
-    Both are pickled, and so is what comes back.
+    So settings of this process do not affect it. ``make``, the arguments and the result must be
+    picklable.
     """
     with ProcessPoolExecutor(1, get_context("spawn"), _prepare, (make, arguments)) as process:
         yield lambda: process.submit(_run_prepared).result()
@@ -74,7 +77,7 @@ def _run_prepared() -> object:
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """Return how long ``work`` takes, on the GPU too."""
+    """Return the seconds that ``work`` takes, including its work on the GPU."""
     _wait_for_gpu()
     start = time.perf_counter()
     work()
@@ -88,7 +91,7 @@ def _wait_for_gpu() -> None:
 
 
 def ratio(slow: list[float], fast: list[float]) -> float:
-    """Return the median over rounds of how many times faster the second is."""
+    """Return the speed-up of the second over the first: median of the ratios of each round."""
     return median(a / b for a, b in zip(slow, fast))
 
 
@@ -104,14 +107,17 @@ def large_convolution(
     dtype: torch.dtype,
     n_images: int = 64,
 ) -> tuple[Callable[[], object], int]:
-    """Return a plain large convolution, forward and backward, and its floating-point operations.
+    """Return a large convolution, forward and backward, and its floating-point operations.
 
-    It is what a network can hope for.
+    Its speed is the highest that a network can reach on this machine.
     """
-    layout = {"memory_format": torch.channels_last}
-    x = torch.randn(n_images, 256, 28, 28, device=device, dtype=dtype).to(**layout).requires_grad_()
-    w = torch.randn(256, 256, 3, 3, device=device, dtype=dtype).to(**layout).requires_grad_()
-    upstream = torch.randn_like(x).to(**layout)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+
+    x = random(n_images, 256, 28, 28).requires_grad_()
+    w = random(256, 256, 3, 3).requires_grad_()
+    upstream = random(*x.shape)
 
     def work() -> tuple[Tensor, ...]:
         return torch.autograd.grad(F.conv2d(x, w, padding=1), (x, w), upstream)

@@ -1,13 +1,15 @@
 """A Trainer for benchmarks."""
 
+from typing import Final
+
 import pytorch_lightning as pl
 import torch
 
-BF16 = "bf16-mixed"
+BF16: Final = "bf16-mixed"
 
 
 def quiet_trainer(n_epochs: int, device: torch.device, precision: str, **options) -> pl.Trainer:
-    """Build a Trainer like that of the commands, without files and messages."""
+    """Build a Trainer like that of the commands, but without files and messages."""
     return pl.Trainer(
         max_epochs=n_epochs,
         accelerator="gpu" if device.type == "cuda" else "cpu",

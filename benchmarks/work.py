@@ -1,4 +1,4 @@
-"""How large the work of the benchmarks is, and what their rows work on."""
+"""Sizes of the benchmarks, and the events they use."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from preprocessing.event_archive import EventArchive
 
 @dataclass(frozen=True)
 class Networks:
-    """Say how large networks and batches are; the defaults are the paper's."""
+    """Sizes of networks and batches; the defaults are the paper's."""
 
     ssl_backbone: str = "ResNet34Encoder"
     ssl_batch: int = 128
@@ -23,7 +23,7 @@ class Networks:
 
 @dataclass(frozen=True)
 class Size(Networks):
-    """Say how large the work of ``benchmarks.speed`` is."""
+    """Sizes of the measurements of ``benchmarks.speed``."""
 
     classifier_backbone: str = "ResNet18Encoder"
     n_events: int = 128
@@ -34,7 +34,7 @@ class Size(Networks):
     continuous_s: float = 3600
     demo: tuple[str, ...] = ()  # further arguments of the demo's command
     n_rounds: int = 3
-    rounds_s: float = math.inf  # of a comparison's rounds together; the first may take longer
+    rounds_s: float = math.inf  # of all rounds of a comparison; the first may take longer
 
 
 PAPER = Size()
@@ -69,14 +69,14 @@ SMALL = Size(
 
 @dataclass(frozen=True)
 class Work:
-    """Hold what the rows work on: the same events as files and as an archive."""
+    """The same events as SEG-2 files and as an archive, and the sizes of the benchmark."""
 
     size: Size
     files: list[Path]
     archive: EventArchive
 
     def dataset(self, sensors: Sensors, in_memory: bool) -> EventDataset:
-        """Serve the events, from the archive's file or from memory."""
+        """Return the events as a dataset that reads from the file or from memory."""
         events, device = np.arange(len(self.archive)), torch.device("cpu")
         store = WaveformStore(self.archive, events, device) if in_memory else None
         return EventDataset(self.archive, np.zeros(len(events), np.int64), sensors, 0, store=store)

@@ -1,4 +1,4 @@
-"""The benchmarks run at toy sizes, as a user would start them; what they measure then means nothing."""
+"""The benchmark commands run at tiny sizes; the measured numbers are not checked."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from benchmarks import speed
 from tests.conftest import ROOT
 
-# what the machine that lends a GPU may lack
+# packages that a GPU machine may lack
 WITHOUT = """
 import runpy, sys
 class Refuse:

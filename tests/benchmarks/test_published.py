@@ -1,4 +1,4 @@
-"""The published way, as benchmarks measure it, does the same work as the repository."""
+"""The published method of the benchmarks gives the same results as the repository."""
 
 import os
 
@@ -83,12 +83,12 @@ def test_operations_of_a_large_convolution_are_counted_right():
     assert timing.count_flops(work) == flops
 
 
-def _tell_process(answer: int):
+def _answer_from_process(answer: int):
     return lambda: (answer, os.getpid())
 
 
-def test_a_process_of_its_own_does_what_it_was_made_for():
-    with timing.own_process(_tell_process, 42) as ask:
+def test_own_process_runs_the_function_in_a_separate_process():
+    with timing.own_process(_answer_from_process, 42) as ask:
         (answer, process), again = ask(), ask()
     assert answer == 42 and process != os.getpid() and again == (42, process)
 

@@ -1,4 +1,4 @@
-"""Which rows the benchmarks measure, how large, and what they make of the seconds."""
+"""Which rows the benchmarks measure, at which sizes, and how rows follow from seconds."""
 
 import sys
 from contextlib import contextmanager
@@ -69,7 +69,7 @@ def test_steps_use_bf16_where_it_has_units_only(monkeypatch, work, rows, units):
         (["--small"], SMALL, [name for name in speed.ROWS if name not in speed.LONG]),
     ],
 )
-def test_what_takes_long_is_measured_when_asked_for(monkeypatch, arguments, size, names):
+def test_long_rows_are_measured_on_request_only(monkeypatch, arguments, size, names):
     asked = []
     monkeypatch.setattr(sys, "argv", ["speed", *arguments])
     monkeypatch.setattr(table, "keep_freed_memory", lambda: None)
