@@ -1,25 +1,28 @@
-"""Where events come from: ``dataset.source`` and ``dataset.root`` become an open archive."""
+"""Open the event archive that ``dataset.source`` and ``dataset.root`` describe."""
 
 import hashlib
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 from preprocessing.event_archive import WAVEFORMS, EventArchive
 from preprocessing.metadata import METADATA, ArchiveError
 from utils.dataset_sections import DatasetParams
 
-DATA_DIR = Path("data")  # of the folder the command is started in
+DATA_DIR = Path("data")  # relative to the working directory
 AKNES_ROOT = DATA_DIR / "aknes"
-MIN_SIMULATED_PER_CLASS = 4  # fewer could not be divided into training and test events
+MIN_SIMULATED_PER_CLASS = 4  # fewer cannot be split into training and test events
 log = logging.getLogger(__name__)
 
 
 def open_source(dataset: DatasetParams) -> EventArchive:
-    """Open the events that the section ``dataset`` of a configuration describes: download, pack or simulate what is not there.
+    """Open the archive for the section ``dataset`` of a configuration.
 
-    A ``root`` that is itself a packed archive is opened as it is. Other archives are packed into ``data/archives``, named
-    after source folder and options, so that one set of options never meets the archive of another.
+    A ``root`` that is itself a packed archive is opened directly. Otherwise recordings are
+    downloaded (source ``aknes``), packed or simulated first if necessary, into a folder of
+    ``data/archives`` whose name depends on source folder and options. Raises ``ArchiveError``, and
+    ``SourceError`` if the download fails.
     """
     if dataset.source == "simulated":
         return _open_or_simulate(dataset)
@@ -32,7 +35,7 @@ def open_source(dataset: DatasetParams) -> EventArchive:
         from preprocessing.download import fetch_aknes
 
         folder = fetch_aknes(folder)
-    options = {
+    options: dict[str, Any] = {
         "sampling_rate_hz": dataset.sampling_freq,
         "duration_s": dataset.duration_s,
         "max_gap_s": dataset.max_gap_s,
@@ -43,11 +46,15 @@ def open_source(dataset: DatasetParams) -> EventArchive:
 
 
 def _require_wanted(archive: EventArchive, dataset: DatasetParams) -> EventArchive:
-    """Refuse a packed archive of another rate or length than the configuration asks for, and keys that come too late for it."""
+    """Return the archive if its sampling rate and length agree with the configuration.
+
+    Raises ``ArchiveError`` if they differ, and for keys that only matter while packing.
+    """
     for key in ("max_gap_s", "skip_unreadable"):
         if getattr(dataset, key):
             raise ArchiveError(
-                f"dataset.{key}: has no meaning for the packed archive {archive.archive_dir}; remove the key"
+                f"dataset.{key}: has no meaning for the packed archive {archive.archive_dir}; "
+                "remove the key"
             )
     found = {
         "sampling_freq": archive.sampling_rate_hz,
@@ -57,13 +64,17 @@ def _require_wanted(archive: EventArchive, dataset: DatasetParams) -> EventArchi
         wanted = getattr(dataset, key)
         if wanted is not None and abs(wanted - value) > 1e-6 * value:
             raise ArchiveError(
-                f"dataset.{key}: found {wanted:g}, but the packed archive {archive.archive_dir} has {value:g}"
+                f"dataset.{key}: found {wanted:g}, but the packed archive "
+                f"{archive.archive_dir} has {value:g}"
             )
     return archive
 
 
 def _open_or_simulate(dataset: DatasetParams) -> EventArchive:
-    """Open the archive of simulated events, simulating it first: the real archive's classes, scaled to ``n_simulated``."""
+    """Open the archive of simulated events; simulate it first if it is missing.
+
+    Its class frequencies are those of the Åknes archive, scaled to ``n_simulated`` events.
+    """
     from preprocessing.event_archive import one_process_at_a_time
     from preprocessing.simulate.events import simulate_archive
     from preprocessing.simulate.ranges import CLASS_COUNTS

@@ -1,7 +1,7 @@
-"""Waveforms to images: the log spectrogram of [L22], on whatever device the waveforms are.
+"""Convert waveforms to images: the log spectrogram of [L22].
 
-[L22] Lee, Aune, Langet, Eidsvik, Ensemble and self-supervised learning for improved classification of seismic signals from
-the Åknes rockslope, Math. Geosci. 2022, doi 10.1007/s11004-022-10037-7.
+[L22] Lee, Aune, Langet, Eidsvik, Ensemble and self-supervised learning for improved classification
+of seismic signals from the Åknes rockslope, Math. Geosci. 2022, doi 10.1007/s11004-022-10037-7.
 """
 
 import math
@@ -17,16 +17,19 @@ from preprocessing.limits import LARGEST_SAMPLE
 
 OVERLAP_FRACTION = 8  # segments share nperseg // 8 samples, SciPy's default
 TUKEY_TAPER = 0.25  # SciPy's default window for a spectrogram
-WAVEFORMS_PER_CHUNK_CPU = 32  # what is computed on the way to their images stays in a CPU's caches
+WAVEFORMS_PER_CHUNK_CPU = 32  # intermediate results of so many waveforms fit into CPU caches
 
 
 class LogSpectrogram(nn.Module):
-    """Turn waveforms (…, T) in recorder units into images (…, H, W) in [0, 1]. [L22]
+    """Convert waveforms (…, T) in recorder units to images (…, H, W) in [0, 1]. [L22]
 
-    Power spectral density as ``scipy.signal.spectrogram(x, fs, nperseg=nperseg)`` with its defaults, ``log10(S + 1)``,
-    min–max per image, bilinear resize to ``resize_size`` rows with the width in proportion. ``resize_size=None`` keeps the
-    native size, 41 x 228 for 16 s at 1000 Hz. Always float32. Raises ``ValueError`` for non-finite or too short waveforms.
+    Steps: power spectral density as ``scipy.signal.spectrogram(x, fs, nperseg=nperseg)`` with its
+    defaults, ``log10(S + 1)``, min–max scaling per image, bilinear resizing to ``resize_size`` rows
+    and proportional width. ``resize_size=None`` keeps the native size, 41 x 228 for 16 s at
+    1000 Hz. Always float32. Raises ``ValueError`` for non-finite and for too short waveforms.
     """
+
+    basis: Tensor
 
     def __init__(
         self,
@@ -47,7 +50,7 @@ class LogSpectrogram(nn.Module):
         if nperseg % 2 == 0:
             one_sided[-1] = 1.0
         scale = one_sided / (self.sampling_rate_hz * np.sum(window**2))
-        # windowed Fourier coefficients of a segment without its mean
+        # matrix that removes the mean of a segment, applies the window and the transform
         basis = np.sqrt(scale)[:, None] * np.fft.rfft(
             window[:, None] * (np.eye(nperseg) - 1 / nperseg), axis=0
         )
@@ -55,7 +58,7 @@ class LogSpectrogram(nn.Module):
         self.register_buffer("basis", torch.tensor(basis, dtype=torch.float32), persistent=False)
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """Turn waveforms (…, T) into images (…, H, W)."""
+        """Convert waveforms (…, T) to images (…, H, W)."""
         require_finite(waveforms)
         return self.resize(self.native(waveforms))
 
@@ -63,21 +66,22 @@ class LogSpectrogram(nn.Module):
         """Return (rows, columns) of the spectrogram of ``n_samples`` before resizing."""
         if n_samples < self.nperseg:
             raise ValueError(
-                f"{n_samples} samples do not hold one segment of {self.nperseg} (dataset.nperseg)"
+                f"{n_samples} samples are less than one segment of {self.nperseg} (dataset.nperseg)"
             )
         return self.nperseg // 2 + 1, (n_samples - self.nperseg) // self.hop + 1
 
     def image_shape(self, n_samples: int) -> tuple[int, int]:
         """Return (H, W) of the image of ``n_samples``."""
         rows, columns = self.native_shape(n_samples)
-        return (
-            (rows, columns)
-            if self.resize_size is None
-            else (self.resize_size, int(columns * self.resize_size / rows))
-        )
+        if self.resize_size is None:
+            return rows, columns
+        return self.resize_size, int(columns * self.resize_size / rows)
 
     def native(self, waveforms: Tensor) -> Tensor:
-        """Compute the scaled spectrogram (…, rows, columns) before resizing; samples must be finite."""
+        """Compute the scaled spectrograms (…, rows, columns) of (…, T) before resizing.
+
+        Samples must be finite; this is not checked.
+        """
         n_samples = waveforms.shape[-1]
         shape = *waveforms.shape[:-1], *self.native_shape(n_samples)
         return _in_chunks(
@@ -89,43 +93,46 @@ class LogSpectrogram(nn.Module):
         return self._scale(power, *_extremes(power))
 
     def crops(self, waveforms: Tensor, channels: Tensor, columns: Tensor) -> Tensor:
-        """Compute only some columns of V images: (B, C, T), (V,) which channels, (B, V, W') which columns -> (B, V, H, W').
+        """Compute crops (B, V, H, W') of images without computing the whole images.
 
-        ``columns`` are runs of neighbours in rising order. Samples must be finite.
+        ``waveforms`` is (B, C, T), ``channels`` (V,) the channel of each crop. ``columns``
+        (B, V, W') are the image columns of each crop, contiguous and ascending. Samples must be
+        finite; this is not checked.
         """
         n_rows, n_native = self.native_shape(waveforms.shape[-1])
         height, width = self.image_shape(waveforms.shape[-1])
 
-        def cut(waveforms: Tensor, columns: Tensor) -> Tensor:
+        def crop(waveforms: Tensor, columns: Tensor) -> Tensor:
             power = self._power(waveforms)
             extremes = (extreme.index_select(1, channels) for extreme in _extremes(power))
-            needed, across = (
-                (columns, None)
-                if self.resize_size is None
-                else _needed_columns(columns, n_native, width)
+            source, weights = columns, None
+            if self.resize_size is not None:
+                source, weights = _source_columns(columns, n_native, width)
+            cropped = power.index_select(1, channels).gather(
+                -1, source.unsqueeze(-2).expand(-1, -1, n_rows, -1)
             )
-            wanted = power.index_select(1, channels).gather(
-                -1, needed.unsqueeze(-2).expand(-1, -1, n_rows, -1)
-            )
-            wanted = self._scale(wanted, *extremes)
-            return wanted if across is None else _resize_columns(wanted, across, height)
+            cropped = self._scale(cropped, *extremes)
+            return cropped if weights is None else _resize_columns(cropped, weights, height)
 
-        return _in_chunks(
-            cut, max(1, WAVEFORMS_PER_CHUNK_CPU // waveforms.shape[1]), waveforms, columns
-        )
+        events_per_chunk = max(1, WAVEFORMS_PER_CHUNK_CPU // waveforms.shape[1])
+        return _in_chunks(crop, events_per_chunk, waveforms, columns)
 
     def _power(self, waveforms: Tensor) -> Tensor:
         """Compute the power spectral density (…, rows, columns) of (…, T)."""
         with torch.autocast(waveforms.device.type, enabled=False):
             segments = waveforms.float().unfold(-1, self.nperseg, self.hop)
-            # the basis takes off each segment's mean; taking off its first sample before keeps float32 exact for large offsets
+            # The basis removes the mean of each segment. Subtracting the first sample before it
+            # keeps float32 accurate for waveforms with a large offset.
             segments = segments - segments[..., :1]
-            # a matrix product: at this size faster than an FFT, and its rows and columns are the image's
+            # For short segments a matrix product is faster than an FFT.
             real, imaginary = (self.basis @ segments.transpose(-1, -2)).chunk(2, dim=-2)
             return torch.addcmul(real.square(), imaginary, imaginary)
 
     def _scale(self, power: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Take logarithms, and scale to [0, 1] what has its least and greatest power ``low`` and ``high`` (…, 1, 1)."""
+        """Take the logarithm and scale to [0, 1]; modifies its arguments.
+
+        ``low`` and ``high`` (…, 1, 1) are the minimum and maximum power of each whole image.
+        """
         if self.log_scale:
             power, low, high = (x.log1p_().div_(math.log(10)) for x in (power, low, high))
         return _min_max(power, low, high) if self.minmax_scale else power
@@ -143,7 +150,10 @@ class LogSpectrogram(nn.Module):
 
 
 def require_finite(waveforms: Tensor) -> None:
-    """Raise ``ValueError`` naming event and channel if a sample of (…, T) is NaN, infinite or above 1e15."""
+    """Check waveforms (…, T) for samples that are NaN, infinite or larger than 1e15.
+
+    Raises ``ValueError`` with event and channel of the first such sample.
+    """
     finite = (waveforms.abs() <= LARGEST_SAMPLE).all(-1)
     if not finite.all():
         place = torch.nonzero(~finite)[0].tolist()
@@ -153,36 +163,36 @@ def require_finite(waveforms: Tensor) -> None:
         where = (
             ", ".join(f"{name} {number}" for name, number in zip(names, place)) or "the waveform"
         )
-        raise ValueError(f"NaN, infinite or absurdly large samples in {where}")
-
-
-def min_max(image: Tensor) -> Tensor:
-    """Scale each image (…, H, W) to [0, 1]; a constant one becomes zeros."""
-    return _min_max(image, *_extremes(image))
+        raise ValueError(f"samples that are NaN, infinite or above {LARGEST_SAMPLE:g} in {where}")
 
 
 def _min_max(image: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Scale images (…, H, W) to [0, 1]; a constant image becomes zeros."""
     span = high - low
     return (image - low).div_(torch.where(span > 0, span, 1))
 
 
 def _extremes(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the least and the greatest pixel (…, 1, 1) of each image."""
+    """Return minimum and maximum (…, 1, 1) of each image."""
     return image.amin((-2, -1), keepdim=True), image.amax((-2, -1), keepdim=True)
 
 
 def _in_chunks(function: Callable[..., Tensor], n: int, *tensors: Tensor) -> Tensor:
-    """Apply a function to chunks of n along the first dimension, on a CPU, and join what it returns."""
-    if (
-        tensors[0].device.type != "cpu" or torch.compiler.is_exporting()
-    ):  # an exported graph takes any number
+    """Apply a function to chunks of n rows and concatenate the results; in one call on a GPU.
+
+    During export it is one call, too: the number of chunks would be fixed in the exported graph.
+    """
+    if tensors[0].device.type != "cpu" or torch.compiler.is_exporting():
         return function(*tensors)
     chunks = [function(*chunk) for chunk in zip(*(tensor.split(n) for tensor in tensors))]
     return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
 
-def _needed_columns(columns: Tensor, n_native: int, width: int) -> tuple[Tensor, Tensor]:
-    """Return which native columns (B, V, C) these (B, V, W') of ``width`` are made of, and their weights (B, V, C, W')."""
+def _source_columns(columns: Tensor, n_native: int, width: int) -> tuple[Tensor, Tensor]:
+    """Find the native columns from which image columns (B, V, W') are interpolated.
+
+    Returns their indices (B, V, C) and bilinear weights (B, V, C, W').
+    """
     position = _source_position(columns, width, n_native)
     n_needed = min(n_native, int(columns.shape[-1] * n_native / width) + 3)
     first = position[..., :1].long().clamp(max=n_native - n_needed)
@@ -190,20 +200,20 @@ def _needed_columns(columns: Tensor, n_native: int, width: int) -> tuple[Tensor,
     return needed, _bilinear(needed, position)
 
 
-def _resize_columns(native: Tensor, across: Tensor, height: int) -> Tensor:
-    """Resize (B, V, rows, C) to (B, V, H, W') with the weights ``across``, bilinear, pixel centres aligned."""
+def _resize_columns(native: Tensor, weights: Tensor, height: int) -> Tensor:
+    """Resize (B, V, rows, C) to (B, V, H, W'), bilinear; ``weights`` (B, V, C, W') of columns."""
     n_rows = native.shape[-2]
     every_row, rows = (torch.arange(n, device=native.device) for n in (n_rows, height))
     down = _bilinear(every_row, _source_position(rows, height, n_rows)).transpose(-1, -2)
     with torch.autocast(native.device.type, enabled=False):
-        return down @ native @ across
+        return down @ native @ weights
 
 
 def _source_position(target: Tensor, n_target: int, n_source: int) -> Tensor:
-    """Return where target pixels lie among source pixels, their centres aligned."""
+    """Return the positions of target pixels in units of source pixels, pixel centres aligned."""
     return ((target + 0.5) * (n_source / n_target) - 0.5).clamp(0, n_source - 1)
 
 
 def _bilinear(source: Tensor, position: Tensor) -> Tensor:
-    """Return the weight (…, N, M) of each source pixel (…, N) for what lies at positions (…, M) among them."""
+    """Return the weights (…, N, M) of source pixels (…, N) for linear interpolation at (…, M)."""
     return (1 - (source.unsqueeze(-1) - position.unsqueeze(-2)).abs()).clamp(min=0)

@@ -1,12 +1,12 @@
-"""Who trains, who tests: three ways to divide the events of an archive. [L22, method in README]
+"""Split the events of an archive into training and test sets. [L22]
 
-``nested`` (default) keeps one test set whatever the training ratio and draws small training sets from within larger ones;
-``random`` is scikit-learn's stratified split as in the paper; ``by_day`` puts no recording day on both sides.
+Strategies: ``nested`` (default) has the same test set for every training ratio, and smaller
+training sets are subsets of larger ones; ``random`` is scikit-learn's stratified split, as in the
+paper; ``by_day`` has no recording day in both sets.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from preprocessing.limits import UNLABELED
 from utils.errors import UserError
@@ -16,32 +16,34 @@ Split = tuple[np.ndarray, np.ndarray]
 
 
 class SplitError(UserError):
-    """Say why the events cannot be divided as asked."""
+    """The events cannot be split as configured."""
 
 
 def split_events(
-    labels: Sequence[str],
+    labels: ArrayLike,
     train_ratio: float,
     test_ratio: float,
     seed: int,
     strategy: str = "nested",
-    days: Sequence[str] | None = None,
+    days: ArrayLike | None = None,
 ) -> Split:
-    """Divide events into training and test indices, stratified by label.
+    """Return the indices of training and test events, stratified by label.
 
-    Sizes are ``floor(train_ratio * N)`` and ``ceil(test_ratio * N)`` (``by_day``: as near as whole days allow). ``days``
-    names the recording day of each event. Raises ``SplitError`` for ratios or classes that cannot be divided.
+    ``labels`` and ``days`` (UTC day of each event) are (N,) strings. The sets have
+    ``floor(train_ratio * N)`` and ``ceil(test_ratio * N)`` events; with ``by_day``, about as many,
+    because days stay whole. Raises ``SplitError`` for invalid ratios and for too few events.
     """
-    labels = np.asarray(labels)
-    _require_divisible(labels, train_ratio, test_ratio, strategy, days)
+    classes = np.asarray(labels)
+    event_days = None if days is None else np.asarray(days)
+    _require_divisible(classes, train_ratio, test_ratio, strategy)
     if strategy == "random":
-        return _random_split(labels, train_ratio, test_ratio, seed)
-    if strategy == "nested":
-        pool, test = _random_split(labels, 1 - test_ratio, test_ratio, seed)
+        return _random_split(classes, train_ratio, test_ratio, seed)
+    if strategy == "by_day":
+        pool, test = _by_day(classes, event_days, test_ratio, seed)
     else:
-        pool, test = _by_day(labels, np.asarray(days), test_ratio, seed)
-    n_train = min(int(np.floor(train_ratio * len(labels))), len(pool))
-    return _nested_draw(pool, labels, n_train, seed), test
+        pool, test = _random_split(classes, 1 - test_ratio, test_ratio, seed)
+    n_train = min(int(np.floor(train_ratio * len(classes))), len(pool))
+    return _nested_draw(pool, classes, n_train, seed), test
 
 
 def classifier_split(
@@ -52,12 +54,16 @@ def classifier_split(
     strategy: str = "nested",
     days: np.ndarray | None = None,
 ) -> Split:
-    """Divide the labelled events of an archive; returns indices into the whole archive."""
+    """Split the labelled events as ``split_events``; return indices into the whole archive.
+
+    Raises ``SplitError``, also for fewer than two classes.
+    """
     labelled = np.flatnonzero(labels != UNLABELED)
     n_classes = len(set(labels[labelled].tolist()))
     if n_classes < 2:
         raise SplitError(
-            f"the archive has {n_classes} classes of labelled events; a classifier needs at least two"
+            f"the archive has {n_classes} classes of labelled events; "
+            "a classifier needs at least two"
         )
     train, test = split_events(
         labels[labelled],
@@ -78,11 +84,11 @@ def hold_out(
     strategy: str = "nested",
     days: np.ndarray | None = None,
 ) -> Split:
-    """Divide training events into those that train and those that calibrate, stratified; ``ratio`` 0 holds out none.
+    """Split the training events into training and calibration events, stratified by label.
 
-    With ``by_day`` no recording day is on both sides.
-
-    Raises ``SplitError`` for too few events to have each class on both sides.
+    ``train`` has indices into ``labels``. ``ratio`` 0 gives no calibration events. With ``by_day``
+    no recording day is in both sets. Raises ``SplitError`` if there are too few events to have
+    every class in both sets.
     """
     if not ratio:
         return train, train[:0]
@@ -90,11 +96,13 @@ def hold_out(
     n_held_out = int(np.ceil(ratio * len(train)))
     if counts.min() < 2 or min(n_held_out, len(train) - n_held_out) < len(classes):
         raise SplitError(
-            f"dataset.calibration_ratio: {ratio} of {len(train)} training events gives {n_held_out} for "
-            f"{len(classes)} classes, of which {classes[counts.argmin()]} has {counts.min()}; change it, or 0 for none"
+            f"dataset.calibration_ratio: {ratio} of {len(train)} training events gives "
+            f"{n_held_out} for {len(classes)} classes, of which {classes[counts.argmin()]} has "
+            f"{counts.min()}; change the ratio, or set it to 0 for no calibration"
         )
     if strategy == "by_day":
-        kept, held_out = _by_day(labels[train], days[train], ratio, seed)
+        train_days = None if days is None else days[train]
+        kept, held_out = _by_day(labels[train], train_days, ratio, seed)
         return train[kept], train[held_out]
     kept, held_out = _random_split(labels[train], len(train) - n_held_out, n_held_out, seed)
     return train[kept], train[held_out]
@@ -109,15 +117,16 @@ def pretraining_split(
     days: np.ndarray | None = None,
     exclude_test_events: bool = True,
 ) -> Split:
-    """Divide all events, ``Unlabeled`` being one more class.
+    """Split all events for pretraining; ``Unlabeled`` counts as a class.
 
-    ``exclude_test_events`` first leaves out the test events that a classifier with the same test ratio, seed and strategy
-    will meet (with ``by_day`` all events of their days), so neither gradients nor monitors of pretraining see them.
+    ``exclude_test_events`` leaves out the test events of a classifier with the same test ratio,
+    seed and strategy (with ``by_day``, all events of their days), so that pretraining uses them
+    neither for gradients nor for monitoring. Raises ``SplitError``.
     """
     kept = np.arange(len(labels))
     if exclude_test_events and (labels != UNLABELED).any():
         _, excluded = classifier_split(labels, 1 - test_ratio, test_ratio, seed, strategy, days)
-        if strategy == "by_day":
+        if days is not None and strategy == "by_day":
             excluded = np.flatnonzero(np.isin(days, days[excluded]))
         kept = np.setdiff1d(kept, excluded)
     kept_days = None if days is None else days[kept]
@@ -126,26 +135,28 @@ def pretraining_split(
 
 
 def _require_divisible(
-    labels: np.ndarray, train_ratio: float, test_ratio: float, strategy: str, days
+    labels: np.ndarray, train_ratio: float, test_ratio: float, strategy: str
 ) -> None:
+    """Raise ``SplitError`` for an unknown strategy, invalid ratios, or too few events."""
     if strategy not in STRATEGIES:
         raise SplitError(f"dataset.split: found {strategy!r}, allowed are {', '.join(STRATEGIES)}")
     if not (0 < train_ratio < 1 and 0 < test_ratio < 1 and train_ratio + test_ratio <= 1 + 1e-9):
         raise SplitError(
-            f"train ratio {train_ratio} and test ratio {test_ratio} must lie between 0 and 1 and not exceed 1 together"
+            f"train ratio {train_ratio} and test ratio {test_ratio} must be between 0 and 1, "
+            "and their sum at most 1"
         )
-    if strategy == "by_day" and (days is None or not all(len(day) for day in days)):
-        raise SplitError("dataset.split by_day needs the recording day of every event")
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:
         raise SplitError(
-            f"class {classes[counts.argmin()]} has one event; every class needs at least two, one to train and one to test on"
+            f"class {classes[counts.argmin()]} has one event; every class needs at least two, "
+            "one for training and one for testing"
         )
     n_train, n_test = int(train_ratio * len(labels)), int(np.ceil(test_ratio * len(labels)))
     for side, n in (("train", n_train), ("test", n_test)):
         if n < len(classes):
             raise SplitError(
-                f"dataset.{side}_data_ratio gives {n} events for {len(classes)} classes; raise it or add events"
+                f"dataset.{side}_data_ratio gives {n} events for {len(classes)} classes; "
+                "increase it or add events"
             )
 
 
@@ -165,22 +176,24 @@ def _random_split(
 
 
 def _nested_draw(pool: np.ndarray, labels: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Draw ``n`` events, stratified, such that a smaller draw lies within every larger one; keeps the order of ``pool``.
+    """Draw ``n`` events of ``pool``, stratified; smaller draws are subsets of larger ones.
 
-    Events are ranked by their place within their class, as a fraction of it; the first of each class comes first, so no
-    class is missing from a small draw.
+    Events are shuffled and ranked by (rank within their class) / (size of their class). The first
+    event of every class has rank 0, so that small draws have all classes. Keeps the pool's order.
     """
     shuffled = np.random.default_rng(seed).permutation(pool)
-    place = np.empty(len(pool))
+    rank = np.empty(len(pool))
     for name in np.unique(labels[pool]):
         members = np.flatnonzero(labels[shuffled] == name)
-        place[members] = np.arange(len(members)) / len(members)
-    chosen = shuffled[np.argsort(place, kind="stable")[:n]]
+        rank[members] = np.arange(len(members)) / len(members)
+    chosen = shuffled[np.argsort(rank, kind="stable")[:n]]
     return pool[np.isin(pool, chosen)]
 
 
-def _by_day(labels: np.ndarray, days: np.ndarray, test_ratio: float, seed: int) -> Split:
-    """Give random whole days to the test side as long as no class gets more than its share."""
+def _by_day(labels: np.ndarray, days: np.ndarray | None, test_ratio: float, seed: int) -> Split:
+    """Put random days into the test set unless a class would exceed its number of test events."""
+    if days is None or not all(len(day) for day in days):
+        raise SplitError("dataset.split by_day needs the recording day of every event")
     classes, label_ids = np.unique(labels, return_inverse=True)
     names, day_ids = np.unique(days, return_inverse=True)
     counts = np.zeros((len(names), len(classes)), dtype=int)

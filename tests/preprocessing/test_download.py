@@ -25,7 +25,7 @@ ARCHIVE = zip_bytes(
 
 @pytest.fixture
 def server(monkeypatch):
-    """Serve ARCHIVE as the DOI's registry would; ``server.fail_after`` cuts the connection after so many bytes."""
+    """Serve ARCHIVE like figshare; the connection breaks after ``server.fail_after`` bytes."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -152,7 +152,7 @@ def test_nothing_is_written_outside_the_folder(tmp_path, place):
     [
         (b"no zip", "not a zip file"),
         (ARCHIVE[:-200], "not a zip file"),
-        (zip_bytes({"other/x": b""}), "holds no folder DataSamples"),
+        (zip_bytes({"other/x": b""}), "contains no folder DataSamples"),
     ],
 )
 def test_other_zips_are_refused_and_leave_nothing(tmp_path, content, reason):

@@ -7,7 +7,7 @@ from scipy.ndimage import map_coordinates
 from scipy.signal import spectrogram
 
 from preprocessing.recordings import read_recording
-from preprocessing.spectrogram import LogSpectrogram, min_max, require_finite
+from preprocessing.spectrogram import LogSpectrogram, require_finite
 
 
 def oracle(
@@ -159,11 +159,11 @@ def test_too_short_waveforms_are_refused():
     assert LogSpectrogram(resize_size=None).image_shape(16000) == (41, 228)
 
 
-def test_min_max_is_per_image():
-    images = torch.stack([torch.arange(6.0).view(2, 3), torch.full((2, 3), 4.0)])
-    assert torch.equal(
-        min_max(images), torch.stack([torch.arange(6.0).view(2, 3) / 5, torch.zeros(2, 3)])
-    )
+def test_images_are_scaled_one_by_one():
+    x = torch.randn(800) * 50
+    images = LogSpectrogram(resize_size=None)(torch.stack([x, 100 * x, torch.full((800,), 4.0)]))
+    assert images.amin((-2, -1)).tolist() == [0.0, 0.0, 0.0]
+    assert images.amax((-2, -1)).tolist() == [1.0, 1.0, 0.0]
 
 
 def test_drifts_and_long_periods_cost_no_precision():

@@ -114,7 +114,7 @@ def test_seed_decides(labelled):
     ("labels", "arguments", "message"),
     [
         (["a"] * 50 + ["b"], (0.8, 0.2, 0), "class b has one event"),
-        (["a"] * 50 + ["b"] * 50, (0.8, 0.3, 0), "not exceed 1"),
+        (["a"] * 50 + ["b"] * 50, (0.8, 0.3, 0), "their sum at most 1"),
         (["a"] * 50 + ["b"] * 50, (0.8, 0.2, 0, "days"), "nested, random, by_day"),
         (["a"] * 50 + ["b"] * 50, (0.8, 0.2, 0, "by_day"), "recording day"),
         (["a"] * 50 + ["b"] * 50, (0.01, 0.2, 0), "train_data_ratio gives 1 events for 2 classes"),
