@@ -10,7 +10,7 @@ from utils.schema import FinetuneConfig
 
 
 def finetune() -> None:
-    """Read the command line, build, fit, evaluate, report."""
+    """Read the configuration, build data and model, train, evaluate, write the report."""
     arguments = parse_arguments(__doc__, "--config_ft", "configs/finetune.yaml")
     config = load_config(arguments.config, FinetuneConfig, arguments.overrides)
     run = Run(config, arguments.resume)
@@ -24,7 +24,7 @@ def finetune() -> None:
 
     params, source = config.exp_params, config.load_encoder
     pretrained, facts = None, {}
-    if not source.from_scratch:  # before the data: a wrong file should not cost a packing
+    if not source.from_scratch:  # before packing events, which takes long
         pretrained = build_encoder(source.backbone_type, stem_stride=source.stem_stride)
         seen = load_encoder_weights(pretrained, source.ckpt_fname)
     archive = events.open_events(config)

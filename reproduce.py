@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def reproduce() -> None:
-    """Read the command line, run the cells that are not done, compare."""
+    """Read the configuration, run the cells that are not finished, compare all."""
     arguments = parse_arguments(__doc__, "--config", "configs/reproduce.yaml", resumable=False)
     grid = load_config(arguments.config, ReproduceConfig, arguments.overrides)
 
@@ -26,7 +26,7 @@ def reproduce() -> None:
         run_cells(cells, grid.gpus, folder / "logs")
     command = " ".join(["python reproduce.py --config", arguments.config, *arguments.overrides])
     log.info("%s", write_comparison([read_result(cell) for cell in compared], folder, command))
-    log.info("Table and picture: %s", folder)
+    log.info("Table and plot: %s", folder)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Pretrain an encoder without labels: python sslearn.py --config_ssl configs/ssl.yaml [key.path=value ...]"""
+"""Pretrain an encoder without labels.
+
+python sslearn.py --config_ssl configs/ssl.yaml [key.path=value ...]
+"""
 
 from training.runs import Run
 from utils.cli import main, parse_arguments
@@ -7,7 +10,7 @@ from utils.schema import SSLConfig
 
 
 def pretrain() -> None:
-    """Read the command line, build, fit, report."""
+    """Read the configuration, build data and model, train, write the report."""
     arguments = parse_arguments(__doc__, "--config_ssl", "configs/ssl.yaml")
     config = load_config(arguments.config, SSLConfig, arguments.overrides)
     run = Run(config, arguments.resume)

@@ -1,9 +1,9 @@
-"""Write docs/configuration.md, the reference of all configuration keys: make docs"""
+"""Write docs/configuration.md, the table of all configuration keys; run by ``make docs``."""
 
 import sys
 from pathlib import Path
 
-# Python looks for modules beside a script; this one lies a folder below the others.
+# Python looks for modules in the folder of the script, which is one below the packages.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from prediction.config import PredictConfig

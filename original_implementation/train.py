@@ -1,12 +1,13 @@
 """Train the previous study's classifier on stacked traces.
 
-python original_implementation/train.py --configs original_implementation/config.yaml [key.path=value ...]
+python original_implementation/train.py --configs original_implementation/config.yaml
+    [key.path=value ...]
 """
 
 import sys
 from pathlib import Path
 
-# Python looks for modules beside a script; this one lies a folder below the others.
+# Python looks for modules in the folder of the script, which is one below the packages.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from training.runs import Run
@@ -16,7 +17,7 @@ from utils.schema import OriginalConfig
 
 
 def train() -> None:
-    """Read the command line, build, fit, evaluate, report."""
+    """Read the configuration, build data and model, train, evaluate, write the report."""
     arguments = parse_arguments(__doc__, "--configs", "original_implementation/config.yaml")
     config = load_config(arguments.config, OriginalConfig, arguments.overrides)
     run = Run(config, arguments.resume)

@@ -1,4 +1,4 @@
-"""What all tests share: the real events beside the checkout, small folders of made-up recordings, the command line."""
+"""Shared fixtures: real events beside the checkout, small synthetic recordings, the commands."""
 
 import functools
 import os
@@ -93,7 +93,7 @@ def write_separable_events(
     seconds: float = 12.0,
     seed: int = 0,
 ) -> Path:
-    """Write classes that differ in what a spectrogram shows: a low burst, a high burst, two bursts."""
+    """Write three classes that a spectrogram separates: a low, a high, and two bursts."""
     rng = np.random.default_rng(seed)
     time_s = np.arange(int(seconds * 100)) / 100
     labels = [name for name in ("high", "low", "twice") for _ in range(n_per_class)]
@@ -146,7 +146,7 @@ def run_script(
 ) -> str:
     """Run an entry script as a user would; return what it printed, carriage returns as newlines.
 
-    The imports of other packages are spared (tests/warm.py), unless the process shall be ``new`` from the start.
+    It is a fork of a process with all imports (tests/warm.py), unless ``new`` is set.
     """
     environment = os.environ | ENVIRONMENT
     command = [str(ROOT / script), *arguments]

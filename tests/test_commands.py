@@ -1,4 +1,4 @@
-"""The commands that users type, on a small separable set: each learns, reports, resumes, and refuses what it cannot do."""
+"""The commands that users type, on a small separable set: results, resuming, errors."""
 
 import csv
 import json
@@ -136,7 +136,7 @@ def test_pretraining_leaves_out_the_classifiers_test_events(pretrained):
 
 
 def test_test_events_that_pretraining_has_seen_are_counted(workplace, separable):
-    """With the split of the pretraining none; with another seed, and the archive packed at another rate, so many."""
+    """None with the split of the pretraining; some with another seed and sampling rate."""
     compact = (
         "model_params.backbone_type=CompactEncoder",
         "exp_params.knn_acc_record_ep_period=-1",
@@ -213,7 +213,7 @@ def test_classifiers_beat_chance(workplace, separable, pretrained, name, overrid
 
 
 def _require_frozen(folder, pretrained, weights: bool) -> None:
-    """The encoder's statistics are those of the pretrained one, and so are the weights if they are frozen, too."""
+    """The encoder has the statistics of the pretrained one, and also its weights if frozen."""
     before, after = (
         torch.load(path / "checkpoints" / f"encoder-ep_{epoch}.ckpt", weights_only=True)[
             "model_state_dict"
@@ -371,7 +371,7 @@ def test_vibcreg_and_no_saving(workplace, separable):
 
 
 def test_pretraining_needs_no_labels(workplace):
-    """A folder of nothing but Unlabeled is learned from; only the accuracy of neighbours is left out, which is said once."""
+    """A folder with Unlabeled only trains; the kNN accuracy is left out with one message."""
     folder = write_separable_events(workplace / "unlabelled", n_per_class=0, n_unlabeled=24)
     compact, always = (
         "model_params.backbone_type=CompactEncoder",
@@ -395,7 +395,7 @@ def test_pretraining_needs_no_labels(workplace):
     ],
 )
 def test_resumed_equals_uninterrupted(workplace, separable, kind, loading):
-    """Stop after 2 of 4 epochs, resume, and compare weights and metrics exactly with a run that read in one process."""
+    """Stopped after 2 of 4 epochs and resumed: same weights and metrics as an uninterrupted run."""
     save = "exp_params.model_save_ep_period=1"
     run(kind, separable, f"whole_{kind}", save, cwd=workplace, epochs=4)
     whole = workplace / "runs" / kind / f"whole_{kind}"
@@ -476,7 +476,7 @@ def test_the_grid_runs_resumes_and_compares(workplace, separable, pretrained):
 
 
 def _train_and_stop_after(kind, folder, cwd, n_epochs, *overrides) -> str:
-    """Run the command in an interpreter whose Trainer is interrupted, as by Ctrl-C, when an epoch begins."""
+    """Run the command with a Trainer that is interrupted, as by Ctrl-C, when an epoch begins."""
     shim = cwd / "shim"
     shim.mkdir(exist_ok=True)
     (shim / "sitecustomize.py").write_text(
@@ -497,7 +497,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(workpla
         "import torch\nfrom torch.nn import functional\ncalls = []\n"
         "def cross_entropy(*arguments, whole=functional.cross_entropy, **options):\n"
         "    calls.append(torch.is_grad_enabled())\n"
-        "    return whole(*arguments, **options) * (torch.nan if sum(calls) == 3 * 2 + 2 else 1)\n"  # epoch 3, step 2
+        # epoch 3, step 2
+        "    return whole(*arguments, **options) * (torch.nan if sum(calls) == 3 * 2 + 2 else 1)\n"
         "functional.cross_entropy = cross_entropy\n"
     )
     with pytest.MonkeyPatch.context() as patch:
@@ -615,7 +616,7 @@ def test_help_is_quick(tmp_path, script):
 
 
 def test_the_real_aknes_archive_layout_is_found(tmp_path, aknes_event):
-    """A user's copy in data/aknes is packed; one class cannot be learned, which is said in words."""
+    """A user's copy in data/aknes is packed; a single class gives an error message."""
     target = tmp_path / "data" / "aknes" / "DataSamples" / "Regional"
     target.mkdir(parents=True)
     shutil.copy(aknes_event, target)

@@ -1,4 +1,4 @@
-"""The floors of the house: each package imports only those below it, and no two files import each other."""
+"""Each package imports only packages below it, and no two files import each other."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Commands meet damaged and hostile files: one message that says what to do, exit status 2, and nothing of what they want."""
+"""Damaged and hostile files: one message, exit status 2, no code of the file is run."""
 
 import os
 import shutil

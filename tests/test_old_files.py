@@ -40,7 +40,7 @@ def place(tmp_path_factory) -> Path:
 
 
 def fill(content, of_weights: bool = False):
-    """Make whole tensors of the placeholders; weights get random numbers that are always the same."""
+    """Expand placeholders to full tensors; weights get reproducible random numbers."""
     if isinstance(content, torch.Tensor):
         if of_weights and content.numel() > 64 and content.ndim > 1:
             n_inputs = content.numel() / len(content)

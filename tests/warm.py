@@ -1,7 +1,8 @@
-"""Start commands as forks of a process that has imported PyTorch and what else takes seconds, so that tests wait for it once.
+"""Start commands as forks of a process that has imported PyTorch and other slow packages.
 
-A forked command is a process of its own: arguments, folder, environment, console and exit status are as if it had been typed.
-A ``sitecustomize`` on PYTHONPATH is run first, as ever. Of this repository nothing is imported beforehand.
+A forked command is a separate process with its own arguments, folder, environment, output and exit
+status. A ``sitecustomize`` on PYTHONPATH is run first. Files of this repository are not
+imported before the fork.
 """
 
 import atexit
@@ -55,7 +56,7 @@ class WarmStart:
     def run(
         self, command: list[str], cwd: Path, environment: dict[str, str], timeout_s: float
     ) -> tuple[int, str]:
-        """Run ``script arguments ...``; return its exit status (negative for a signal) and what it printed.
+        """Run ``script arguments ...``; return exit status (negative for a signal) and output.
 
         Raises ``TimeoutError`` for a command that takes longer; it is killed.
         """
@@ -79,7 +80,7 @@ class WarmStart:
 
 
 def serve() -> None:
-    """Fork one command for each request on the standard input; answer with its exit status, or null if it was too slow."""
+    """Fork one command per request on stdin; answer with its exit status, null after a timeout."""
     for name in SLOW_IMPORTS:
         importlib.import_module(name)
     gc.freeze()  # collecting in a fork would copy the memory of everything imported
@@ -125,9 +126,9 @@ def _become(
 
 
 def _run_to_the_end(script: str) -> int:
-    """Run a script, wait for its threads, and do what it wants done at exit; return the exit status.
+    """Run a script, wait for its threads, run its exit handlers; return the exit status.
 
-    What else an interpreter does at its end, taking every module apart, would cost a second or more here.
+    The rest of the interpreter's shutdown is skipped: it would take a second or more.
     """
     status = 0
     try:

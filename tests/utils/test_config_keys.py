@@ -1,4 +1,4 @@
-"""Every key of every configuration, found in the schema: misspelt, of a wrong type, out of range, written as 1e-3."""
+"""Every key of the schema: misspelt, of a wrong type, out of range, written as 1e-3."""
 
 import difflib
 import types
@@ -19,7 +19,7 @@ ONE_LETTER = "abcdefghijklmnopqrstuvwxyz_"
 
 
 class Key(NamedTuple):
-    """Describe one key: of which configuration, its dotted name, the types that it may have, and the limits of numbers."""
+    """One key: kind of configuration, dotted name, allowed types, limits of numbers."""
 
     kind: str
     name: str

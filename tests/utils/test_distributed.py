@@ -15,7 +15,7 @@ WEIGHTS = torch.tensor([0.0, 1.0, 3.0])
 
 
 class Pretraining(nn.Module):
-    """The whole SSL loss, on an encoder without BatchNorm (PyTorch synchronises it on GPUs only)."""
+    """The SSL loss, on an encoder without BatchNorm (PyTorch synchronises it on GPUs only)."""
 
     def __init__(self):
         super().__init__()
@@ -28,11 +28,11 @@ class Pretraining(nn.Module):
 
 
 class RealPretraining(nn.Module):
-    """The whole SSL step of a whole encoder; its BatchNorm keeps to its statistics, which PyTorch synchronises on GPUs only."""
+    """The SSL step of a real encoder, with BatchNorm in evaluation mode (see above)."""
 
     def __init__(self):
         super().__init__()
-        # in float64: the whole gradient in float32 is no better than 2e-4 (a change of 1e-7 in the images does as much)
+        # float64: in float32 rounding changes this gradient by 2e-4
         self.module = small_pretraining(proj_hid=32, proj_out=32).double()
         self.module.encoder.eval()
 
@@ -42,7 +42,7 @@ class RealPretraining(nn.Module):
 
 
 class RealClassification(nn.Module):
-    """The whole supervised network, BatchNorm on its statistics as with ``freeze_bn_stat_train``."""
+    """The supervised network, with fixed statistics of BatchNorm (``freeze_bn_stat_train``)."""
 
     def __init__(self):
         super().__init__()

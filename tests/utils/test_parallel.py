@@ -1,8 +1,30 @@
 import os
+import platform
+import subprocess
+import sys
 
 import pytest
 
+from tests.conftest import ROOT
 from utils.parallel import ahead, map_in_order
+
+# counts page faults while 64 MB are allocated, filled and freed a second time
+SCRIPT = """
+import resource, sys
+import numpy as np
+from utils.parallel import map_in_order
+from utils.cli import main
+
+def pages_anew(_=None):
+    np.ones(2**23)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(2**23)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+if __name__ == "__main__":
+    {"plain": lambda: print(pages_anew()), "command": lambda: main(lambda: print(pages_anew())),
+     "workers": lambda: print(*map_in_order(pages_anew, [1, 2], 2, 1))}[sys.argv[1]]()
+"""
 
 
 def work(number: int) -> tuple[int, int]:
@@ -41,3 +63,24 @@ def test_ahead_keeps_order_and_passes_errors_on():
     assert next(items) == 1
     with pytest.raises(ValueError, match="two"):
         next(items)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what mallopt does is glibc's")
+def test_freed_memory_is_kept_for_what_comes_next(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    environment = os.environ | {
+        "NUMPY_MADVISE_HUGEPAGE": "0",
+        "PYTHONPATH": str(ROOT),
+    }  # pages of 4 to 64 kB
+    pages = {}
+    for way in ("plain", "command", "workers"):
+        done = subprocess.run(
+            [sys.executable, script, way],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        pages[way] = max(map(int, done.stdout.split()))
+    assert pages["command"] < 100 and pages["workers"] < 100 and pages["plain"] > 500
