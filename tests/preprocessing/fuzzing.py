@@ -1,7 +1,8 @@
-"""Damage recordings in every way, read each, and report: ``python -m tests.preprocessing.fuzzing REPORT FIRST LAST``.
+"""Read damaged recordings: ``python -m tests.preprocessing.fuzzing REPORT FIRST LAST``.
 
-The reader runs under a memory limit and an alarm that ends the process, so that neither a loop in C nor a crash goes unseen:
-the report's last line then names the case. Seconds are the processor's: what else the machine does is not the reader's fault.
+The reader has a memory limit and an alarm that ends the process, so that endless loops and crashes
+in C are found; the last line of the report then names the case. Times are CPU times, so that they
+do not depend on other processes.
 """
 
 import gzip
@@ -57,7 +58,8 @@ OBSPY_FILES = (
     "mseed/tests/data/various_noise_records.mseed",
     "mseed/tests/data/fullseed.mseed",
 )
-# fields of a miniSEED record: place and size of sequence, quality, start, samples, rate, offsets, blockette 1000
+# (offset, size) of fields of a miniSEED record: sequence number, quality, start time, samples,
+# rate, offsets, blockette 1000
 MSEED_FIELDS = (
     (0, 4),
     (6, 1),
@@ -79,7 +81,8 @@ MSEED_FIELDS = (
     (53, 1),
     (54, 1),
 )
-# fields of a SEG-2 file and of its first trace: place and size of traces, terminators, pointer; length, size, samples, format
+# (offset, size) of fields of a SEG-2 file: identifier, number of traces, terminators, pointers; and
+# of its first trace: identifier, header length, data length, samples, format
 SEG2_FIELDS = ((0, 2), (4, 2), (6, 2), (8, 1), (11, 1), (32, 4), (36, 4))
 TRACE_FIELDS = ((0, 2), (2, 2), (4, 4), (8, 4), (12, 1), (32, 2))
 
@@ -100,7 +103,7 @@ def mseed_bytes(dtype: str = "i4") -> bytes:
 
 
 def seeds() -> dict[str, bytes]:
-    """Return the sound files that are there: synthetic ones, ObsPy's own, recorded ones."""
+    """Return the available undamaged files: synthetic, from ObsPy, and recorded ones."""
     obspy_io = Path(obspy.__file__).parent / "io"
     files = [
         AKNES_EVENT,
@@ -150,12 +153,12 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
 
 
 def field(value: int, size: int, order: str) -> bytes:
-    """Write an unsigned number, cut to its size."""
+    """Write an unsigned number, truncated to its size."""
     return (value % 256**size).to_bytes(size, "little" if order == "<" else "big")
 
 
 def with_fields(content: bytes, *fields: tuple[int, bytes]) -> bytes:
-    """Overwrite bytes at places."""
+    """Overwrite bytes at the given offsets."""
     changed = bytearray(content)
     for place, new in fields:
         changed[place : place + len(new)] = new
@@ -163,7 +166,7 @@ def with_fields(content: bytes, *fields: tuple[int, bytes]) -> bytes:
 
 
 def structured() -> Iterator[tuple[str, bytes]]:
-    """Yield files whose headers say what hurts a trusting reader."""
+    """Yield files with headers that would harm a reader without checks."""
     for order in "<>":
         whole, first = seg2_bytes(order=order), 32 + 12 + 2
         for place, size in (*SEG2_FIELDS, *((first + place, size) for place, size in TRACE_FIELDS)):
@@ -289,17 +292,17 @@ def verdict(path: Path, rate_hz: float | None) -> tuple[str, str]:
 
 
 def peak_memory_bytes() -> int:
-    """Return the most memory this process has held since it was last asked to forget it."""
+    """Return the peak memory of this process since the last reset."""
     text = Path("/proc/self/status").read_text()
     return int(text.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def main(report: Path, first: int, last: int, folder: Path) -> None:
-    """Read the cases ``first`` to ``last`` and append a line before and after each to the report."""
+    """Read the cases ``first`` to ``last``; write a line to the report before and after each."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     path = folder / "case.dat"
     path.write_bytes(seg2_bytes())
-    read_recording(path)  # imports what is needed: memory is counted from here
+    read_recording(path)  # imports the readers: their memory is not counted
     reserved = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (reserved + MEMORY_BYTES,) * 2)
     with open(report, "a", buffering=1) as lines:

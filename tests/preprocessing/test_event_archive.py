@@ -197,7 +197,7 @@ def test_columns_that_have_changed_rows_fail_verification(tmp_path, column):
 def test_a_dead_channel_that_was_padded_is_no_contradiction(
     tmp_path, monkeypatch, of_before, padding
 ):
-    """Neither with its mean, nor with zeros, as in archives of before."""
+    """Neither with its mean, nor with zeros, as in archives of earlier versions."""
     if of_before:
         monkeypatch.setattr(
             storage, "fit_length", lambda block, n: np.pad(block, ((0, 0), (0, n - block.shape[1])))
@@ -245,7 +245,7 @@ def test_a_live_channel_that_has_been_lost_is_named_when_read(tmp_path):
 
 
 def damage(content: bytearray, number: int) -> None:
-    """Cut a file, or overwrite some places of it."""
+    """Truncate a file, or overwrite some of its bytes."""
     rng = random.Random(number)
     if rng.random() < 0.2:
         del content[rng.randrange(len(content)) :]
@@ -260,7 +260,7 @@ def damage(content: bytearray, number: int) -> None:
 
 
 def outcomes_of_damage(path, n: int) -> list[str]:
-    """Damage the waveforms in ``n`` ways, open and verify; runs in a process of its own, which HDF5 may bring down."""
+    """Damage the waveforms in ``n`` ways, open and verify; in a child process: HDF5 may crash."""
     whole = (path / "waveforms.hdf5").read_bytes()
     archive, outcomes = EventArchive(path), []
     expected = [archive.waveforms(index) for index in range(len(archive))]
@@ -296,11 +296,11 @@ def test_waveforms_damaged_anywhere_are_refused_in_words(tmp_path):
 
 def test_the_tables_of_hdf5_have_checksums(tmp_path):
     content = (write(tmp_path / "a") / "waveforms.hdf5").read_bytes()
-    assert content[:4] == b"\x89HDF" and content[8] >= 2  # superblocks 0 and 1 know none
+    assert content[:4] == b"\x89HDF" and content[8] >= 2  # superblock versions 0 and 1 have none
 
 
 def test_tables_in_memory_stay_small_however_many_events_are_met(tmp_path):
-    """Strewn over the heap, they would hold it apart: a training's memory grew by a quarter over an epoch of 3000 events."""
+    """A larger cache fragments the heap; memory grew by a quarter over an epoch of 3000 events."""
     with ArchiveWriter(tmp_path / "a", 100.0, 1.0) as writer:
         for number in range(1500):
             writer.add(

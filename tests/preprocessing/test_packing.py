@@ -154,7 +154,7 @@ def test_changes_are_noticed(folder, tmp_path, caplog):
 def test_events_that_were_padded_with_zeros_are_packed_again(
     folder, tmp_path, caplog, has_short_events
 ):
-    """Archives of before say nothing of the padding; those without short events are as they should be."""
+    """Archives of earlier versions have no padding entry; without short events they are valid."""
     caplog.set_level("INFO")
     target, duration_s = tmp_path / "archive", 10.0 if has_short_events else 9.0
     open_or_pack(folder, target, duration_s=duration_s)
