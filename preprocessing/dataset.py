@@ -123,7 +123,15 @@ class WaveformStore:
         row_of = torch.full((len(archive),), -1)
         row_of[torch.from_numpy(events)] = torch.arange(len(events)) * self.n_sensors
         # allocated where they stay: moving filled waveforms would need the memory twice
-        waveforms = torch.empty(len(events) * self.n_sensors + 1, archive.n_samples, device=device)
+        shape = len(events) * self.n_sensors + 1, archive.n_samples
+        try:
+            waveforms = torch.empty(shape, device=device)
+        except torch.OutOfMemoryError as error:
+            size_gb = 4e-9 * shape[0] * shape[1]
+            raise UserError(
+                f"dataset.preload: the waveforms take {size_gb:.1f} GB, more than is free on the "
+                "GPU; use ram or none"
+            ) from error
         self.waveforms = (waveforms.share_memory_() if device.type == "cpu" else waveforms).zero_()
         for row, event in enumerate(tqdm(events, desc="Loading", unit="event")):
             block = torch.from_numpy(archive.waveforms(event))

@@ -139,7 +139,10 @@ def _without_mask(index: Tensor | None) -> list[Tensor | None]:
 def _require_indexable(content: Tensor, indices: list[Tensor | None], rest: list) -> None:
     """Indices may be on the CPU or with the content; so may values, but then only one."""
     devices = {index.device for index in indices if index is not None} - {CPU}
-    devices |= {value.device for value in rest if isinstance(value, Tensor) and value.ndim}
+    values = [value for value in rest if isinstance(value, Tensor)]
+    devices |= {value.device for value in values if value.ndim}
+    if any(value.dtype != content.dtype for value in values):
+        raise RuntimeError(f"values of {values[0].dtype} for a tensor of {content.dtype}")
     if devices - {content.device}:
         raise RuntimeError(f"a tensor on {content.device} with indices or values on {devices}")
 

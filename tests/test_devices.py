@@ -103,6 +103,7 @@ def watch(monkeypatch, tmp_path):
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("utils.precision.has_bf16", lambda device: True)
     monkeypatch.setattr(training, "choose_devices", lambda gpus: (PretendedAccelerator(), [0]))
     # in inference mode PyTorch's own pretending asks for the driver
     monkeypatch.setattr(pl, "Trainer", partial(pl.Trainer, inference_mode=False))
@@ -255,10 +256,11 @@ def test_predictions(monkeypatch, kind, ensemble, precision):
         lambda on_gpu, on_cpu: on_gpu.gather(0, on_cpu.long()),
         lambda on_gpu, on_cpu: on_cpu[on_gpu > 0],
         lambda on_gpu, on_cpu: on_gpu.index_put((on_gpu > 0,), on_cpu),
+        lambda on_gpu, on_cpu: on_gpu.index_put((on_gpu > 0,), on_gpu.bfloat16()),
         lambda on_gpu, on_cpu: on_gpu.numpy(),
         lambda on_gpu, on_cpu: torch.nn.Conv1d(1, 1, 3)(on_cpu[None]),
     ],
 )
 def test_pretending_finds_mistakes(mistake):
-    with pretended_gpu(), pytest.raises((RuntimeError, TypeError), match="device|cpu|CPU"):
+    with pretended_gpu(), pytest.raises((RuntimeError, TypeError), match="device|cpu|CPU|bfloat16"):
         mistake(torch.ones(4, device=GPU), torch.ones(4))

@@ -9,7 +9,7 @@ from tests.conftest import ROOT, run_script, write_separable_events
 from tests.prediction.conftest import table
 from tests.test_commands import _train_and_stop_after, run, summary
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 ON_GPU, ON_CPU = "trainer_params.gpus=[0]", "trainer_params.gpus=[]"
 COMPACT = {
     "ssl": ["model_params.backbone_type=CompactEncoder"],

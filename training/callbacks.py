@@ -23,7 +23,7 @@ from utils.files import write_atomically
 
 log = logging.getLogger(__name__)
 SAVE_EVERY_S = 600.0
-LOSSES_PER_CHECK = 64
+LOSSES_PER_CHECK = 8
 MAX_NAMES = 8  # event names in a message
 
 

@@ -199,3 +199,12 @@ def test_names_and_size_of_events(archive):
 def test_draws_of_crops_and_scales_are_all_columns_once():
     columns = list(range(N_DRAWS - N_SENSOR_DRAWS))
     assert columns[CROP_DRAWS] + columns[SCALE_DRAWS] == columns
+
+
+def test_too_many_waveforms_for_a_gpu_are_refused(archive, monkeypatch):
+    def refuse(shape, device):
+        raise torch.OutOfMemoryError(f"{shape} on {device}")
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    with pytest.raises(UserError, match=r"dataset.preload: .* GB, more than is free on the GPU"):
+        module(archive, preload="device")
