@@ -253,7 +253,9 @@ def _run_cell(cell: Cell, free: queue.Queue, logs: Path) -> Cell:
             ).returncode
     finally:
         free.put(gpu)
-    if status or not cell.done:
+    if status:  # refused, if a run that a killed grid left behind has begun in the folder first
+        _wait_for_another_grid(cell)
+    if not cell.done:
         lines = (
             path.read_text(encoding="utf-8", errors="replace")
             .replace("\r", "\n")

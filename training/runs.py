@@ -58,7 +58,11 @@ class Run:
             require_same_config(self.dir, config)
             if self.resume_from:  # before packing events, which takes long
                 require_resumable(self.resume_from)
-        elif is_first_process() and (self.dir / CONFIG).is_file():
+        elif is_first_process():
+            self._require_new()
+
+    def _require_new(self) -> None:
+        if (self.dir / CONFIG).is_file():
             raise UserError(
                 f"{self.dir} exists: choose another run_name, or resume it by --resume {self.dir}"
             )
@@ -81,6 +85,7 @@ class Run:
                 f"{self.dir}: another process uses this run folder; wait for it or stop it"
             ) from None
         if not self.resumed:
+            self._require_new()  # another process may have begun and finished it meanwhile
             text = yaml.safe_dump(self.plain_config, sort_keys=False, allow_unicode=True)
             write_atomically(
                 self.dir / CONFIG, lambda path: path.write_text(text, encoding="utf-8")

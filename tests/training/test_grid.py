@@ -1,5 +1,6 @@
 import json
 import subprocess
+import threading
 
 import pytest
 
@@ -8,6 +9,7 @@ from training import grid as grid_module
 from training.grid import ReproduceConfig, plan_cells, run_cells
 from utils.config import ConfigError, load_config
 from utils.errors import UserError
+from utils.files import take_lock
 from utils.schema import FinetuneConfig
 
 PATHS = [
@@ -141,3 +143,24 @@ def test_a_changed_configuration_is_refused(grid):
     plan_cells(grid("methods=[scratch]"))
     with pytest.raises(UserError, match=r"exp_params.weight_decay: was 0.0, now 0.1"):
         plan_cells(grid("methods=[scratch]", "overrides={scratch: [exp_params.weight_decay=0.1]}"))
+
+
+def test_a_run_that_a_killed_grid_left_behind_may_begin_first(grid, tmp_path, monkeypatch):
+    """The grid's own run is refused then; the grid waits for the other."""
+    _, (cell, *_) = plan_cells(grid("methods=[scratch]"))
+
+    def refused(command, **options):
+        cell.folder.mkdir(parents=True)
+        (cell.folder / "config.yaml").write_text("{}")
+        lock = take_lock(cell.folder / ".lock")
+
+        def finish():
+            (cell.folder / "summary.json").write_text("{}")
+            lock.close()
+
+        threading.Timer(0.5, finish).start()
+        return subprocess.CompletedProcess(command, 2)
+
+    monkeypatch.setattr(grid_module.subprocess, "run", refused)
+    run_cells([cell], [], tmp_path / "logs")
+    assert cell.done

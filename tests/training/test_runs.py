@@ -149,3 +149,11 @@ def test_a_run_folder_with_a_damaged_configuration_is_refused(config, content):
     (run.dir / "config.yaml").write_bytes(content)
     with pytest.raises(UserError, match="runs/finetune/one: not a run folder .config.yaml"):
         Run(config(), resume=run.dir)
+
+
+def test_a_run_that_another_process_has_finished_meanwhile_is_not_overwritten(config):
+    first, second = Run(config()), Run(config())
+    first.start()
+    del first
+    with pytest.raises(UserError, match=r"runs/finetune/one exists"):
+        second.start()
