@@ -18,3 +18,9 @@ def test_relative_links_lead_to_files(document):
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_tests_that_a_document_names_exist(document):
+    named = set(re.findall(r"tests/[\w/]+\.py", document.read_text(encoding="utf-8")))
+    assert not [path for path in sorted(named) if not (ROOT / path).is_file()]
