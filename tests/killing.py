@@ -78,7 +78,7 @@ def members(session: int) -> list[int]:
     return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _session(path) == session]
 
 
-def wait_for_the_end(session: int, at_most_s: float = 20.0) -> None:
+def wait_for_the_end(session: int, at_most_s: float = 120.0) -> None:
     """Raise ``AssertionError`` unless all processes of a session end in time."""
     deadline = time.monotonic() + at_most_s
     while left := members(session):
