@@ -541,7 +541,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(workpla
         (["dataset.duration_s=0.1"], "dataset.nperseg: found 20; events have only 10 samples"),
         (
             ["dataset.nperseg=1000", "dataset.resize_size=8"],
-            "images have 8 x 0 pixels; 1 x 1 are needed here",
+            "images have 8 x 0 pixels; at least 1 x 1 are needed",
         ),
         (
             [

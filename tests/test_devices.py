@@ -30,6 +30,7 @@ from preprocessing.dataset import EventBatch
 from preprocessing.recordings import Recording
 from tests import test_commands
 from tests.conftest import write_separable_events
+from tests.modules import CLASSIFIER, small_pretraining
 from tests.pretending import GPU, pretended_gpu
 from training import trainer as training
 
@@ -153,20 +154,15 @@ def test_commands_compute_on_the_gpu(few, tmp_path, watch, kind, preload, precis
 
 
 def pretraining(augmentations=("NeighboringCrop",), use_tnc=True, **images) -> VNIbCReg:
-    spectrogram = IMAGES | images
-    return VNIbCReg(
-        "CompactEncoder",
-        proj_hid=64,
-        proj_out=64,
-        augmentations=augmentations,
-        use_tnc=use_tnc,
-        spectrogram=spectrogram,
+    return small_pretraining(
+        augmentations=augmentations, use_tnc=use_tnc, spectrogram=IMAGES | images
     )
 
 
 def classifier(kind=EventClassifier, **changes) -> EventClassifier:
     backbone = "ResNet18" if kind is StackedTraceClassifier else "CompactEncoder"
-    return kind("abc", backbone, spectrogram=IMAGES, n_samples=N_SAMPLES, **changes)
+    arguments = CLASSIFIER | {"spectrogram": IMAGES, "n_samples": N_SAMPLES} | changes
+    return kind("abc", backbone, **arguments)
 
 
 def batch_of(n_sensors: int, device: torch.device, n_events: int = 4) -> EventBatch:

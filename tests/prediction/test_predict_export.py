@@ -63,7 +63,7 @@ def test_mistakes_get_one_message_and_status_2(place, ckpt, events):
             [events, *out, "trigger.sta=1"],
             "trigger.sta: unknown key; did you mean trigger.sta_s?",
         ),
-        (ckpt, [events, *out, "trigger.lta_s=2"], "it stays below lta_s / sta_s = 4"),
+        (ckpt, [events, *out, "trigger.lta_s=2"], "STA/LTA stays below lta_s / sta_s = 4"),
         (ckpt, [events], "recordings and --out FILE are needed"),
         (ckpt, ["--continuous", ckpt, *out], "cannot be read"),
     ):

@@ -89,7 +89,7 @@ def test_a_table_has_one_writer_one_model_and_one_configuration(place, ckpt, eve
     lock.close()
     assert "mine.csv: another process is writing it" in output
     output = predict(ckpt, "--export", "m.onnx", "ensemble=usable", cwd=place, status=2)
-    assert "--export writes the ensemble of all living sensors" in output
+    assert "--export writes the ensemble of all sensors" in output
 
 
 def test_another_model_does_not_go_on_with_a_table(place, ckpt, events):

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from models.ensemble import USABLE_RATIO, signal_to_noise
-from models.event_classifier import EventClassifier
 from prediction.config import PredictConfig
 from prediction.predictor import Item, Predictor
 from preprocessing.event_archive import EventArchive
 from preprocessing.packing import pack_recordings
 from preprocessing.recordings import read_recording
 from tests.conftest import write_mseed
+from tests.modules import small_classifier
 
 RATE_HZ, N_SAMPLES, PRE_TRIGGER_S = 100.0, 1200, 3.0
 
@@ -19,9 +19,7 @@ RATE_HZ, N_SAMPLES, PRE_TRIGGER_S = 100.0, 1200, 3.0
 @pytest.fixture
 def predictor():
     torch.manual_seed(0)
-    model = EventClassifier(
-        ["a", "b"],
-        backbone_type="CompactEncoder",
+    model = small_classifier(
         n_samples=N_SAMPLES,
         pre_trigger_s=PRE_TRIGGER_S,
         spectrogram={"sampling_rate_hz": RATE_HZ, "nperseg": 20, "resize_size": 32},
