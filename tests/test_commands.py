@@ -426,6 +426,7 @@ def test_training_from_a_packed_archive_needs_neither_obspy_nor_pooch_nor_wandb(
         run("finetune", packed, "without", cwd=workplace, epochs=1, new=True)
 
 
+@pytest.mark.slow
 def test_the_grid_runs_resumes_and_compares(workplace, separable, pretrained):
     """Two methods on one fraction; the second start trains nothing and gives the same table."""
     data = [

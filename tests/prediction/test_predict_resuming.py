@@ -120,9 +120,9 @@ def many(place, events):
 @pytest.mark.parametrize(
     ("number", "to_all", "when"),
     [
-        (signal.SIGTERM, False, "classifying"),
-        (signal.SIGTERM, True, "starting readers"),
-        (signal.SIGINT, True, "starting readers"),
+        pytest.param(signal.SIGTERM, False, "classifying", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, True, "starting readers", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, True, "starting readers", marks=pytest.mark.slow),
         (signal.SIGINT, True, "classifying"),
     ],
 )
