@@ -28,7 +28,7 @@ demo: $(INSTALLED)  ## simulate events, pretrain, fine-tune, compare: the main j
 	$(BIN)/python reproduce.py --config configs/demo.yaml
 
 test: $(INSTALLED_EXPORT)  ## run the test suite, but for what takes long
-	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(INSTALLED_EXPORT)  ## run what takes long: kills at many moments, thousands of steps
 	$(BIN)/python -m pytest -m slow $(SIDE_BY_SIDE) --dist worksteal

@@ -17,6 +17,7 @@ from utils.schema import FinetuneConfig, OriginalConfig, SSLConfig
 # where the tests themselves run side by side, one thread each is fastest
 THREADS = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 os.environ.setdefault("OMP_NUM_THREADS", THREADS)
+LONGEST_FILES = ("test_commands.py", "test_predict_files.py", "test_predict_resuming.py")
 CONFIGS = {
     "ssl": SSLConfig,
     "finetune": FinetuneConfig,
@@ -32,7 +33,11 @@ PNW = SHARED / "pnw"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs more GPUs than there are: ``@pytest.mark.gpu`` needs one, ``gpu(2)`` two."""
+    """Skip what needs more GPUs than there are: ``@pytest.mark.gpu`` needs one, ``gpu(2)`` two.
+
+    The files that take longest come first, so that workers end at about the same time.
+    """
+    items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
     marked = [(item, marker) for item in items if (marker := item.get_closest_marker("gpu"))]
     if not marked:
         return
