@@ -33,7 +33,7 @@ test: $(INSTALLED_EXPORT)  ## run the test suite, but for what takes long
 test-slow: $(INSTALLED_EXPORT)  ## run what takes long: kills at many moments, thousands of steps
 	$(BIN)/python -m pytest -m slow $(SIDE_BY_SIDE) --dist worksteal
 
-bench: $(INSTALLED)  ## measure speed against the published way, three to ten minutes; leave the machine alone meanwhile
+bench: $(INSTALLED)  ## measure speed against the published way, some minutes; leave the machine alone meanwhile
 	$(BIN)/python -m benchmarks.speed
 
 docs: $(INSTALLED)  ## write docs/configuration.md from the schema
