@@ -17,12 +17,8 @@ from uuid import uuid4
 import numpy as np
 from tqdm import tqdm
 
-from preprocessing.event_archive import (
-    WAVEFORMS,
-    ArchiveWriter,
-    EventArchive,
-    one_process_at_a_time,
-)
+from preprocessing.archive_writer import ArchiveWriter, one_process_at_a_time
+from preprocessing.event_archive import WAVEFORMS, EventArchive
 from preprocessing.lengths import PADDING
 from preprocessing.metadata import ArchiveError
 from preprocessing.recordings import Recording, read_recording

@@ -75,7 +75,7 @@ def _open_or_simulate(dataset: DatasetParams) -> EventArchive:
 
     Its class frequencies are those of the Åknes archive, scaled to ``n_simulated`` events.
     """
-    from preprocessing.event_archive import one_process_at_a_time
+    from preprocessing.archive_writer import one_process_at_a_time
     from preprocessing.simulate.events import simulate_archive
     from preprocessing.simulate.ranges import CLASS_COUNTS
 

@@ -408,7 +408,7 @@ def test_the_whole_archive_is_there_or_nothing(tmp_path):
 
     What it wrote must be readable by anybody.
     """
-    from preprocessing.event_archive import ArchiveWriter
+    from preprocessing.archive_writer import ArchiveWriter
 
     waveforms = np.random.default_rng(0).normal(size=(4, 500)).astype(np.float32)
     with ArchiveWriter(tmp_path / "a", 100.0) as writer:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from preprocessing.archive_writer import ArchiveWriter
 from preprocessing.dataset import (
     CROP_DRAWS,
     N_DRAWS,
@@ -12,7 +13,7 @@ from preprocessing.dataset import (
     EventDataset,
     event_draws,
 )
-from preprocessing.event_archive import ArchiveWriter, EventArchive
+from preprocessing.event_archive import EventArchive
 from utils.errors import UserError
 
 N_EVENTS, N_SAMPLES = 40, 200
