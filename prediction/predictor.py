@@ -11,6 +11,7 @@ import torch
 from models.ensemble import USABLE_RATIO, least_samples
 from models.event_classifier import EventClassifier
 from prediction.config import PredictConfig
+from prediction.reading import Item
 from preprocessing.lengths import fit_length
 from preprocessing.limits import live_channels
 from preprocessing.recordings import Recording
@@ -23,17 +24,6 @@ MIN_LENGTH_FRACTION = 0.5  # of the model's length; shorter events are flagged f
 
 def _no_array() -> np.ndarray:
     return np.empty((0, 0))
-
-
-@dataclass(frozen=True)
-class Item:
-    """One event to classify, or the reason why it cannot be classified."""
-
-    key: str  # which row of the table it is: the file, or the time of the trigger
-    file: str
-    recording: Recording | None
-    reason: str = ""
-    trigger_time: str = ""
 
 
 @dataclass(frozen=True)

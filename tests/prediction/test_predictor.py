@@ -6,7 +6,8 @@ import torch
 
 from models.ensemble import USABLE_RATIO, signal_to_noise
 from prediction.config import PredictConfig
-from prediction.predictor import Item, Predictor
+from prediction.predictor import Predictor
+from prediction.reading import Item
 from preprocessing.event_archive import EventArchive
 from preprocessing.packing import pack_recordings
 from preprocessing.recordings import read_recording
