@@ -1,7 +1,6 @@
 """Classify files or continuous recordings into a table of events; a killed run can be resumed."""
 
 import logging
-import os
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
@@ -21,16 +20,6 @@ from utils.parallel import ahead, map_in_order
 log = logging.getLogger(__name__)
 EVENTS_PER_BATCH = 16
 MAX_SERIAL_FILES = 32  # starting processes costs more than reading these
-
-
-def require_one_process() -> None:
-    """Raise ``UserError`` if several processes were started: they would write one table."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(
-            f"found {os.environ['WORLD_SIZE']} processes started together (WORLD_SIZE), but one "
-            "process writes a table. Start python predict.py once for each part of the recordings, "
-            "each with its own --out, for example by a SLURM job array (docs/prediction.md)"
-        )
 
 
 def predict_files(
