@@ -127,7 +127,11 @@ def two_processes(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(_one_of_two, args=(port, folder), nprocs=2)
+    # both are forks of one new process that has imported this file, and with it PyTorch
+    multiprocessing.set_forkserver_preload([__name__])
+    multiprocessing.start_processes(
+        _one_of_two, args=(port, folder), nprocs=2, start_method="forkserver"
+    )
     return folder
 
 
