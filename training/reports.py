@@ -10,7 +10,8 @@ import torch
 
 from models.calibration import FEW_EVENTS, temper
 from models.evaluation import evaluate
-from models.event_classifier import Evaluation, EventClassifier
+from models.event_classifier import EventClassifier
+from models.outputs import Evaluation
 from preprocessing.dataset import EventDataModule
 from preprocessing.limits import UNLABELED
 from training.callbacks import save_atomically, stoppable
