@@ -16,8 +16,9 @@ from benchmarks.table import Row, compare
 from benchmarks.timing import alternate, own_process
 from benchmarks.trainer import quiet_trainer
 from benchmarks.work import Size, Work
+from preprocessing.archive_writer import ArchiveWriter
 from preprocessing.dataset import EventDataModule, EventDataset, Sensors
-from preprocessing.event_archive import ArchiveWriter, EventArchive
+from preprocessing.event_archive import EventArchive
 
 
 def published_items(

@@ -28,12 +28,18 @@ class _Graph(nn.Module):
         return self.model.probabilities_of_all(waveforms)
 
 
-def export_onnx(model: EventClassifier, path: Path) -> None:
+def export_onnx(model: EventClassifier, path: Path, ensemble: str) -> None:
     """Write ``waveforms`` (S, T) -> ``probabilities`` (K,) as ONNX, and compare it with PyTorch.
 
-    S is free, T is the model's length. Raises ``UserError`` if onnx, onnxscript or onnxruntime is
-    missing, and if the results differ; then nothing is written.
+    S is free, T is the model's length. Raises ``UserError`` if ``ensemble`` is not ``all`` (the
+    only one in the graph), if onnx, onnxscript or onnxruntime is missing, and if the results
+    differ; then nothing is written.
     """
+    if ensemble != "all":
+        raise UserError(
+            "--export writes the ensemble of all sensors, but ensemble is "
+            f"{ensemble}; set it to all"
+        )
     try:
         import onnxruntime
         import onnxscript  # noqa: F401

@@ -1,7 +1,6 @@
 """The files that predict.py writes: tables row by row, pictures, and QuakeML at the end."""
 
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from prediction.plots import plot_event, plot_timeline
 from prediction.predictor import Classified, Predictor
 from prediction.quakeml import write_quakeml
+from prediction.reading import file_key
 from prediction.tables import Table
 from utils.errors import UserError
 from utils.files import LockHeld, take_lock
@@ -50,11 +50,6 @@ class Outputs:
         )
         drawn = self.plots is not None and self.plots.resolve() in place.parents
         return tables or drawn or (self.quakeml is not None and place == self.quakeml.resolve())
-
-
-def file_key(path: Path) -> str:
-    """Identify a file by its absolute path, with links resolved."""
-    return os.path.realpath(path)
 
 
 def row_key(row: dict) -> str:

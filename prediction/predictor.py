@@ -3,7 +3,8 @@
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ import torch
 from models.ensemble import USABLE_RATIO, least_samples
 from models.event_classifier import EventClassifier
 from prediction.config import PredictConfig
+from prediction.reading import Item
 from preprocessing.lengths import fit_length
 from preprocessing.limits import live_channels
 from preprocessing.recordings import Recording
@@ -21,31 +23,14 @@ log = logging.getLogger(__name__)
 MIN_LENGTH_FRACTION = 0.5  # of the model's length; shorter events are flagged for review
 
 
-def _no_array() -> np.ndarray:
-    return np.empty((0, 0))
-
-
-@dataclass(frozen=True)
-class Item:
-    """One event to classify, or the reason why it cannot be classified."""
-
-    key: str  # which row of the table it is: the file, or the time of the trigger
-    file: str
-    recording: Recording | None
-    reason: str = ""
-    trigger_time: str = ""
-
-
-@dataclass(frozen=True)
-class Classified:
+class Classified(NamedTuple):
     """A classified event: its row of the table, the rows of its sensors, arrays for plots."""
 
     item: Item
     row: dict
     sensor_rows: list[dict]
-    waveforms: np.ndarray = field(default_factory=_no_array)  # (S, T), as classified
-    # (S, K), NaN for sensors not in the ensemble
-    sensor_probabilities: np.ndarray = field(default_factory=_no_array)
+    waveforms: np.ndarray = np.empty((0, 0))  # (S, T), as classified
+    sensor_probabilities: np.ndarray = np.empty((0, 0))  # (S, K), NaN for those left out
 
 
 class Predictor:
@@ -54,15 +39,12 @@ class Predictor:
     def __init__(
         self, model: EventClassifier, fingerprint: str, config: PredictConfig, device: torch.device
     ):
-        self.model, self.fingerprint, self.config, self.device = (
-            model.to(device),
-            fingerprint,
-            config,
-            device,
-        )
+        self.model, self.fingerprint = model.to(device), fingerprint
+        self.config, self.device = config, device
         settings = config.model_dump_json(exclude={"gpu"})
         self.settings = hashlib.sha256(settings.encode()).hexdigest()[:4]
         self.class_names = model.class_names
+        self.probability_columns = [f"prob_{name}" for name in model.class_names]
         self.rate_hz = model.spectrogram.sampling_rate_hz
         self.n_samples = int(model.hparams["n_samples"])
         self.pre_trigger_s = float(model.hparams["pre_trigger_s"])
@@ -73,14 +55,13 @@ class Predictor:
     @property
     def columns(self) -> list[str]:
         """Return the columns of the table."""
-        probabilities = [f"prob_{name}" for name in self.class_names]
         return [
             "file",
             "start_time",
             "trigger_time",
             "class",
             "confidence",
-            *probabilities,
+            *self.probability_columns,
             "entropy",
             "agreement",
             "sensors",
@@ -95,7 +76,6 @@ class Predictor:
     @property
     def sensor_columns(self) -> list[str]:
         """Return the columns of the table of sensors."""
-        probabilities = [f"prob_{name}" for name in self.class_names]
         return [
             "file",
             "start_time",
@@ -104,7 +84,7 @@ class Predictor:
             "signal_to_noise",
             "weight",
             "class",
-            *probabilities,
+            *self.probability_columns,
         ]
 
     def classify(self, items: Sequence[Item]) -> list[Classified]:
@@ -135,24 +115,23 @@ class Predictor:
         ]
 
     def _require_usable(self, item: Item) -> Item:
-        needed = least_samples(self.rate_hz, self.pre_trigger_s)
+        """Return the item; without its recording, but with the reason, if that cannot be used."""
         if item.recording is None:
             return item
-        if not live_channels(item.recording.waveforms[:, : self.n_samples]).any():
+        waveforms, needed = (
+            item.recording.waveforms,
+            least_samples(self.rate_hz, self.pre_trigger_s),
+        )
+        found_s, needed_s = waveforms.shape[1] / self.rate_hz, needed / self.rate_hz
+        if not live_channels(waveforms[:, : self.n_samples]).any():
             reason = (
                 f"no usable channel (every channel is constant in the first {self.duration_s:g} s)"
             )
-            return Item(item.key, item.file, None, reason, item.trigger_time)
-        if item.recording.waveforms.shape[1] >= needed:
+        elif waveforms.shape[1] < needed:
+            reason = f"{found_s:g} s are too short: at least {needed_s:g} s are needed"
+        else:
             return item
-        found_s = item.recording.waveforms.shape[1] / self.rate_hz
-        return Item(
-            item.key,
-            item.file,
-            None,
-            f"{found_s:g} s are too short: at least {needed / self.rate_hz:g} s are needed",
-            item.trigger_time,
-        )
+        return replace(item, recording=None, reason=reason)
 
     def _batch(self, recordings: Sequence[Recording]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return waveforms (B, S, T), cut or padded to the model's length, and the mask (B, S).
@@ -208,27 +187,26 @@ class Predictor:
         stacked = self.model.trace_kind == "stacked_trace"
         names = ("stack of all",) if stacked else recording.channels
         places = {name: row[name] for name in ("file", "start_time", "trigger_time")}
+        nothing = dict.fromkeys(["class", *self.probability_columns], "")
         sensor_rows = [
             places
             | {
                 "channel": name,
                 "signal_to_noise": "" if stacked else round(float(snr), 3),
                 "weight": round(float(weight), 4),
-                "class": self.class_names[int(own.argmax())] if weight > 0 else "",
-                **(self._named(np.exp(own)) if weight > 0 else self._named(None)),
             }
+            | (
+                {"class": self.class_names[int(own.argmax())]} | self._named(np.exp(own))
+                if weight > 0
+                else nothing
+            )
             for name, snr, weight, own in zip(names, ratio, weights, sensor_log_probs)
         ]
         sensor_probabilities = np.where(took_part[:, None], np.exp(sensor_log_probs), np.nan)
         return Classified(item, row, sensor_rows, waveforms, sensor_probabilities)
 
-    def _named(self, probabilities: np.ndarray | None) -> dict:
-        values = (
-            [""] * len(self.class_names)
-            if probabilities is None
-            else [round(float(p), 4) for p in probabilities]
-        )
-        return {f"prob_{name}": value for name, value in zip(self.class_names, values)}
+    def _named(self, probabilities: np.ndarray) -> dict:
+        return dict(zip(self.probability_columns, [round(float(p), 4) for p in probabilities]))
 
     def _why_review(self, recording: Recording, confidence: float, n_usable: int) -> list[str]:
         """Return reasons why a person should review the event; empty if there are none."""

@@ -1,10 +1,8 @@
 """Classify files or continuous recordings into a table of events; a killed run can be resumed."""
 
 import logging
-import os
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,27 +10,16 @@ import numpy as np
 from tqdm import tqdm
 
 from prediction.continuous import ContinuousData
-from prediction.outputs import EventWriter, Outputs, file_key
-from prediction.predictor import Item, Predictor
+from prediction.outputs import EventWriter, Outputs
+from prediction.predictor import Predictor
+from prediction.reading import Item, file_key, read_item
 from prediction.trigger import find_events
-from preprocessing.recordings import read_recording
-from preprocessing.traces import RecordingError
 from utils.errors import UserError
 from utils.parallel import ahead, map_in_order
 
 log = logging.getLogger(__name__)
 EVENTS_PER_BATCH = 16
 MAX_SERIAL_FILES = 32  # starting processes costs more than reading these
-
-
-def require_one_process() -> None:
-    """Raise ``UserError`` if several processes were started: they would write one table."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(
-            f"found {os.environ['WORLD_SIZE']} processes started together (WORLD_SIZE), but one "
-            "process writes a table. Start python predict.py once for each part of the recordings, "
-            "each with its own --out, for example by a SLURM job array (docs/prediction.md)"
-        )
 
 
 def predict_files(
@@ -48,7 +35,7 @@ def predict_files(
         # whole batches, so that a resumed run computes what the first would have
         todo = [group for group in groups if not writer.done.issuperset(map(file_key, group))]
         read = partial(
-            _read,
+            read_item,
             rate_hz=predictor.rate_hz,
             n_samples=predictor.n_samples,
             max_gap_s=predictor.config.max_gap_s,
@@ -132,22 +119,6 @@ def list_files(paths: Sequence[str], outputs: Outputs) -> list[Path]:
     if not files:
         raise UserError(f"{', '.join(paths)}: no recordings found")
     return list(files.values())
-
-
-def _read(path: Path, rate_hz: float, n_samples: int, max_gap_s: float) -> Item:
-    try:
-        recording = read_recording(path, rate_hz, max_gap_s)
-        # cut here, because many recordings wait in memory
-        return Item(
-            file_key(path),
-            str(path),
-            replace(recording, waveforms=recording.waveforms[:, :n_samples].copy()),
-        )
-    except RecordingError as error:
-        reason = str(error)
-    except OSError as error:
-        reason = str(error.strerror)
-    return Item(file_key(path), str(path), None, " ".join(reason.removeprefix(f"{path}: ").split()))
 
 
 def _utc(time_ns: int) -> str:

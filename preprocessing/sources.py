@@ -3,8 +3,8 @@
 import hashlib
 import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from preprocessing.event_archive import WAVEFORMS, EventArchive
 from preprocessing.metadata import METADATA, ArchiveError
@@ -29,20 +29,17 @@ def open_source(dataset: DatasetParams) -> EventArchive:
     folder = Path(dataset.root) if dataset.root else AKNES_ROOT
     if (folder / METADATA).is_file() and (folder / WAVEFORMS).is_file():
         return _require_wanted(EventArchive(folder), dataset)
-    from preprocessing.packing import open_or_pack
+    from preprocessing.packing import PackOptions, open_or_pack
 
     if dataset.source == "aknes":
         from preprocessing.download import fetch_aknes
 
         folder = fetch_aknes(folder)
-    options: dict[str, Any] = {
-        "sampling_rate_hz": dataset.sampling_freq,
-        "duration_s": dataset.duration_s,
-        "max_gap_s": dataset.max_gap_s,
-    }
-    key = hashlib.sha256(json.dumps([str(folder.resolve()), options]).encode()).hexdigest()[:8]
+    options = PackOptions(dataset.sampling_freq, dataset.duration_s, dataset.max_gap_s)
+    identity = json.dumps([str(folder.resolve()), asdict(options)])
+    key = hashlib.sha256(identity.encode()).hexdigest()[:8]
     archive_dir = DATA_DIR / "archives" / f"{folder.resolve().name}-{key}"
-    return open_or_pack(folder, archive_dir, skip_unreadable=dataset.skip_unreadable, **options)
+    return open_or_pack(folder, archive_dir, options, dataset.skip_unreadable)
 
 
 def _require_wanted(archive: EventArchive, dataset: DatasetParams) -> EventArchive:
@@ -75,7 +72,7 @@ def _open_or_simulate(dataset: DatasetParams) -> EventArchive:
 
     Its class frequencies are those of the Åknes archive, scaled to ``n_simulated`` events.
     """
-    from preprocessing.event_archive import one_process_at_a_time
+    from preprocessing.archive_writer import one_process_at_a_time
     from preprocessing.simulate.events import simulate_archive
     from preprocessing.simulate.ranges import CLASS_COUNTS
 

@@ -65,14 +65,8 @@ def classifier_split(
             f"the archive has {n_classes} classes of labelled events; "
             "a classifier needs at least two"
         )
-    train, test = split_events(
-        labels[labelled],
-        train_ratio,
-        test_ratio,
-        seed,
-        strategy,
-        None if days is None else days[labelled],
-    )
+    own_days = _of(days, labelled)
+    train, test = split_events(labels[labelled], train_ratio, test_ratio, seed, strategy, own_days)
     return labelled[train], labelled[test]
 
 
@@ -101,10 +95,9 @@ def hold_out(
             f"{counts.min()}; change the ratio, or set it to 0 for no calibration"
         )
     if strategy == "by_day":
-        train_days = None if days is None else days[train]
-        kept, held_out = _by_day(labels[train], train_days, ratio, seed)
-        return train[kept], train[held_out]
-    kept, held_out = _random_split(labels[train], len(train) - n_held_out, n_held_out, seed)
+        kept, held_out = _by_day(labels[train], _of(days, train), ratio, seed)
+    else:
+        kept, held_out = _random_split(labels[train], len(train) - n_held_out, n_held_out, seed)
     return train[kept], train[held_out]
 
 
@@ -129,9 +122,13 @@ def pretraining_split(
         if days is not None and strategy == "by_day":
             excluded = np.flatnonzero(np.isin(days, days[excluded]))
         kept = np.setdiff1d(kept, excluded)
-    kept_days = None if days is None else days[kept]
-    train, test = split_events(labels[kept], train_ratio, test_ratio, seed, strategy, kept_days)
+    own_days = _of(days, kept)
+    train, test = split_events(labels[kept], train_ratio, test_ratio, seed, strategy, own_days)
     return kept[train], kept[test]
+
+
+def _of(days: np.ndarray | None, events: np.ndarray) -> np.ndarray | None:
+    return None if days is None else days[events]
 
 
 def _require_divisible(

@@ -25,7 +25,8 @@ from models.iternorm import IterNorm
 from models.vnibcreg import VNIbCReg
 from original_implementation.stacking import StackedTraceClassifier
 from prediction.config import PredictConfig
-from prediction.predictor import Item, Predictor
+from prediction.predictor import Predictor
+from prediction.reading import Item
 from preprocessing.dataset import EventBatch
 from preprocessing.recordings import Recording
 from tests import test_commands

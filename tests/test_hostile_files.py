@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from preprocessing.event_archive import ArchiveWriter, EventArchive
+from preprocessing.archive_writer import ArchiveWriter
+from preprocessing.event_archive import EventArchive
 from preprocessing.splits import classifier_split
 from tests.conftest import ROOT, run_script
 from training.runs import Run

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import fft
 from tqdm import tqdm
 
-from preprocessing.event_archive import ArchiveWriter
+from preprocessing.archive_writer import ArchiveWriter
 from preprocessing.simulate.network import Network, network_on
 from preprocessing.simulate.noise import background
 from preprocessing.simulate.ranges import (

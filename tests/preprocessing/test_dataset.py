@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 import torch
 
+from preprocessing.archive_writer import ArchiveWriter
 from preprocessing.dataset import (
     EpochBatches,
     EventDataModule,
     EventDataset,
 )
-from preprocessing.event_archive import ArchiveWriter, EventArchive
+from preprocessing.event_archive import EventArchive
 from utils.errors import UserError
 
 N_EVENTS, N_SAMPLES = 40, 200

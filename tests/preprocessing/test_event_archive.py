@@ -7,115 +7,25 @@ import h5py
 import numpy as np
 import pytest
 
-from preprocessing import event_archive as storage
-from preprocessing.event_archive import ArchiveWriter, EventArchive
-from preprocessing.metadata import ArchiveError, component_order
-
-
-def write(path, waveforms=None, **options):
-    waveforms = (
-        np.random.default_rng(0).normal(size=(2, 3, 100)).astype(np.float32)
-        if waveforms is None
-        else waveforms
-    )
-    with ArchiveWriter(path, 100.0, **options) as writer:
-        for number, block in enumerate(waveforms):
-            writer.add(
-                f"event_{number}",
-                block,
-                category="AB"[number % 2],
-                start_time="2020-01-01T00:00:00.000000Z",
-                magnitude=number,
-            )
-    return path
-
-
-def test_an_exception_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), ArchiveWriter(tmp_path / "a", 100.0) as writer:
-        writer.add("x", np.ones((1, 50)).cumsum(1), "A")
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -1e25])
-def test_bad_samples_are_refused_on_writing(tmp_path, value):
-    block = np.random.default_rng(0).random((2, 50))
-    block[1, 3] = value
-    with (
-        pytest.raises(ArchiveError, match="event bad: samples that are NaN"),
-        ArchiveWriter(tmp_path / "a", 100.0) as writer,
-    ):
-        writer.add("bad", block, "A")
-
-
-@pytest.mark.parametrize("duration_s", [None, 2.0])
-def test_dead_channels_stay_dead_when_padded(tmp_path, duration_s):
-    rng = np.random.default_rng(0)
-    short, long = rng.normal(size=(2, 50)), rng.normal(size=(2, 200))
-    short[1] = 7.0
-    with ArchiveWriter(tmp_path / "a", 100.0, duration_s) as writer:
-        for number, block in enumerate((short, long, long)):
-            writer.add(f"e{number}", block, "A")
-    archive = EventArchive(tmp_path / "a")
-    assert archive.n_samples == 200 and archive.live.tolist() == [
-        [True, False],
-        [True, True],
-        [True, True],
-    ]
-
-
-def test_only_an_archive_is_written_over(tmp_path):
-    write(tmp_path / "a")
-    write(tmp_path / "a")
-    (tmp_path / "precious").mkdir()
-    (tmp_path / "precious" / "thesis.txt").write_text("years of work")
-    with pytest.raises(
-        ArchiveError, match="precious: contains files that are not an event archive"
-    ):
-        write(tmp_path / "precious")
-    assert (tmp_path / "precious" / "thesis.txt").read_text() == "years of work"
-
-
-@pytest.mark.parametrize(
-    ("options", "second", "message"),
-    [
-        ({"duration_s": 0.001}, "event_1", "0.001 s at .* is less than one sample"),
-        ({}, "event_0", "event_0: another event has the same name"),
-    ],
-)
-def test_what_cannot_be_stored_is_said(tmp_path, options, second, message):
-    with (
-        pytest.raises(ArchiveError, match=message),
-        ArchiveWriter(tmp_path / "a", 100.0, **options) as writer,
-    ):
-        for name in ("event_0", second):
-            writer.add(name, np.random.default_rng(0).normal(size=(1, 50)), "A")
-
-
-def test_rates_that_differ_by_rounding_are_one(tmp_path):
-    block = np.random.default_rng(0).normal(size=(1, 50))
-    with ArchiveWriter(tmp_path / "a") as writer:
-        writer.add("a", block, "A", sampling_rate_hz=100.0)
-        writer.add("b", block, "A", sampling_rate_hz=float(1 / np.float32(0.01)))
-    assert EventArchive(tmp_path / "a").sampling_rate_hz == 100
-
-
-def test_extra_columns_and_component_names(tmp_path):
-    archive = EventArchive(write(tmp_path / "a"))
-    assert archive.metadata["magnitude"].tolist() == ["0", "1"]
-    assert component_order(26)[-1] == "Z" and len(set(component_order(300))) == 300
+from preprocessing import archive_writer
+from preprocessing.archive_writer import ArchiveWriter
+from preprocessing.event_archive import EventArchive
+from preprocessing.metadata import ArchiveError
+from tests.preprocessing.small_archive import write_archive
 
 
 def test_events_without_a_recording_are_told_apart_by_name_and_waveforms(tmp_path):
     waveforms = np.random.default_rng(0).normal(size=(2, 3, 100)).astype(np.float32)
-    one, same = (EventArchive(write(tmp_path / name, waveforms)) for name in ("one", "same"))
-    other = EventArchive(write(tmp_path / "other", waveforms[::-1]))
+    one, same = (
+        EventArchive(write_archive(tmp_path / name, waveforms)) for name in ("one", "same")
+    )
+    other = EventArchive(write_archive(tmp_path / "other", waveforms[::-1]))
     assert one.identities.tolist() == same.identities.tolist()
     assert not set(one.identities.tolist()) & set(other.identities.tolist())
 
 
 def test_a_file_damaged_after_packing_is_named(tmp_path):
-    path = write(tmp_path / "a")
+    path = write_archive(tmp_path / "a")
     archive = EventArchive(path)
     content = bytearray((path / "waveforms.hdf5").read_bytes())
     place = content.find(archive.waveforms(1, [2]).tobytes())
@@ -132,7 +42,7 @@ def test_a_file_damaged_after_packing_is_named(tmp_path):
 
 
 def test_a_changed_event_fails_verification(tmp_path):
-    path = write(tmp_path / "a")
+    path = write_archive(tmp_path / "a")
     with h5py.File(path / "waveforms.hdf5", "r+") as file:
         file["data/event_0"][1, 5] += 1
     with pytest.raises(ArchiveError, match="event_0 differs.*restore it from a copy, or delete"):
@@ -140,7 +50,7 @@ def test_a_changed_event_fails_verification(tmp_path):
 
 
 def test_nan_in_the_file_is_named_when_read(tmp_path):
-    path = write(tmp_path / "a")
+    path = write_archive(tmp_path / "a")
     with h5py.File(path / "waveforms.hdf5", "r+") as file:
         file["data/event_0"][1, 5] = np.nan
     with pytest.raises(ArchiveError, match="event event_0, channel 1: NaN"):
@@ -150,7 +60,7 @@ def test_nan_in_the_file_is_named_when_read(tmp_path):
 def test_what_is_no_archive_is_refused(tmp_path):
     with pytest.raises(ArchiveError, match="not an event archive"):
         EventArchive(tmp_path)
-    path = write(tmp_path / "a")
+    path = write_archive(tmp_path / "a")
     lines = (path / "metadata.csv").read_text().splitlines(keepends=True)
     (path / "metadata.csv").write_text("".join(lines[:-1]))
     with pytest.raises(ArchiveError, match="list different events"):
@@ -158,7 +68,7 @@ def test_what_is_no_archive_is_refused(tmp_path):
     (path / "metadata.csv").write_text("trace_name,x\na,1\n")
     with pytest.raises(ArchiveError, match="without the columns trace_category"):
         EventArchive(path)
-    other = write(tmp_path / "b")
+    other = write_archive(tmp_path / "b")
     (other / "waveforms.hdf5").write_bytes(b"nonsense")
     with pytest.raises(ArchiveError, match="waveforms.hdf5: cannot be opened"):
         EventArchive(other)
@@ -186,7 +96,7 @@ def swap(column):
 def test_columns_that_have_changed_rows_fail_verification(tmp_path, column):
     waveforms = np.random.default_rng(0).normal(size=(2, 3, 100)).astype(np.float32)
     waveforms[0, 1] = 7
-    path = write(tmp_path / "a", waveforms)
+    path = write_archive(tmp_path / "a", waveforms)
     EventArchive(path).verify()
     rewrite(path, swap(column))
     with pytest.raises(ArchiveError, match="event event_[01]"):
@@ -200,7 +110,9 @@ def test_a_dead_channel_that_was_padded_is_no_contradiction(
     """Neither with its mean, nor with zeros, as in archives of earlier versions."""
     if of_before:
         monkeypatch.setattr(
-            storage, "fit_length", lambda block, n: np.pad(block, ((0, 0), (0, n - block.shape[1])))
+            archive_writer,
+            "fit_length",
+            lambda block, n: np.pad(block, ((0, 0), (0, n - block.shape[1]))),
         )
     block = np.random.default_rng(0).normal(size=(2, 60)).astype(np.float32)
     block[1] = 7
@@ -216,7 +128,7 @@ def test_a_dead_channel_that_was_padded_is_no_contradiction(
 
 @pytest.mark.parametrize("other", ["shape", "rows", "dtype", "group"])
 def test_datasets_that_disagree_with_the_metadata_are_named(tmp_path, other):
-    path = write(tmp_path / "a")
+    path = write_archive(tmp_path / "a")
     block = {
         "shape": np.ones((3, 99), "f4"),
         "rows": np.ones((2, 100), "f4"),
@@ -236,7 +148,7 @@ def test_datasets_that_disagree_with_the_metadata_are_named(tmp_path, other):
 
 
 def test_a_live_channel_that_has_been_lost_is_named_when_read(tmp_path):
-    path = write(tmp_path / "a")
+    path = write_archive(tmp_path / "a")
     with h5py.File(path / "waveforms.hdf5", "r+") as file:
         file["data/event_0"][1] = 0
     assert EventArchive(path).waveforms(0, [0]).any()
@@ -288,15 +200,10 @@ def outcomes_of_damage(path, n: int) -> list[str]:
 
 
 def test_waveforms_damaged_anywhere_are_refused_in_words(tmp_path):
-    path = write(tmp_path / "a", np.random.default_rng(0).normal(size=(4, 3, 100)))
+    path = write_archive(tmp_path / "a", np.random.default_rng(0).normal(size=(4, 3, 100)))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         outcomes = pool.submit(outcomes_of_damage, path, 800).result(timeout=120)
     assert set(outcomes) == {"harmless", "refused"} and outcomes.count("refused") > 400
-
-
-def test_the_tables_of_hdf5_have_checksums(tmp_path):
-    content = (write(tmp_path / "a") / "waveforms.hdf5").read_bytes()
-    assert content[:4] == b"\x89HDF" and content[8] >= 2  # superblock versions 0 and 1 have none
 
 
 def test_tables_in_memory_stay_small_however_many_events_are_met(tmp_path):

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from preprocessing.event_archive import ArchiveWriter, EventArchive
+from preprocessing.archive_writer import ArchiveWriter
+from preprocessing.event_archive import EventArchive
 from preprocessing.metadata import ArchiveError
 
 

@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from preprocessing.event_archive import ArchiveWriter
+from preprocessing.archive_writer import ArchiveWriter
 from preprocessing.metadata import ArchiveError
 from preprocessing.sources import open_source
 from tests.conftest import write_mseed

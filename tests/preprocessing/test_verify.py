@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
-from preprocessing.event_archive import ArchiveWriter
+from preprocessing.archive_writer import ArchiveWriter
 from tests.conftest import ROOT
 
 

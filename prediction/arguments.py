@@ -1,0 +1,91 @@
+"""The command line of predict.py, and what it says about how the command was started.
+
+Does not import PyTorch, so that ``--help`` and refusals come at once.
+"""
+
+import os
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from pathlib import Path
+
+from utils.errors import UserError
+
+
+def parse(description: str | None) -> Namespace:
+    """Read the command line of predict.py: flags, ``recordings`` and ``overrides``.
+
+    An argument with = that is no file overrides a configuration key.
+    """
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "recordings",
+        nargs="*",
+        metavar="RECORDINGS",
+        help="files and folders, in any format ObsPy reads; key.path=value",
+    )
+    parser.add_argument(
+        "--ckpt",
+        required=True,
+        metavar="FILE",
+        help="checkpoints/last.ckpt of a trained classifier",
+    )
+    parser.add_argument(
+        "--continuous", action="store_true", help="find the events in continuous recordings first"
+    )
+    parser.add_argument(
+        "--config_predict",
+        default="configs/predict.yaml",
+        metavar="FILE",
+        help="YAML file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="stop at the first file that cannot be used"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted table")
+    _add_outputs(parser)
+    # recordings may come before, between and after flags
+    arguments = parser.parse_intermixed_args()
+    arguments.overrides = [
+        text for text in arguments.recordings if "=" in text and not Path(text).exists()
+    ]
+    arguments.recordings = [
+        text for text in arguments.recordings if text not in arguments.overrides
+    ]
+    if arguments.export is None and (not arguments.recordings or arguments.out is None):
+        parser.error("recordings and --out FILE are needed (or --export FILE.onnx)")
+    return arguments
+
+
+def _add_outputs(parser: ArgumentParser) -> None:
+    """Add the flags that say what to write."""
+    parser.add_argument("--out", type=Path, metavar="FILE", help="table of events, one row each")
+    parser.add_argument(
+        "--format",
+        choices=("csv", "json"),
+        default="csv",
+        help="of the tables; json has one object a line",
+    )
+    parser.add_argument(
+        "--per-sensor",
+        action="store_true",
+        help="also a table of what each channel says, OUT_sensors",
+    )
+    parser.add_argument("--quakeml", type=Path, metavar="FILE", help="also the events as QuakeML")
+    parser.add_argument(
+        "--plots",
+        type=Path,
+        metavar="DIR",
+        help="also a picture of each event, and of continuous data a timeline",
+    )
+    parser.add_argument(
+        "--export", type=Path, metavar="FILE.onnx", help="write the model as one ONNX graph instead"
+    )
+
+
+def require_one_process() -> None:
+    """Raise ``UserError`` if several processes were started: they would write one table."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            f"found {os.environ['WORLD_SIZE']} processes started together (WORLD_SIZE), but one "
+            "process writes a table. Start python predict.py once for each part of the recordings, "
+            "each with its own --out, for example by a SLURM job array (docs/prediction.md)"
+        )

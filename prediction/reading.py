@@ -1,0 +1,41 @@
+"""Read one file as one event.
+
+Does not import PyTorch: the processes that read files would each spend seconds on that.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from preprocessing.recordings import Recording, read_recording
+from preprocessing.traces import RecordingError
+
+
+@dataclass(frozen=True)
+class Item:
+    """One event to classify, or the reason why it cannot be classified."""
+
+    key: str  # which row of the table it is: the file, or the time of the trigger
+    file: str
+    recording: Recording | None
+    reason: str = ""
+    trigger_time: str = ""
+
+
+def file_key(path: str | Path) -> str:
+    """Identify a file by its absolute path, with links resolved."""
+    return os.path.realpath(path)
+
+
+def read_item(path: Path, rate_hz: float, n_samples: int, max_gap_s: float) -> Item:
+    """Read a file at ``rate_hz``, cut after ``n_samples``; with the reason if it cannot be used."""
+    try:
+        recording = read_recording(path, rate_hz, max_gap_s)
+        # cut here, because many recordings wait in memory
+        cut = replace(recording, waveforms=recording.waveforms[:, :n_samples].copy())
+        return Item(file_key(path), str(path), cut)
+    except RecordingError as error:
+        reason = str(error)
+    except OSError as error:
+        reason = str(error.strerror)
+    return Item(file_key(path), str(path), None, " ".join(reason.removeprefix(f"{path}: ").split()))

@@ -1,0 +1,28 @@
+import sys
+
+import pytest
+
+from prediction.arguments import parse
+
+
+def parsed(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["predict.py", "--ckpt", "last.ckpt", *words])
+    return parse("")
+
+
+def test_recordings_and_overrides_may_stand_anywhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "day=34.mseed").touch()
+    words = ["a.mseed", "gpu=null", "--out", "o.csv", "day=34.mseed", "--strict", "chunk_s=60", "b"]
+    found = parsed(monkeypatch, *words)
+    assert found.recordings == ["a.mseed", "day=34.mseed", "b"]
+    assert found.overrides == ["gpu=null", "chunk_s=60"]
+    assert found.strict and not found.resume and str(found.out) == "o.csv"
+
+
+@pytest.mark.parametrize("words", [["a.mseed"], ["--out", "o.csv"], ["--out", "o.csv", "gpu=null"]])
+def test_recordings_and_a_table_are_needed(monkeypatch, capsys, words):
+    with pytest.raises(SystemExit, match="2"):
+        parsed(monkeypatch, *words)
+    assert "recordings and --out FILE are needed" in capsys.readouterr().err
+    assert str(parsed(monkeypatch, *words, "--export", "m.onnx").export) == "m.onnx"
