@@ -29,7 +29,7 @@ def finetune() -> None:
         pretrained = build_encoder(source.backbone_type, stem_stride=source.stem_stride)
         seen = load_encoder_weights(pretrained, source.ckpt_fname)
     archive = events.open_events(config)
-    split = classifier_split(**events.split_arguments(config, archive))
+    split = classifier_split(**events.label_arguments(config, archive))
     fitted = params.head == "logistic_regression"
     one_sensor = config.dataset.return_single_spectrogram_train and not fitted
     sensors_train = "one" if one_sensor else "all"

@@ -274,9 +274,13 @@ class EventDataModule(pl.LightningDataModule):
             np.concatenate([self.calibration_events, self.test_events]), self.sensors_test, HELD_OUT
         )
 
+    def event_batches(self, events: np.ndarray, sensors: Sensors) -> DataLoader:
+        """Return batches of these events in their order, each with sensors that never change."""
+        return self._loader(events, sensors, HELD_OUT)
+
     def labelled_batches(self, training: bool, device: torch.device) -> Iterator[EventBatch]:
         """Yield all ``labelled_events`` on ``device``, each with one sensor that never changes."""
-        for batch in self._loader(self.labelled_events(training), "one", HELD_OUT):
+        for batch in self.event_batches(self.labelled_events(training), "one"):
             yield self.on_after_batch_transfer(self.transfer_batch_to_device(batch, device, 0), 0)
 
     def on_after_batch_transfer(self, batch: EventBatch, dataloader_idx: int) -> EventBatch:

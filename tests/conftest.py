@@ -11,7 +11,7 @@ import pytest
 
 from prediction.config import PredictConfig
 from tests.warm import WarmStart
-from training.grid import ReproduceConfig
+from training.grid_config import ReproduceConfig
 from utils.schema import FinetuneConfig, OriginalConfig, SSLConfig
 
 # where the tests themselves run side by side, one thread each is fastest

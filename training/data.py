@@ -121,6 +121,15 @@ def split_arguments(config: RunConfig, archive: EventArchive) -> dict:
     }
 
 
+def label_arguments(config: FinetuneConfig | OriginalConfig, archive: EventArchive) -> dict:
+    """Return the arguments of ``classifier_split``: the division, and which labels are used."""
+    data = config.dataset
+    return split_arguments(config, archive) | {
+        "draw_seed": data.label_draw_seed,
+        "n_per_class": data.train_events_per_class,
+    }
+
+
 def spectrogram_arguments(config: RunConfig, archive: EventArchive) -> dict:
     """Return the arguments of ``LogSpectrogram`` for this archive."""
     data = config.dataset

@@ -92,6 +92,10 @@ class RunConfig(Section):
             found += _without_meaning(
                 self, "dataset", ("n_simulated", "simulation_seed"), "for source simulated only"
             )
+        if data.split == "random":
+            found += _without_meaning(
+                self, "dataset", ("label_draw_seed",), "split random draws both sets together"
+            )
         if len(set(self.trainer_params.gpus)) < len(self.trainer_params.gpus):
             found.append("trainer_params.gpus: contains duplicates")
         if data.is_ssl != (self.kind == "ssl"):
