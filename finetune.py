@@ -17,6 +17,7 @@ def finetune() -> None:
 
     from models.encoders import build_encoder, load_encoder_weights
     from models.event_classifier import EventClassifier
+    from models.linear_probe import LinearProbe
     from preprocessing.splits import classifier_split
     from training import data as events
     from training import reports
@@ -28,11 +29,13 @@ def finetune() -> None:
         pretrained = build_encoder(source.backbone_type, stem_stride=source.stem_stride)
         seen = load_encoder_weights(pretrained, source.ckpt_fname)
     archive = events.open_events(config)
-    split = classifier_split(**events.split_arguments(config, archive))
-    sensors_train = "one" if config.dataset.return_single_spectrogram_train else "all"
+    split = classifier_split(**events.label_arguments(config, archive))
+    fitted = params.head == "logistic_regression"
+    one_sensor = config.dataset.return_single_spectrogram_train and not fitted
+    sensors_train = "one" if one_sensor else "all"
     sensors_test = "one" if config.dataset.return_single_spectrogram_test else "all"
     data = events.serve_events(config, archive, split, sensors_train, sensors_test)
-    module = EventClassifier(
+    module = (LinearProbe if fitted else EventClassifier)(
         class_names=data.class_names,
         backbone_type=source.backbone_type,
         stem_stride=source.stem_stride,
@@ -40,7 +43,7 @@ def finetune() -> None:
         learning_rate=config.learning_rates,
         weight_decay=params.weight_decay,
         label_smoothing=params.label_smoothing,
-        freeze_encoder=params.freeze_encoders,
+        freeze_encoder=params.freeze_encoders or fitted,
         freeze_bn_stat_train=params.freeze_bn_stat_train,
         augmentations=config.augmentations,
         **events.event_arguments(config, archive),

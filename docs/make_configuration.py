@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from prediction.config import PredictConfig
-from training.grid import ReproduceConfig
+from training.grid_config import ReproduceConfig
 from utils.reference import reference_table
 from utils.schema import FinetuneConfig, OriginalConfig, SSLConfig
 

@@ -1,4 +1,4 @@
-"""Metrics of a classifier: accuracy, F1, recall, NLL, calibration error, confusion matrix."""
+"""Metrics of a classifier, and the effective rank of representations."""
 
 import math
 
@@ -44,3 +44,17 @@ def evaluate(log_probs: Tensor, labels: Tensor, n_events: int | None = None) -> 
         "recall": [None if math.isnan(r) else float(r) for r in recall],
         "confusion": confusion.tolist(),
     }
+
+
+def effective_rank(representations: Tensor) -> float:
+    """Return how many directions the representations (N, D) use: 1 (collapse) to min(N - 1, D).
+
+    It is exp(entropy of s / sum(s)) of the singular values s of the centred representations. It
+    needs no labels: of two pretrainings on the same events, the higher one is often the better
+    [Roy & Vetterli, EUSIPCO 2007; Garrido et al., RankMe, arXiv 2210.02885].
+    """
+    centred = representations.detach().float()
+    centred = centred - centred.mean(0)
+    singular = torch.linalg.svdvals(centred)
+    share = singular / singular.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    return float(torch.special.entr(share).sum().exp())

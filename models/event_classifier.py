@@ -3,8 +3,7 @@
 [L22] Lee, Aune, Langet, Eidsvik, Math. Geosci. 2022, doi 10.1007/s11004-022-10037-7.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
 
 import pytorch_lightning as pl
 import torch
@@ -13,44 +12,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.calibration import Calibration, calibrate, temper
+from models.class_weights import weighted_cross_entropy
 from models.encoders import build_encoder
 from models.ensemble import ENSEMBLES, Ensemble, ensemble_log_probs, sensor_weights, signal_to_noise
 from models.evaluation import evaluate
 from models.optimisers import adam_with_cosine
-from preprocessing.dataset import SCALE_DRAWS, EventBatch, data_module_of
+from models.outputs import Evaluation, Prediction
+from preprocessing.dataset import EventBatch, data_module_of
 from preprocessing.spectrogram import LogSpectrogram, require_finite
-from preprocessing.views import RandomAmplitudeJitter
-from utils.distributed import gather_by_event, mean_over_processes
+from preprocessing.views import augment, build_changes
+from utils.distributed import gather_by_event
 from utils.names import AKNES_PRE_TRIGGER_S, PUBLISHED_STEM_STRIDE
 
 # images per pass in evaluation, to limit memory; on a CPU, larger chunks are not faster
 IMAGES_PER_CHUNK, IMAGES_PER_CHUNK_CPU = 256, 64
-
-
-class Evaluation(NamedTuple):
-    """Model outputs for held-out events."""
-
-    events: Tensor  # (N,) indices into the archive
-    labels: Tensor  # (N,)
-    logits: Tensor  # (N, S, K)
-    mask: Tensor  # (N, S) True for live sensors
-    ratio: Tensor  # (N, S) signal-to-noise ratio
-
-    def log_probs(self, ensemble: Ensemble = "all") -> Tensor:
-        """Return the ensemble's log-probabilities (N, K)."""
-        return ensemble_log_probs(self.logits, sensor_weights(self.ratio, self.mask, ensemble))
-
-
-class Prediction(NamedTuple):
-    """Model outputs for B events: of the ensemble and of each of the S traces.
-
-    Traces are the sensors; for a stacked-trace classifier, S is 1.
-    """
-
-    log_probs: Tensor  # (B, K) of the ensemble, at the calibrated temperature
-    sensor_log_probs: Tensor  # (B, S, K)
-    weights: Tensor  # (B, S), 0 for sensors left out of the ensemble
-    ratio: Tensor  # (B, S') signal-to-noise ratio of all S' sensors
+GOLDEN_RATIO = 0.6180339887  # its multiples modulo 1 are spread evenly over [0, 1)
 
 
 class EventClassifier(pl.LightningModule):
@@ -96,7 +72,7 @@ class EventClassifier(pl.LightningModule):
             backbone_type, stem_stride, len(self.class_names)
         )
         self.spectrogram = LogSpectrogram(**spectrogram)
-        self.jitter = RandomAmplitudeJitter() if "RandomAmplitudeJitter" in augmentations else None
+        self.changes = build_changes(augmentations)
         weights = (
             torch.ones(len(self.class_names))
             if class_weights is None
@@ -142,13 +118,23 @@ class EventClassifier(pl.LightningModule):
 
     def sensor_logits(self, waveforms: Tensor, mask: Tensor) -> Tensor:
         """Classify the traces (B, S, T): logits (B, S, K) float32, zero where ``mask`` is False."""
+        return self.of_traces(self.forward, waveforms, mask)
+
+    def of_traces(
+        self, network: Callable[[Tensor], Tensor], waveforms: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Apply a network (N, 1, H, W) -> (N, F) to the images of the traces (B, S, T).
+
+        Returns (B, S, F) float32, zero where ``mask`` (B, S) is False.
+        """
         event, trace = _indices(mask)
         traces = waveforms[event, trace]
         n_images = IMAGES_PER_CHUNK_CPU if traces.device.type == "cpu" else IMAGES_PER_CHUNK
-        chunks = [self.forward(self.to_images(chunk)).float() for chunk in traces.split(n_images)]
-        logits = torch.zeros(*mask.shape, len(self.class_names), device=waveforms.device)
-        logits[event, trace] = torch.cat(chunks)
-        return logits
+        chunks = [network(self.to_images(chunk)).float() for chunk in traces.split(n_images)]
+        values = torch.cat(chunks)
+        outputs = torch.zeros(*mask.shape, values.shape[1], device=waveforms.device)
+        outputs[event, trace] = values
+        return outputs
 
     def to_images(self, waveforms: Tensor) -> Tensor:
         """Compute the images (N, 1, H, W) of waveforms (N, T)."""
@@ -159,8 +145,9 @@ class EventClassifier(pl.LightningModule):
         waveforms, mask = self.traces(batch.waveforms, batch.mask)
         event, trace = _indices(mask)
         images, labels = self.to_images(waveforms[event, trace]), batch.labels[event]
-        if self.jitter is not None:
-            images = self.jitter(images, batch.draws[event, SCALE_DRAWS][:, :1])
+        # each trace of an event gets other random numbers; the first trace those of the event
+        draws = (batch.draws[event] + GOLDEN_RATIO * trace[:, None]) % 1
+        images = augment(images, self.changes, draws)
         logits = self.forward(images)
         smoothing = self.hparams["label_smoothing"]
         loss = weighted_cross_entropy(logits, labels, self.class_weights, smoothing)
@@ -308,33 +295,3 @@ def _indices(mask: Tensor) -> tuple[Tensor, Tensor]:
     """Return the event and trace numbers (N,) that are True in (B, S); synchronises a GPU once."""
     event, trace = mask.nonzero(as_tuple=True)
     return event, trace
-
-
-def weighted_cross_entropy(
-    logits: Tensor, labels: Tensor, class_weights: Tensor, label_smoothing: float = 0.0
-) -> Tensor:
-    """Return the class-weighted mean cross-entropy of logits (N, K) with labels (N,). [L22]
-
-    It is computed in float32, and 0 if the classes of all labels have weight 0. With several
-    processes, the mean of their values is the weighted mean over the samples of all processes.
-    """
-    total = F.cross_entropy(
-        logits.float(), labels, class_weights, reduction="sum", label_smoothing=label_smoothing
-    )
-    weight = mean_over_processes(class_weights[labels].sum())
-    return total / weight.clamp(min=torch.finfo(torch.float32).tiny)
-
-
-def balanced_class_weights(
-    labels: Sequence[int], n_classes: int, without: Sequence[int] = ()
-) -> list[float]:
-    """Return the weight n / (K' n_c) of each of ``n_classes`` classes. [L22]
-
-    n_c counts class c in the training ``labels``; n and K' are the numbers of events and of classes
-    with events. Classes in ``without`` are not counted and get weight 0, as do classes without
-    events.
-    """
-    counts = torch.bincount(torch.as_tensor(labels), minlength=n_classes).double()
-    counts[list(without)] = 0
-    n_counted = int((counts > 0).sum())
-    return [float(counts.sum() / (n_counted * n)) if n else 0.0 for n in counts]

@@ -14,18 +14,14 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from models.encoders import build_encoder
+from models.evaluation import effective_rank
 from models.heads import Discriminator, Projector
 from models.losses import covariance_loss, invariance_loss, tnc_loss, variance_loss
 from models.optimisers import adam_with_cosine
-from preprocessing.dataset import CROP_DRAWS, SCALE_DRAWS, EventBatch, data_module_of
+from preprocessing.dataset import EventBatch, data_module_of
+from preprocessing.draws import CROP_DRAWS
 from preprocessing.spectrogram import LogSpectrogram
-from preprocessing.views import (
-    AUGMENTATIONS,
-    NeighboringCrop,
-    RandomAmplitudeJitter,
-    RandomCrop,
-    crop_columns,
-)
+from preprocessing.views import VIEWS, WholeEvent, augment, build_changes, crop_columns
 from utils.distributed import gather_batch, gather_by_event
 from utils.names import PUBLISHED_STEM_STRIDE
 
@@ -36,13 +32,14 @@ N_NEIGHBOURS = 5
 class VNIbCReg(pl.LightningModule):
     """Self-supervised training of an encoder on unlabelled events. [L22, V22]
 
-    The loss is lambda_ * invariance + mu * variance + nu * covariance + rho * TNC, on crops of the
-    spectrograms of two channels of an event. ``use_tnc=False`` with ``RandomCrop`` is VIbCReg.
+    The loss is lambda_ * invariance + mu * variance + nu * covariance + rho * TNC, on views of the
+    spectrograms of two channels of an event. ``use_tnc=False`` with ``RandomCrop`` is VIbCReg;
+    ``WholeEvent`` has no temporal term either and is not in the paper.
     Batches are ``EventBatch`` with two sensors per event.
 
     ``backbone_type`` is a key of ``ENCODER_SIZES``; ``proj_hid`` and ``proj_out`` are the widths of
     the projector. ``use_diag_loss`` is explained at ``tnc_loss``. ``augmentations`` are names from
-    ``AUGMENTATIONS``, one of them a crop. ``spectrogram`` holds the arguments of
+    ``AUGMENTATIONS``, one of them a view. ``spectrogram`` holds the arguments of
     ``LogSpectrogram``. ``knn_period`` is the number of epochs between evaluations by nearest
     neighbours, -1 for none. The first checkpoints do not contain ``stem_stride``; they were made
     with the published one.
@@ -75,40 +72,44 @@ class VNIbCReg(pl.LightningModule):
         self.projector = Projector(self.encoder.out_size, proj_hid, proj_out)
         self.discriminator = Discriminator(self.encoder.out_size) if use_tnc else None
         self.spectrogram = LogSpectrogram(**spectrogram)
-        views = [AUGMENTATIONS[name]() for name in augmentations]
-        self.crop = next(view for view in views if isinstance(view, NeighboringCrop | RandomCrop))
+        self.view = next(VIEWS[name]() for name in augmentations if name in VIEWS)
+        self.changes = build_changes(augmentations)
         self.register_buffer(
-            "channel_of_view", torch.tensor(self.crop.channel_of_view), persistent=False
+            "channel_of_view", torch.tensor(self.view.channel_of_view), persistent=False
         )
-        self.jitter = next(
-            (view for view in views if isinstance(view, RandomAmplitudeJitter)), None
-        )
+        self._held_out: list[Tensor] = []  # representations (B, D) of this epoch's held-out events
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Return representations (N, D) of uncropped waveforms (N, T)."""
         return self.encoder(self.spectrogram(waveforms).unsqueeze(1))
 
     def cut_views(self, waveforms: Tensor, draws: Tensor) -> Tensor:
-        """Cut crops from the spectrograms of two channels: (B, 2, T) -> (B, V, H, W').
+        """Return views of the spectrograms of two channels: (B, 2, T) -> (B, V, H, W').
 
-        ``draws`` (B, 6) are those of ``EventBatch``. There are V = 2 views (VIbCReg), or 3.
+        ``draws`` are those of ``EventBatch``. V is 3 for ``NeighboringCrop``, else 2.
         """
-        _, width = self.spectrogram.image_shape(waveforms.shape[-1])
-        columns = crop_columns(self.crop.centres(draws[:, CROP_DRAWS]), width)
-        crops = self.spectrogram.crops(waveforms, self.channel_of_view, columns)
-        if self.jitter is None:
-            return crops
-        return self.jitter(crops, draws[:, SCALE_DRAWS][:, : crops.shape[1]])
+        if isinstance(self.view, WholeEvent):
+            views = self.spectrogram.resize(self.spectrogram.native(waveforms))
+        else:
+            _, width = self.spectrogram.image_shape(waveforms.shape[-1])
+            columns = crop_columns(self.view.centres(draws[:, CROP_DRAWS]), width)
+            views = self.spectrogram.crops(waveforms, self.channel_of_view, columns)
+        return augment(views, self.changes, draws)
 
-    def losses(self, crops: Tensor) -> dict[str, Tensor]:
-        """Return the loss and its terms for views (B, V, H, W').
+    def losses(self, views: Tensor) -> dict[str, Tensor]:
+        """Return the loss and its terms for views (B, V, H, W')."""
+        return self._losses(self._represent(views))
 
-        The representations of all processes are gathered first: the loss is that of the full batch.
-        Every view is a batch of its own for BatchNorm.
+    def _represent(self, views: Tensor) -> list[Tensor]:
+        """Return the representations (B, D) of each view of (B, V, H, W').
+
+        Those of all processes are gathered: the loss is that of the full batch. Every view is a
+        batch of its own for BatchNorm.
         """
-        y, y_l, *distant = (
-            gather_batch(self.encoder(view.unsqueeze(1))) for view in crops.unbind(1)
-        )
+        return [gather_batch(self.encoder(view.unsqueeze(1))) for view in views.unbind(1)]
+
+    def _losses(self, representations: list[Tensor]) -> dict[str, Tensor]:
+        y, y_l, *distant = representations
         z, z_l = self.projector(y), self.projector(y_l)
         p = self.hparams
         terms = {
@@ -131,14 +132,16 @@ class VNIbCReg(pl.LightningModule):
 
     def training_step(self, batch: EventBatch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
-        return self._step(batch, "train")
+        return self._step(batch, "train")[0]
 
     def validation_step(self, batch: EventBatch, batch_idx: int) -> None:
-        """Log the loss of held-out events."""
-        self._step(batch, "val")
+        """Log the loss of held-out events; keep the representations of their first view."""
+        self._held_out.append(self._step(batch, "val")[1].float())
 
-    def _step(self, batch: EventBatch, side: str) -> Tensor:
-        terms = self.losses(self.cut_views(batch.waveforms, batch.draws))
+    def _step(self, batch: EventBatch, side: str) -> tuple[Tensor, Tensor]:
+        """Log the terms of the loss; return the loss and the first view's representations."""
+        representations = self._represent(self.cut_views(batch.waveforms, batch.draws))
+        terms = self._losses(representations)
         for name, value in terms.items():
             self.log(
                 f"{side}/{name}",
@@ -149,7 +152,7 @@ class VNIbCReg(pl.LightningModule):
                 batch_size=len(batch.events),
                 prog_bar=name in ("loss", "z_std"),
             )
-        return terms["loss"]
+        return terms["loss"], representations[0]
 
     def on_fit_start(self) -> None:
         """Log a message if there are too few labels for val/knn_accuracy."""
@@ -168,7 +171,14 @@ class VNIbCReg(pl.LightningModule):
         return n_train >= N_NEIGHBOURS and n_test > 0
 
     def on_validation_epoch_end(self) -> None:
-        """Classify held-out events by nearest training events, every ``knn_period`` epochs."""
+        """Log how good the representations are, without labels and with them.
+
+        The effective rank is logged in every epoch, the nearest-neighbour accuracy every
+        ``knn_period`` epochs.
+        """
+        rank = effective_rank(torch.cat(self._held_out))
+        self._held_out.clear()
+        self.log("val/effective_rank", rank, prog_bar=True, rank_zero_only=True)
         period, epoch = self.hparams["knn_period"], self.current_epoch + 1
         due = period > 0 and (epoch % period == 0 or epoch == self.trainer.max_epochs)
         if due and self._has_labels():

@@ -30,7 +30,7 @@ def train() -> None:
 
     params = config.exp_params
     archive = events.open_events(config)
-    split = classifier_split(**events.split_arguments(config, archive))
+    split = classifier_split(**events.label_arguments(config, archive))
     data = events.serve_events(config, archive, split, sensors_train="all")
     module = StackedTraceClassifier(
         class_names=data.class_names,

@@ -15,19 +15,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
+from preprocessing.draws import HELD_OUT, N_SENSOR_DRAWS, ORDER, TRAINING, event_draws
 from utils.distributed import rank_and_world_size
 from utils.errors import UserError
 from utils.workers import workers_for_loaders
 
 if TYPE_CHECKING:  # the models import this file, and need no HDF5
     from preprocessing.event_archive import EventArchive
-
-# Uniform numbers per event and epoch: the first two choose sensors, the rest is EventBatch.draws.
-N_DRAWS, N_SENSOR_DRAWS = 8, 2
-# Columns of EventBatch.draws, one per view. A classifier has one view and no crops.
-CROP_DRAWS = slice(0, 3)  # place the crops
-SCALE_DRAWS = slice(3, 6)  # scale the images (RandomAmplitudeJitter)
-TRAINING, HELD_OUT, ORDER = 0, 1, 2  # independent streams of random numbers
 
 Sensors = Literal["one", "pair", "all"]
 Preload = Literal["none", "ram", "device"]
@@ -41,18 +35,7 @@ class EventBatch(NamedTuple):
     sensors: Tensor  # (B, S) int64, channel numbers within the event
     labels: Tensor  # (B,) int64, -1 for unlabelled events
     events: Tensor  # (B,) int64, indices into the archive
-    draws: Tensor  # (B, 6) float32, uniform in [0, 1): columns CROP_DRAWS and SCALE_DRAWS
-
-
-def event_draws(
-    seed: int, stream: int, epoch: int, events: Sequence[int] | np.ndarray
-) -> np.ndarray:
-    """Return the (B, 8) uniform random numbers of these events in this epoch."""
-    generators = (
-        np.random.Philox(key=[seed, (stream << 60) | (epoch << 32) | int(event)])
-        for event in events
-    )
-    return np.stack([np.random.Generator(generator).random(N_DRAWS) for generator in generators])
+    draws: Tensor  # (B, 27) float32, uniform in [0, 1); columns: preprocessing/draws.py
 
 
 class EventDataset(Dataset):
@@ -291,9 +274,13 @@ class EventDataModule(pl.LightningDataModule):
             np.concatenate([self.calibration_events, self.test_events]), self.sensors_test, HELD_OUT
         )
 
+    def event_batches(self, events: np.ndarray, sensors: Sensors) -> DataLoader:
+        """Return batches of these events in their order, each with sensors that never change."""
+        return self._loader(events, sensors, HELD_OUT)
+
     def labelled_batches(self, training: bool, device: torch.device) -> Iterator[EventBatch]:
         """Yield all ``labelled_events`` on ``device``, each with one sensor that never changes."""
-        for batch in self._loader(self.labelled_events(training), "one", HELD_OUT):
+        for batch in self.event_batches(self.labelled_events(training), "one"):
             yield self.on_after_batch_transfer(self.transfer_batch_to_device(batch, device, 0), 0)
 
     def on_after_batch_transfer(self, batch: EventBatch, dataloader_idx: int) -> EventBatch:

@@ -26,12 +26,15 @@ def split_events(
     seed: int,
     strategy: str = "nested",
     days: ArrayLike | None = None,
+    draw_seed: int | None = None,
 ) -> Split:
     """Return the indices of training and test events, stratified by label.
 
     ``labels`` and ``days`` (UTC day of each event) are (N,) strings. The sets have
     ``floor(train_ratio * N)`` and ``ceil(test_ratio * N)`` events; with ``by_day``, about as many,
-    because days stay whole. Raises ``SplitError`` for invalid ratios and for too few events.
+    because days stay whole. ``draw_seed`` (default ``seed``) changes the training events and not
+    the test events; ``random`` does not use it. Raises ``SplitError`` for invalid ratios and for
+    too few events.
     """
     classes = np.asarray(labels)
     event_days = None if days is None else np.asarray(days)
@@ -43,7 +46,7 @@ def split_events(
     else:
         pool, test = _random_split(classes, 1 - test_ratio, test_ratio, seed)
     n_train = min(int(np.floor(train_ratio * len(classes))), len(pool))
-    return _nested_draw(pool, classes, n_train, seed), test
+    return _nested_draw(pool, classes, n_train, seed if draw_seed is None else draw_seed), test
 
 
 def classifier_split(
@@ -53,10 +56,14 @@ def classifier_split(
     seed: int,
     strategy: str = "nested",
     days: np.ndarray | None = None,
+    draw_seed: int | None = None,
+    n_per_class: int | None = None,
 ) -> Split:
     """Split the labelled events as ``split_events``; return indices into the whole archive.
 
-    Raises ``SplitError``, also for fewer than two classes.
+    ``n_per_class`` keeps so many training events of each class, or all of a class that has fewer;
+    smaller numbers give subsets of larger ones. Raises ``SplitError``, also for fewer than two
+    classes.
     """
     labelled = np.flatnonzero(labels != UNLABELED)
     n_classes = len(set(labels[labelled].tolist()))
@@ -66,7 +73,12 @@ def classifier_split(
             "a classifier needs at least two"
         )
     own_days = _of(days, labelled)
-    train, test = split_events(labels[labelled], train_ratio, test_ratio, seed, strategy, own_days)
+    train, test = split_events(
+        labels[labelled], train_ratio, test_ratio, seed, strategy, own_days, draw_seed
+    )
+    if n_per_class is not None:
+        draw_seed = seed if draw_seed is None else draw_seed
+        train = _first_of_each_class(train, labels[labelled], n_per_class, draw_seed)
     return labelled[train], labelled[test]
 
 
@@ -185,6 +197,17 @@ def _nested_draw(pool: np.ndarray, labels: np.ndarray, n: int, seed: int) -> np.
         rank[members] = np.arange(len(members)) / len(members)
     chosen = shuffled[np.argsort(rank, kind="stable")[:n]]
     return pool[np.isin(pool, chosen)]
+
+
+def _first_of_each_class(
+    events: np.ndarray, labels: np.ndarray, n_per_class: int, seed: int
+) -> np.ndarray:
+    """Return the first events of each class in a random order; keeps the order of ``events``."""
+    shuffled = np.random.default_rng(seed).permutation(events)
+    chosen = [
+        shuffled[labels[shuffled] == name][:n_per_class] for name in np.unique(labels[events])
+    ]
+    return events[np.isin(events, np.concatenate(chosen))]
 
 
 def _by_day(labels: np.ndarray, days: np.ndarray | None, test_ratio: float, seed: int) -> Split:

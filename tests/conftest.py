@@ -13,7 +13,7 @@ import pytest
 
 from prediction.config import PredictConfig
 from tests.warm import WarmStart
-from training.grid import ReproduceConfig
+from training.grid_config import ReproduceConfig
 from utils.files import locked
 from utils.schema import FinetuneConfig, OriginalConfig, SSLConfig
 

@@ -75,7 +75,7 @@ def test_the_first_epoch_is_that_of_a_cpu_wherever_waveforms_are_kept(place, sep
 def test_commands_learn(place, separable, kind, precision):
     overrides = [f"trainer_params.precision={precision}", "dataset.preload=device"]
     if kind == "ssl":
-        overrides.append("exp_params.knn_acc_record_ep_period=6")
+        overrides += ["exp_params.knn_acc_record_ep_period=6", "model_params.proj_out=4"]
     else:
         overrides.append("dataset.calibration_ratio=0.2")
     rows = train(kind, separable, precision, "dataset.batch_size=8", *overrides, cwd=place)

@@ -28,7 +28,7 @@ SMALLEST = {
     "ssl": [
         "model_params.backbone_type=CompactEncoder",
         "model_params.proj_hid=128",
-        "model_params.proj_out=128",
+        "model_params.proj_out=8",
     ],
     "finetune": ["load_encoder.backbone_type=CompactEncoder"],
     "original": ["backbone_with_clf_type=ResNet18", "dataset.resize_size=16"],

@@ -61,7 +61,7 @@ def test_memory_and_handles_are_flat_over_two_thousand_steps(tmp_path, separable
         "exp_params.model_save_ep_period=25"
     )
     if kind == "ssl":
-        command.append("exp_params.knn_acc_record_ep_period=25")
+        command += ["exp_params.knn_acc_record_ep_period=25", "model_params.proj_out=2"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "shim"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1500

@@ -6,12 +6,13 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 
 from training.comparison_plots import plot_comparison
-from training.grid import Cell
+from training.grid import Budget, Cell
+from training.grid_config import Method
 from training.runs import PREDICTIONS, SUMMARY
 from utils.errors import UserError
 from utils.files import write_atomically
@@ -27,8 +28,11 @@ PAIRS = (
     (("finetuned", "ensemble"), ("scratch", "ensemble")),
     (("finetuned", "single_channel"), ("scratch", "single_channel")),
     (("linear", "ensemble"), ("scratch", "ensemble")),
+    (("logistic", "ensemble"), ("linear", "ensemble")),
+    (("logistic", "ensemble"), ("random", "ensemble")),
     (("scratch", "ensemble"), ("original", "stacked_trace")),
     (("finetuned", "ensemble"), ("original", "stacked_trace")),
+    (("scratch", "ensemble"), ("features", "ensemble")),
 )
 
 
@@ -36,6 +40,7 @@ class Result(NamedTuple):
     """Results of one cell: metrics by kind of prediction, correct answers and outputs by event."""
 
     cell: Cell
+    n_train: int
     n_test: int
     metrics: dict[str, dict]
     right: dict[str, np.ndarray]  # (N,) by kind of prediction: share of correct channels, or 0, 1
@@ -46,7 +51,9 @@ class Result(NamedTuple):
 def read_result(cell: Cell) -> Result:
     """Read the results of a finished cell; raises ``UserError`` for damaged files."""
     try:
-        metrics = json.loads((cell.folder / SUMMARY).read_text(encoding="utf-8"))["metrics"]
+        summary = json.loads((cell.folder / SUMMARY).read_text(encoding="utf-8"))
+        metrics, n_train = summary["metrics"], summary["data"]["n_train"]
+        _balance_over_learned_classes(metrics, summary.get("learned_classes"))
         with np.load(cell.folder / PREDICTIONS, allow_pickle=False) as file:
             logits, mask, labels = file["logits"], file["mask"], file["labels"]
         _require_shapes(logits, mask, labels)
@@ -73,7 +80,20 @@ def read_result(cell: Cell) -> Result:
         "ensemble": np.nanmean(log_probs, 1).argmax(-1) == labels,
     }
     right["stacked_trace"] = right["ensemble"]
-    return Result(cell, len(labels), metrics, right, log_probs, labels)
+    return Result(cell, n_train, len(labels), metrics, right, log_probs, labels)
+
+
+def _balance_over_learned_classes(metrics: dict[str, dict], learned: list[bool] | None) -> None:
+    """Let balanced accuracies be means over the classes that could be learned, if they are known.
+
+    A class without weight is never predicted: Noise at Åknes, with 8 events.
+    """
+    if learned is None:
+        return
+    for values in metrics.values():
+        recalls = [r for r, known in zip(values["recall"], learned) if known and r is not None]
+        values["balanced_accuracy"] = float(np.mean(recalls))
+        values["recall"] = [r if known else None for r, known in zip(values["recall"], learned)]
 
 
 def _require_shapes(logits: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> None:
@@ -96,12 +116,19 @@ def _require_shapes(logits: np.ndarray, mask: np.ndarray, labels: np.ndarray) ->
 def write_comparison(results: Sequence[Result], folder: Path, command: str) -> str:
     """Write results.csv, results.md and comparison.png; return the Markdown."""
     _write_csv(results, folder / "results.csv")
+    groups = _grouped(results)
     curves = {
-        (method, fraction): np.mean([accuracy_over_sensors(r) for r in chosen], axis=0)
-        for (method, fraction), chosen in _grouped(results).items()
-        if method != "original"
+        group: np.mean([accuracy_over_sensors(r) for r in chosen], axis=0)
+        for group, chosen in groups.items()
+        if chosen[0].log_probs.shape[1] > 1
     }
-    plot_comparison(_spread(results), _meaning(results), curves, folder / "comparison.png")
+    n_train = {
+        budget: int(np.mean([r.n_train for r in chosen])) for (_, budget), chosen in groups.items()
+    }
+    guesses = {"largest class": _share_of_largest_class(results), "chance": _chance(results)}
+    plot_comparison(
+        _spread(results), _meaning(results), curves, n_train, guesses, folder / "comparison.png"
+    )
     text = "\n".join(
         [f"Command: `{command}`", "", *_table(results), "", *_differences(results), ""]
     )
@@ -109,11 +136,22 @@ def write_comparison(results: Sequence[Result], folder: Path, command: str) -> s
     return text
 
 
-def _grouped(results: Iterable[Result]) -> dict[tuple[str, float], list[Result]]:
-    groups: dict[tuple[str, float], list[Result]] = {}
+def _grouped(results: Iterable[Result]) -> dict[tuple[str, Budget], list[Result]]:
+    """Return the results by (method, budget), those with the fewest labels first."""
+    groups: dict[tuple[str, Budget], list[Result]] = {}
     for result in results:
-        groups.setdefault((result.cell.method, result.cell.fraction), []).append(result)
-    return dict(sorted(groups.items(), key=lambda item: item[0][1]))
+        assert result.cell.budget is not None
+        groups.setdefault((result.cell.method, result.cell.budget), []).append(result)
+    return dict(sorted(groups.items(), key=lambda item: item[1][0].n_train))
+
+
+def _share_of_largest_class(results: Sequence[Result]) -> float:
+    return float(np.mean([np.bincount(r.labels).max() / len(r.labels) for r in results]))
+
+
+def _chance(results: Sequence[Result]) -> float:
+    """Return the accuracy of guessing among the classes of the test events."""
+    return float(np.mean([1 / len(np.unique(r.labels)) for r in results]))
 
 
 def _write_csv(results: Sequence[Result], path: Path) -> None:
@@ -121,28 +159,41 @@ def _write_csv(results: Sequence[Result], path: Path) -> None:
         with open(partial, "w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(
-                ["method", "label_fraction", "seed", "prediction", "n_test", *METRICS, "run"]
+                [
+                    "method",
+                    "label_fraction",
+                    "events_per_class",
+                    "seed",
+                    "label_draw",
+                    "prediction",
+                    "n_train",
+                    "n_test",
+                    *METRICS,
+                    "run",
+                ]
             )
             for r in results:
                 for prediction, values in r.metrics.items():
                     cell, numbers = r.cell, [values[name] for name in METRICS]
-                    start = [cell.method, cell.fraction, cell.seed, prediction, r.n_test]
-                    table.writerow([*start, *numbers, cell.folder])
+                    assert cell.budget is not None
+                    budget = [cell.budget.fraction or None, cell.budget.per_class or None]
+                    start = [cell.method, *budget, cell.seed, cell.draw, prediction]
+                    table.writerow([*start, r.n_train, r.n_test, *numbers, cell.folder])
 
     write_atomically(path, write)
 
 
 def _spread(
     results: Sequence[Result],
-) -> dict[tuple[str, float, str], dict[str, tuple[float, float]]]:
-    """Return (mean, spread) of each metric by (method, fraction, prediction).
+) -> dict[tuple[str, Budget, str], dict[str, tuple[float, float]]]:
+    """Return (mean, spread) of each metric by (method, budget, prediction).
 
-    The spread is the standard deviation over seeds; for one seed, the binomial standard error.
+    The spread is the standard deviation over seeds and draws; for one, the binomial standard error.
     """
     spread = {}
-    for (method, fraction), chosen in _grouped(results).items():
+    for (method, budget), chosen in _grouped(results).items():
         for prediction in (kind for kind in SHOWN if kind in chosen[0].metrics):
-            spread[method, fraction, prediction] = {
+            spread[method, budget, prediction] = {
                 name: _mean_and_spread([r.metrics[prediction] for r in chosen], name)
                 for name in ("accuracy", "balanced_accuracy")
             }
@@ -168,27 +219,28 @@ def _balanced_error(metrics: dict) -> float:
 
 def _meaning(results: Sequence[Result]) -> str:
     """Return what ± means."""
-    n_seeds = len({r.cell.seed for r in results})
-    if n_seeds == 1:
+    n_seeds, n_draws = (len({getattr(r.cell, of) for r in results}) for of in ("seed", "draw"))
+    if n_seeds == n_draws == 1:
         return "binomial standard error (one seed)"
-    return f"standard deviation over {n_seeds} seeds"
+    if n_draws == 1:
+        return f"standard deviation over {n_seeds} seeds"
+    return f"standard deviation over {n_seeds * n_draws} draws of the labels"
 
 
 def _table(results: Sequence[Result]) -> list[str]:
     n_test = ", ".join(str(n) for n in sorted({r.n_test for r in results}))
     lines = [
-        f"{n_test} test events per seed; percent; ± is the {_meaning(results)}.",
+        f"{n_test} test events per seed; percent; ± is the {_meaning(results)}. "
+        f"Naming the largest class: {100 * _share_of_largest_class(results):.1f} %.",
         "",
         "| method | labels | prediction | accuracy | balanced accuracy |",
         "|---|---|---|---|---|",
     ]
-    for (method, fraction, prediction), metrics in _spread(results).items():
+    for (method, budget, prediction), metrics in _spread(results).items():
         cells = " | ".join(
             f"{100 * mean:.1f} ± {100 * spread:.1f}" for mean, spread in metrics.values()
         )
-        lines.append(
-            f"| {method} | {100 * fraction:g} % | {prediction.replace('_', ' ')} | {cells} |"
-        )
+        lines.append(f"| {method} | {budget.title} | {prediction.replace('_', ' ')} | {cells} |")
     return lines
 
 
@@ -196,15 +248,16 @@ def _differences(results: Sequence[Result]) -> list[str]:
     groups = _grouped(results)
     lines = [
         "Paired differences of accuracy on the same test events, percentage points, "
-        "with the 95 % interval of a bootstrap over seeds and events:",
+        "with the 95 % interval of a bootstrap over seeds, draws and events:",
         "",
         "| labels | difference | points | 95 % interval | |",
         "|---|---|---|---|---|",
     ]
-    for fraction in sorted({r.cell.fraction for r in results}):
-        for (method, prediction), (other, other_prediction) in PAIRS:
-            if (method, fraction) in groups and (other, fraction) in groups:
-                pairs = zip(groups[method, fraction], groups[other, fraction])
+    pairs_of_methods = PAIRS + _pairs_of_recipes([method for method, _ in groups])
+    for budget in dict.fromkeys(budget for _, budget in groups):
+        for (method, prediction), (other, other_prediction) in pairs_of_methods:
+            if (method, budget) in groups and (other, budget) in groups:
+                pairs = zip(groups[method, budget], groups[other, budget])
                 gains = [
                     a.right[prediction] - b.right[other_prediction].astype(float) for a, b in pairs
                 ]
@@ -212,10 +265,19 @@ def _differences(results: Sequence[Result]) -> list[str]:
                 interval = f"{low:+.1f} to {high:+.1f}"
                 name = f"{method} {prediction} − {other} {other_prediction}".replace("_", " ")
                 verdict = "" if low > 0 or high < 0 else "zero is within"
-                lines.append(
-                    f"| {100 * fraction:g} % | {name} | {mean:+.1f} | {interval} | {verdict} |"
-                )
+                lines.append(f"| {budget.title} | {name} | {mean:+.1f} | {interval} | {verdict} |")
     return lines
+
+
+def _pairs_of_recipes(methods: Sequence[str]) -> tuple:
+    """Return every recipe against every method and against the recipes before it."""
+    recipes = [name for name in dict.fromkeys(methods) if name not in get_args(Method)]
+    controls = [name for name in dict.fromkeys(methods) if name in get_args(Method)]
+    return tuple(
+        ((recipe, "ensemble"), (other, "stacked_trace" if other == "original" else "ensemble"))
+        for number, recipe in enumerate(recipes)
+        for other in controls + recipes[:number]
+    )
 
 
 def bootstrap_interval(gains: Sequence[np.ndarray], seed: int = 0) -> tuple[float, float, float]:

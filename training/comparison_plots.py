@@ -1,67 +1,92 @@
 """Plot of a grid's results: accuracy over labels and over the number of sensors."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from training.grid import Budget
 from utils.figures import BLUE, GREY, ORANGE, save_figure
 
-METHOD_COLORS = {"original": GREY, "scratch": ORANGE, "linear": "#5b8e4b", "finetuned": BLUE}
+METHOD_COLORS = {
+    "original": GREY,
+    "features": "#a08060",
+    "random": "#bbbbbb",
+    "scratch": ORANGE,
+    "linear": "#5b8e4b",
+    "logistic": "#8fbf6b",
+    "finetuned": BLUE,
+}
+RECIPE_COLORS = ("#c2185b", "#7b3fa0", "#00897b", "#e0a800", "#5d6d7e", "#2e4057")
 METHOD_NAMES = {
     "original": "previous study",
+    "features": "forest on hand-made features",
+    "random": "untrained encoder, logistic regression",
     "scratch": "from scratch",
     "linear": "linear evaluation",
+    "logistic": "pretrained encoder, logistic regression",
     "finetuned": "fine-tuned",
 }
+Spread = Mapping[tuple[str, Budget, str], dict[str, tuple[float, float]]]
 
 
 def plot_comparison(
-    spread: Mapping[tuple[str, float, str], dict],
+    spread: Spread,
     meaning: str,
-    curves: Mapping[tuple[str, float], np.ndarray],
+    curves: Mapping[tuple[str, Budget], np.ndarray],
+    n_train: Mapping[Budget, int],
+    guesses: Mapping[str, float],
     path: Path,
 ) -> Path:
-    """Draw the accuracy of each method over the share of labels and over the number of sensors.
+    """Draw the accuracy of each method over the number of labels and over the number of sensors.
 
-    ``spread`` holds (mean, spread) of each metric by (method, fraction, prediction), ``curves`` the
-    accuracy (S,) of 1 to S sensors by (method, fraction). ``meaning`` names the kind of spread, for
-    example "standard error".
+    ``spread`` holds (mean, spread) of each metric by (method, budget, prediction), ``curves`` the
+    accuracy (S,) of 1 to S sensors by (method, budget), ``n_train`` the training events of each
+    budget, ``guesses`` the accuracy of naming the largest class and of chance. ``meaning`` names
+    the kind of spread, for example "standard error".
     """
-    fractions = sorted({fraction for _, fraction, _ in spread})
+    budgets = list(dict.fromkeys(budget for _, budget, _ in spread))
+    colors = _colors([method for method, _, _ in spread])
 
     def draw(figure) -> None:
-        left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
-        (_draw_bars if len(fractions) == 1 else _draw_fractions)(left, spread)
-        left.set_title(f"mean ± {meaning}")
-        for (method, fraction), accuracy in curves.items():
-            if fraction == fractions[0]:
-                right.plot(
-                    np.arange(1, len(accuracy) + 1),
-                    100 * accuracy,
-                    color=METHOD_COLORS[method],
-                    label=METHOD_NAMES[method],
-                )
-        for (method, fraction, _), metrics in spread.items():
-            if method == "original" and fraction == fractions[0]:
-                right.axhline(
-                    100 * metrics["accuracy"][0],
-                    color=GREY,
-                    ls=":",
-                    label=f"{METHOD_NAMES[method]} (stacked trace)",
-                )
+        left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+        if len(budgets) == 1:
+            _draw_bars(left, spread, colors, guesses)
+        else:
+            _draw_budgets(left, spread, colors, n_train, guesses)
+        left.set_title(f"mean ± {meaning}", fontsize=10)
+        for (method, budget), accuracy in curves.items():
+            if budget == budgets[0]:
+                sensors = np.arange(1, len(accuracy) + 1)
+                right.plot(sensors, 100 * accuracy, color=colors[method], label=_title(method))
+        for (method, budget, _), metrics in spread.items():
+            if budget == budgets[0] and not any(m == method for m, _ in curves):
+                level, name = 100 * metrics["accuracy"][0], _title(method)
+                right.axhline(level, color=colors[method], ls=":", label=f"{name} (all channels)")
         right.set(
             xlabel="sensors in the ensemble",
             ylabel="accuracy (%)",
-            title=f"{100 * fractions[0]:g} % of the labels",
+            title=f"{n_train[budgets[0]]} labelled events ({budgets[0].title})",
         )
         right.grid(alpha=0.3)
-        right.legend(frameon=False)
+        right.legend(frameon=False, fontsize=8)
 
-    return save_figure(path, (12, 4.6), draw)
+    return save_figure(path, (14, 5.2), draw)
 
 
-def _draw_bars(axes, spread: Mapping[tuple[str, float, str], dict]) -> None:
+def _colors(methods: Iterable[str]) -> dict[str, str]:
+    recipes = [name for name in dict.fromkeys(methods) if name not in METHOD_COLORS]
+    return METHOD_COLORS | dict(zip(recipes, itertools.cycle(RECIPE_COLORS)))
+
+
+def _title(method: str) -> str:
+    return METHOD_NAMES.get(method, method.replace("_", " "))
+
+
+def _draw_bars(
+    axes, spread: Spread, colors: Mapping[str, str], guesses: Mapping[str, float]
+) -> None:
     rows = list(spread.items())
     for row, ((method, _, prediction), metrics) in enumerate(rows):
         mean, error = (100 * value for value in metrics["accuracy"])
@@ -70,55 +95,59 @@ def _draw_bars(axes, spread: Mapping[tuple[str, float, str], dict]) -> None:
             row,
             mean,
             xerr=error,
-            color=METHOD_COLORS[method],
+            color=colors[method],
             alpha=alpha,
             height=0.7,
             error_kw={"ecolor": "black", "capsize": 3},
         )
-        axes.text(
-            1,
-            row,
-            f"{mean:.0f} %",
-            va="center",
-            ha="left",
-            color="white" if alpha == 1 else "black",
-        )
+        color = "white" if alpha == 1 else "black"
+        axes.text(1, row, f"{mean:.0f} %", va="center", ha="left", color=color)
     names = [
-        f"{METHOD_NAMES[method]}, {prediction.replace('_', ' ')}"
-        for (method, _, prediction), _ in rows
+        f"{_title(method)}, {prediction.replace('_', ' ')}" for (method, _, prediction), _ in rows
     ]
     axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
+    for (name, level), style in zip(guesses.items(), ("--", ":")):
+        axes.axvline(100 * level, color="black", lw=1, ls=style, label=name)
     axes.set(xlabel="accuracy on the test events (%)", xlim=(0, 100))
     axes.grid(axis="x", alpha=0.3)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
 
 
-def _draw_fractions(axes, spread: Mapping[tuple[str, float, str], dict]) -> None:
+def _draw_budgets(
+    axes,
+    spread: Spread,
+    colors: Mapping[str, str],
+    n_train: Mapping[Budget, int],
+    guesses: Mapping[str, float],
+) -> None:
     lines: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
-    for (method, fraction, prediction), metrics in spread.items():
-        lines.setdefault((method, prediction), []).append(
-            (100 * fraction, *(100 * value for value in metrics["accuracy"]))
-        )
-    for (method, prediction), points in sorted(lines.items()):
-        percent, mean, error = zip(*sorted(points))
-        style = (
-            {"ls": "--", "marker": "o", "mfc": "white"}
-            if prediction == "single_channel"
-            else {"ls": "-", "marker": "o"}
-        )
-        label = f"{METHOD_NAMES[method]}, {prediction.replace('_', ' ')}"
+    for (method, budget, prediction), metrics in spread.items():
+        mean, error = (100 * value for value in metrics["accuracy"])
+        lines.setdefault((method, prediction), []).append((n_train[budget], mean, error))
+    for (method, prediction), points in lines.items():
+        n_events, means, errors = zip(*sorted(points))
+        single = prediction == "single_channel"
         axes.errorbar(
-            percent, mean, error, color=METHOD_COLORS[method], label=label, capsize=3, **style
+            n_events,
+            means,
+            errors,
+            color=colors[method],
+            label=None if single else _title(method),
+            capsize=2,
+            marker="o",
+            markersize=4,
+            lw=1 if single else 1.8,
+            ls="--" if single else "-",
+            mfc="white" if single else colors[method],
         )
+    for (name, level), style in zip(guesses.items(), ("--", ":")):
+        axes.axhline(100 * level, color="black", lw=1, ls=style, label=name)
+    axes.plot([], [], color=GREY, ls="--", marker="o", mfc="white", label="single channels")
     axes.set_xscale("log")
-    ticks = sorted({percent for points in lines.values() for percent, *_ in points})
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks(list(n_train.values()), [f"{n}\n{b.title}" for b, n in n_train.items()])
     axes.minorticks_off()
-    axes.set(
-        xlabel="share of the labels in training (%)",
-        ylabel="accuracy on the test events (%)",
-    )
-    bottom, top = axes.get_ylim()
-    axes.set_ylim(bottom, top + 0.3 * (top - bottom))  # room for the legend
+    axes.set(xlabel="labelled events in training", ylabel="accuracy on the test events (%)")
+    axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(0, 0.28), ncols=2)

@@ -7,8 +7,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
+from models.class_weights import balanced_class_weights
 from models.ensemble import least_samples
-from models.event_classifier import balanced_class_weights
 from preprocessing.dataset import EventDataModule, Sensors
 from preprocessing.event_archive import EventArchive
 from preprocessing.sources import open_source
@@ -19,7 +19,7 @@ from training.devices import require_processes
 from utils.config import ConfigError
 from utils.dataset_sections import LabelledDataset
 from utils.names import ALEXNET_MIN_PIXELS
-from utils.schema import FinetuneConfig, OriginalConfig, RunConfig
+from utils.schema import FinetuneConfig, OriginalConfig, RunConfig, SSLConfig
 
 log = logging.getLogger(__name__)
 RARE_AT_AKNES = ("Noise",)  # 8 of 1818 events; the paper gives them weight 0 [L22]
@@ -64,7 +64,7 @@ def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
         )
     rows, columns = _image_shape(config, archive)
     least_rows = least_columns = 1
-    if config.kind == "ssl":
+    if _crops(config):
         least_columns = MIN_COLUMNS_TO_CROP
     elif isinstance(config, OriginalConfig) and config.backbone_with_clf_type == "AlexNet":
         least_rows = least_columns = ALEXNET_MIN_PIXELS
@@ -86,6 +86,11 @@ def _image_shape(config: RunConfig, archive: EventArchive) -> tuple[int, int]:
     return LogSpectrogram(**spectrogram_arguments(config, archive)).image_shape(archive.n_samples)
 
 
+def _crops(config: RunConfig) -> bool:
+    """Return whether the training sees crops of images."""
+    return isinstance(config, SSLConfig) and "WholeEvent" not in config.augmentations
+
+
 def against_bf16(config: RunConfig, archive: EventArchive) -> str:
     """Return the reason not to train in bf16, or an empty string.
 
@@ -93,11 +98,7 @@ def against_bf16(config: RunConfig, archive: EventArchive) -> str:
     the image is one pixel wide there (found with torch 2.15); small images get so in a ResNet.
     """
     rows, columns = _image_shape(config, archive)
-    seen = (
-        crop_columns(torch.full((1, 1), 0.5), columns).shape[-1]
-        if config.kind == "ssl"
-        else columns
-    )
+    seen = crop_columns(torch.full((1, 1), 0.5), columns).shape[-1] if _crops(config) else columns
     on_cpu = not config.trainer_params.gpus or torch.cuda.device_count() == 0
     if not on_cpu or min(rows, seen) >= LEAST_PIXELS_IN_BF16:
         return ""
@@ -117,6 +118,15 @@ def split_arguments(config: RunConfig, archive: EventArchive) -> dict:
         "seed": data.train_test_split_rand_seed,
         "strategy": data.split,
         "days": archive.days,
+    }
+
+
+def label_arguments(config: FinetuneConfig | OriginalConfig, archive: EventArchive) -> dict:
+    """Return the arguments of ``classifier_split``: the division, and which labels are used."""
+    data = config.dataset
+    return split_arguments(config, archive) | {
+        "draw_seed": data.label_draw_seed,
+        "n_per_class": data.train_events_per_class,
     }
 
 

@@ -1,4 +1,4 @@
-"""The paper's grid of trainings: plan its cells, run those that are not finished.
+"""The grid of trainings: plan its cells, run those that are not finished.
 
 A cell is one run of an entry script with the arguments a user would type; it is finished when its
 summary.json exists.
@@ -6,22 +6,22 @@ summary.json exists.
 
 import itertools
 import logging
+import os
 import queue
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import Field
 from tqdm import tqdm
 
+from training.feature_config import FeaturesConfig
+from training.grid_config import FROM_PRETRAINED, Recipe, ReproduceConfig
 from training.runs import CONFIG, LOCK, RUNS_DIR, SUMMARY, require_same_config
-from utils.config import ConfigError, Section, load_config
-from utils.config_types import FilePath, Index, Name, Override, Seed, Share, key
+from utils.config import ConfigError, load_config
 from utils.errors import UserError
 from utils.files import locked
 from utils.schema import FinetuneConfig, OriginalConfig, RunConfig, SSLConfig
@@ -32,87 +32,54 @@ FEW_LABELS = 0.1  # up to here, fine-tuning keeps BatchNorm's statistics [L22]
 CONFIGS: dict[str, type[RunConfig]] = {
     "ssl": SSLConfig,
     "finetune": FinetuneConfig,
+    "features": FeaturesConfig,
     "original": OriginalConfig,
 }
-SCRIPTS = {
-    "ssl": ("sslearn.py", "--config_ssl"),
-    "finetune": ("finetune.py", "--config_ft"),
-    "original": ("original_implementation/train.py", "--configs"),
+COMMANDS = {
+    "ssl": (str(ROOT / "sslearn.py"), "--config_ssl"),
+    "finetune": (str(ROOT / "finetune.py"), "--config_ft"),
+    "features": ("-m", "training.feature_forest", "--config_ft"),
+    "original": (str(ROOT / "original_implementation/train.py"), "--configs"),
 }
 
-Method = Literal["original", "scratch", "linear", "finetuned"]
 
+@dataclass(frozen=True, order=True)
+class Budget:
+    """How many labels a classifier is trained with: a share of them, or so many of each class."""
 
-class CellOverrides(Section):
-    """Overrides ``key.path=value`` for all runs, a label fraction, a kind of run, or a method."""
+    fraction: float = 0.0  # 0 if the events of each class are counted
+    per_class: int = 0  # 0 if it is a fraction
 
-    all: tuple[Override, ...] = key((), "For every training.")
-    label_fractions: dict[Share, tuple[Override, ...]] = key(
-        {}, "For the classifiers of one label fraction, for example `{0.8: [exp_params.LR=1e-4]}`."
-    )
-    ssl: tuple[Override, ...] = key((), "For the pretrainings.")
-    original: tuple[Override, ...] = key((), "For the previous study's classifiers.")
-    scratch: tuple[Override, ...] = key((), "For classifiers from scratch.")
-    linear: tuple[Override, ...] = key((), "For linear evaluation.")
-    finetuned: tuple[Override, ...] = key((), "For fine-tuned classifiers.")
+    @property
+    def name(self) -> str:
+        """Part of the run name."""
+        return f"{self.per_class}perclass" if self.per_class else f"{100 * self.fraction:g}pct"
 
+    @property
+    def title(self) -> str:
+        """The budget in tables and plots."""
+        return f"{self.per_class} per class" if self.per_class else f"{100 * self.fraction:g} %"
 
-class ReproduceConfig(Section):
-    """Configuration of a grid: methods x label fractions x seeds."""
-
-    name: Name = key("paper", "First part of the runs' names, and the folder under runs/reproduce.")
-    config_ssl: FilePath = key("configs/ssl.yaml", "Configuration that pretrainings start from.")
-    config_ft: FilePath = key("configs/finetune.yaml", "Configuration that classifiers start from.")
-    config_original: FilePath = key(
-        "original_implementation/config.yaml",
-        "Configuration that the previous study's classifiers start from.",
-    )
-    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = key(
-        ("original", "scratch", "linear", "finetuned"),
-        "What is compared: the previous study, training from scratch, linear evaluation, "
-        "fine-tuning (with `freeze_bn_stat_train` up to 10 % of the labels).",
-    )
-    label_fractions: Annotated[tuple[Share, ...], Field(min_length=1)] = key(
-        (0.05, 0.1, 0.8), "Values of `dataset.train_data_ratio`."
-    )
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = key(
-        (0, 1, 2, 3, 4), "Values of `seed` and of `dataset.train_test_split_rand_seed`."
-    )
-    gpus: tuple[Index, ...] = key((0,), "GPUs; one training runs on each at a time. `[]`: the CPU.")
-    overrides: CellOverrides = key(CellOverrides(), "Changes of the configurations above.")
-
-    def contradictions(self) -> list[str]:
-        """Return one message for each group of keys that contradict each other."""
-        lists = {
-            "methods": self.methods,
-            "label_fractions": self.label_fractions,
-            "seeds": self.seeds,
-            "gpus": self.gpus,
-        }
-        found = [
-            f"{key}: contains duplicates"
-            for key, values in lists.items()
-            if len(set(values)) < len(values)
-        ]
-        strangers = self.overrides.label_fractions.keys() - set(self.label_fractions)
-        found += [
-            f"overrides.label_fractions: found {fraction}; not among label_fractions"
-            for fraction in sorted(strangers)
-        ]
-        return found
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """Overrides of the classifier's configuration."""
+        if self.per_class:
+            return (f"dataset.train_events_per_class={self.per_class}",)
+        return (f"dataset.train_data_ratio={self.fraction}",)
 
 
 @dataclass(frozen=True)
 class Cell:
     """One run of the grid."""
 
-    method: str  # pretrain, original, scratch, linear, finetuned
+    method: str  # pretrain, a method, or the name of a recipe
     seed: int
-    fraction: float  # of the labels; 0 for pretraining
-    kind: str  # of run: ssl, finetune, original
+    budget: Budget | None  # None for pretraining
+    kind: str  # of run: ssl, finetune, features, original
     config: str
     overrides: tuple[str, ...]
     run_name: str
+    draw: int | None = None  # of the labels
 
     @property
     def folder(self) -> Path:
@@ -136,23 +103,37 @@ def plan_cells(grid: ReproduceConfig) -> tuple[list[Cell], list[Cell]]:
     Raises ``ConfigError`` for a configuration that is not valid, or has changed since its run
     began.
     """
-    pretraining = {}
-    if {"linear", "finetuned"} & set(grid.methods):
-        pretraining = {seed: _pretraining_cell(grid, seed) for seed in grid.seeds}
-    places = itertools.product(grid.seeds, grid.label_fractions, grid.methods)
+    recipes = {name: recipe for name, recipe in grid.recipes.items() if recipe.config_ssl}
+    if set(FROM_PRETRAINED) & set(grid.methods):
+        paper = Recipe(config_ssl=grid.config_ssl, overrides_ssl=grid.overrides.ssl)
+        recipes = {"": paper} | recipes
+    pretraining: dict[tuple, Cell] = {}  # by what is pretrained: recipes may share a pretraining
+    for seed, (name, recipe) in itertools.product(grid.seeds, recipes.items()):
+        pretraining.setdefault(
+            _pretraining_key(recipe, seed), _pretraining_cell(grid, name, recipe, seed)
+        )
+    places = itertools.product(
+        grid.seeds, _budgets(grid), grid.label_draws or (None,), (*grid.methods, *grid.recipes)
+    )
     compared = [
-        _cell(grid, method, fraction, seed, pretraining) for seed, fraction, method in places
+        _cell(grid, method, budget, seed, draw, pretraining)
+        for seed, budget, draw, method in places
     ]
     for cell in (*pretraining.values(), *compared):
         config = load_config(cell.config, CONFIGS[cell.kind], cell.overrides)
         if cell.kind == "ssl" and config.exp_params.model_save_ep_period < 1:
             raise ConfigError(
-                f"{grid.config_ssl}: exp_params.model_save_ep_period must not be -1: "
+                f"{cell.config}: exp_params.model_save_ep_period must not be -1: "
                 "the grid needs the encoder"
             )
         if cell.begun:
             require_same_config(cell.folder, config, "choose another name, or delete the folder")
     return list(pretraining.values()), compared
+
+
+def _budgets(grid: ReproduceConfig) -> list[Budget]:
+    per_class = [Budget(per_class=number) for number in grid.events_per_class]
+    return per_class + [Budget(fraction=fraction) for fraction in grid.label_fractions]
 
 
 def _common(grid: ReproduceConfig, seed: int, run_name: str) -> tuple[str, ...]:
@@ -164,30 +145,69 @@ def _common(grid: ReproduceConfig, seed: int, run_name: str) -> tuple[str, ...]:
     )
 
 
-def _pretraining_cell(grid: ReproduceConfig, seed: int) -> Cell:
-    name = f"{grid.name}-pretrain-seed{seed}"
-    overrides = (*_common(grid, seed, name), *grid.overrides.ssl)
-    return Cell("pretrain", seed, 0.0, "ssl", grid.config_ssl, overrides, name)
+def _pretraining_key(recipe: Recipe, seed: int) -> tuple:
+    return recipe.config_ssl, recipe.overrides_ssl, seed
+
+
+def _pretraining_cell(grid: ReproduceConfig, recipe_name: str, recipe: Recipe, seed: int) -> Cell:
+    assert recipe.config_ssl is not None
+    name = "-".join(filter(None, (grid.name, recipe_name, f"pretrain-seed{seed}")))
+    overrides = (*_common(grid, seed, name), *recipe.overrides_ssl)
+    return Cell("pretrain", seed, None, "ssl", recipe.config_ssl, overrides, name)
 
 
 def _cell(
-    grid: ReproduceConfig, method: str, fraction: float, seed: int, pretraining: dict[int, Cell]
+    grid: ReproduceConfig,
+    method: str,
+    budget: Budget,
+    seed: int,
+    draw: int | None,
+    pretraining: Mapping[tuple, Cell],
 ) -> Cell:
-    """Return the cell of a method; ``pretraining`` maps seeds to their pretraining cells."""
-    name = f"{grid.name}-{method}-{100 * fraction:g}pct-seed{seed}"
-    kind, config, own = "finetune", grid.config_ft, ["load_encoder.ckpt_fname=none"]
-    if method == "original":
-        kind, config, own = "original", grid.config_original, []
-    elif method != "scratch":
-        own = [*_from_pretrained(pretraining[seed])]
-    if method == "finetuned" and fraction <= FEW_LABELS:
+    """Return the cell of a method or recipe; ``pretraining`` holds the pretraining cells."""
+    name = f"{grid.name}-{method}-{budget.name}-seed{seed}"
+    own: list[str] = []
+    if draw is not None:
+        name += f"-draw{draw}"
+        own.append(f"dataset.label_draw_seed={draw}")
+    recipe = grid.recipes.get(method)
+    if recipe is not None:
+        kind, config = "finetune", recipe.config_ft
+        if recipe.config_ssl:
+            own += _from_pretrained(pretraining[_pretraining_key(recipe, seed)])
+        further = recipe.overrides_ft
+    else:
+        kind = method if method in ("original", "features") else "finetune"
+        config = grid.config_original if method == "original" else grid.config_ft
+        if kind == "finetune":
+            own += _of_method(grid, method, budget, seed, pretraining)
+        further = getattr(grid.overrides, method)
+    own += budget.overrides
+    own += grid.overrides.label_fractions.get(budget.fraction, ())
+    overrides = (*_common(grid, seed, name), *own, *further)
+    return Cell(method, seed, budget, kind, config, overrides, name, draw)
+
+
+def _of_method(
+    grid: ReproduceConfig,
+    method: str,
+    budget: Budget,
+    seed: int,
+    pretraining: Mapping[tuple, Cell],
+) -> list[str]:
+    """Return the overrides that make a classifier's configuration that of a method."""
+    own = ["load_encoder.ckpt_fname=none"]
+    if method in FROM_PRETRAINED:
+        paper = Recipe(config_ssl=grid.config_ssl, overrides_ssl=grid.overrides.ssl)
+        own = [*_from_pretrained(pretraining[_pretraining_key(paper, seed)])]
+    few = budget.fraction <= FEW_LABELS
+    if method == "finetuned" and few:
         own.append("exp_params.freeze_bn_stat_train=true")
     if method == "linear":
         own.append("exp_params.freeze_encoders=true")
-    own.append(f"dataset.train_data_ratio={fraction}")
-    own += grid.overrides.label_fractions.get(fraction, ())
-    own += getattr(grid.overrides, method)
-    return Cell(method, seed, fraction, kind, config, (*_common(grid, seed, name), *own), name)
+    fitted = method in ("random", "logistic")
+    own.append(f"exp_params.head={'logistic_regression' if fitted else 'adam'}")
+    return own
 
 
 def _from_pretrained(cell: Cell) -> tuple[str, ...]:
@@ -232,20 +252,25 @@ def _wait_for_another_grid(cell: Cell) -> None:
             pass
 
 
+def _with_root(python_path: str | None) -> str:
+    """Return PYTHONPATH with this repository first, for commands of the form ``python -m``."""
+    return os.pathsep.join(filter(None, (str(ROOT), python_path)))
+
+
 def _run_cell(cell: Cell, free: queue.Queue, logs: Path) -> Cell:
     _wait_for_another_grid(cell)
     if cell.done:
         return cell
-    script, flag = SCRIPTS[cell.kind]
     gpu = free.get()
     resume = ["--resume", str(cell.folder)] if cell.begun else []
-    command = [sys.executable, str(ROOT / script), flag, cell.config, *resume, *cell.overrides]
+    command = [sys.executable, *COMMANDS[cell.kind], cell.config, *resume, *cell.overrides]
     command.append(f"trainer_params.gpus=[{'' if gpu is None else gpu}]")
     path = logs / f"{cell.run_name}.log"
     try:
         with open(path, "a", encoding="utf-8") as file:
             status = subprocess.run(
                 command,
+                env=os.environ | {"PYTHONPATH": _with_root(os.environ.get("PYTHONPATH"))},
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

@@ -10,7 +10,8 @@ import torch
 
 from models.calibration import FEW_EVENTS, temper
 from models.evaluation import evaluate
-from models.event_classifier import Evaluation, EventClassifier
+from models.event_classifier import EventClassifier
+from models.outputs import Evaluation
 from preprocessing.dataset import EventDataModule
 from preprocessing.limits import UNLABELED
 from training.callbacks import save_atomically, stoppable
@@ -76,7 +77,7 @@ def report_classifier(
     if not trainer.is_global_zero:
         return
     metrics, names = module.test_metrics(), module.class_names
-    save_predictions(run, module, data)
+    save_predictions(run, _test_outputs(module), data)
     shown = {
         kind: values for kind, values in metrics.items() if kind in ("ensemble", module.trace_kind)
     }
@@ -89,6 +90,7 @@ def report_classifier(
     if module.calibrations:
         facts["calibration"] = report_calibration(run, module)
         plots.append(run.plots / "calibration.png")
+    facts["learned_classes"] = (module.class_weights > 0).tolist()
     _write_curves_and_summary(run, trainer, data, metrics, plots, **facts)
     log.info("%s", results_table(metrics))
 
@@ -133,9 +135,9 @@ def report_calibration(run: Run, module: EventClassifier) -> dict:
     }
 
 
-def save_predictions(run: Run, module: EventClassifier, data: EventDataModule) -> None:
+def save_predictions(run: Run, evaluation: Evaluation, data: EventDataModule) -> None:
     """Write predictions.npz: labels, and logits of every channel, of the test events."""
-    events, labels, logits, mask, ratio = (column.numpy() for column in _test_outputs(module))
+    events, labels, logits, mask, ratio = (column.numpy() for column in evaluation)
     content = {
         "events": data.archive.names[events],
         "labels": labels,
@@ -146,7 +148,7 @@ def save_predictions(run: Run, module: EventClassifier, data: EventDataModule) -
 
     def write(path: Path) -> None:
         with open(path, "wb") as file:
-            np.savez_compressed(file, class_names=np.array(module.class_names), **content)
+            np.savez_compressed(file, class_names=np.array(data.class_names), **content)
 
     write_atomically(run.dir / PREDICTIONS, write)
 

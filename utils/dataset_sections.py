@@ -5,7 +5,18 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictBool
 
 from utils.config import Section
-from utils.config_types import FilePath, Index, Integer, Number, Positive, Seconds, Seed, Share, key
+from utils.config_types import (
+    Count,
+    FilePath,
+    Index,
+    Integer,
+    Number,
+    Positive,
+    Seconds,
+    Seed,
+    Share,
+    key,
+)
 from utils.names import AKNES_PRE_TRIGGER_S
 
 
@@ -93,6 +104,15 @@ class SSLDataset(DatasetParams):
 
 
 class LabelledDataset(DatasetParams):
+    train_events_per_class: Count | None = key(
+        None,
+        "Use only so many training events of each class, to see what few labels give. `null`: all.",
+    )
+    label_draw_seed: Seed | None = key(
+        None,
+        "Seed of the draw of training events: other labels, same test events. "
+        "`null`: `train_test_split_rand_seed`. Not for split `random`.",
+    )
     pre_trigger_s: Positive = key(
         AKNES_PRE_TRIGGER_S,
         "Time from the beginning of an event to its trigger, in s. Noise is measured in it, and "

@@ -58,7 +58,9 @@ def _describe(model: type[BaseModel], defaults: BaseModel, prefix: str) -> dict[
         else:
             allowed = allowed_values(field.annotation, field.metadata)
             found[prefix + name] = Entry(meaning_of(model, name), _as_yaml(value), allowed)
-        if section is not None:
+        if section is not None and get_origin(field.annotation) is dict:
+            found |= _describe(section, section(), f"{prefix}{name}.NAME.")
+        elif section is not None:
             found |= _describe(section, value, f"{prefix}{name}.")
     return found
 

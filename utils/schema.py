@@ -1,6 +1,6 @@
 """Configurations of the three trainings; the source of docs/configuration.md."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from utils.config import Section
 from utils.config_types import Name, Seed, key
@@ -24,12 +24,19 @@ from utils.training_sections import (
     TrainingParams,
 )
 
-SSLView = Literal["NeighboringCrop", "RandomCrop", "RandomAmplitudeJitter", "ToTensor"]
+Change = Literal[
+    "RandomTimeShift", "RandomAmplitudeJitter", "RandomMask", "RandomNoise", "ToTensor"
+]
+View = Literal["NeighboringCrop", "RandomCrop", "WholeEvent"]
+VIEWS_OF_MODEL = {"VIbCReg": ("RandomCrop", "WholeEvent")}  # the others: NeighboringCrop
 TRAINING = "Loss, learning rate, checkpoints."
 DATASET = "Events, their division, their images."
 AUGMENTATIONS = (
-    "Random views of images in training; `ssl` needs one crop. `RandomAmplitudeJitter` multiplies "
-    "an image by a random factor of 0.7 to 1.3. `ToTensor` changes nothing."
+    "Random changes of the images in training, in this order. `RandomTimeShift` moves an image by "
+    "up to an eighth of its length, `RandomAmplitudeJitter` multiplies it by 0.7 to 1.3, "
+    "`RandomMask` blanks a band of frequencies and a stretch of time, `RandomNoise` adds noise, "
+    "`ToTensor` changes nothing. `ssl` needs one view: `NeighboringCrop` (VNIbCReg), `RandomCrop` "
+    "or `WholeEvent` (VIbCReg)."
 )
 
 
@@ -51,6 +58,11 @@ class RunConfig(Section):
     if TYPE_CHECKING:  # defined by each subclass, in the order of its file
         dataset: DatasetParams = DatasetParams()
         exp_params: TrainingParams = TrainingParams()
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs of training."""
+        return self.trainer_params.max_epochs
 
     def contradictions(self) -> list[str]:
         """Return one message for each group of keys that contradict each other."""
@@ -80,6 +92,10 @@ class RunConfig(Section):
             found += _without_meaning(
                 self, "dataset", ("n_simulated", "simulation_seed"), "for source simulated only"
             )
+        if data.split == "random":
+            found += _without_meaning(
+                self, "dataset", ("label_draw_seed",), "split random draws both sets together"
+            )
         if len(set(self.trainer_params.gpus)) < len(self.trainer_params.gpus):
             found.append("trainer_params.gpus: contains duplicates")
         if data.is_ssl != (self.kind == "ssl"):
@@ -93,7 +109,7 @@ class SSLConfig(RunConfig):
     exp_params: SSLParams = key(SSLParams(), TRAINING)
     trainer_params: SSLTrainerParams = SSLTrainerParams()
     dataset: SSLDataset = key(SSLDataset(), DATASET)
-    augmentations: tuple[SSLView, ...] = key(
+    augmentations: tuple[View | Change, ...] = key(
         ("NeighboringCrop", "RandomAmplitudeJitter", "ToTensor"),
         AUGMENTATIONS,
     )
@@ -103,14 +119,21 @@ class SSLConfig(RunConfig):
         found = super().contradictions()
         found += _wrong_size("model_params", self.model_params, self.model_params.out_size_enc)
         found += _wrong_size("exp_params", self.model_params, self.exp_params.out_size_enc)
-        crops = [name for name in self.augmentations if name.endswith("Crop")]
-        wanted = "RandomCrop" if self.model_params.name == "VIbCReg" else "NeighboringCrop"
-        if crops != [wanted]:
+        views = [name for name in self.augmentations if name in get_args(View)]
+        allowed = VIEWS_OF_MODEL.get(self.model_params.name, ("NeighboringCrop",))
+        if len(views) != 1 or views[0] not in allowed:
             found.append(
-                f"augmentations: found {', '.join(crops) or 'no crop'}; "
-                f"model {self.model_params.name} needs {wanted}, once"
+                f"augmentations: found {', '.join(views) or 'no view'}; "
+                f"model {self.model_params.name} needs {' or '.join(allowed)}, once"
             )
         size = self.model_params.proj_out
+        group, batch = min(size, WHITENING_GROUP_SIZE), self.dataset.batch_size
+        if batch <= group:
+            found.append(
+                f"dataset.batch_size: found {batch}; IterNorm whitens {group} features together "
+                f"and needs more events than that. Set it to at least {group + 1}, or lower "
+                f"model_params.proj_out below {batch}"
+            )
         if size > WHITENING_GROUP_SIZE and size % WHITENING_GROUP_SIZE:
             found.append(
                 f"model_params.proj_out: found {size}; above {WHITENING_GROUP_SIZE} "
@@ -128,10 +151,13 @@ class FinetuneConfig(RunConfig):
     load_encoder: LoadEncoder = key(LoadEncoder(), "The encoder, and where its weights come from.")
     exp_params: FinetuneParams = key(FinetuneParams(), TRAINING)
     dataset: ClassifierDataset = key(ClassifierDataset(), DATASET)
-    augmentations: tuple[Literal["RandomAmplitudeJitter", "ToTensor"], ...] = key(
-        ("ToTensor",),
-        AUGMENTATIONS,
-    )
+    augmentations: tuple[Change, ...] = key(("ToTensor",), AUGMENTATIONS)
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs of training; logistic regression needs one, to collect representations."""
+        fitted = self.exp_params.head == "logistic_regression"
+        return 1 if fitted else self.trainer_params.max_epochs
 
     @property
     def learning_rates(self) -> dict[str, float]:
@@ -152,13 +178,27 @@ class FinetuneConfig(RunConfig):
         found = super().contradictions()
         found += self.exp_params.contradictions()
         found += _wrong_size("exp_params", self.load_encoder, self.exp_params.out_size_enc)
-        if self.load_encoder.from_scratch:
+        if self.exp_params.head == "logistic_regression":
+            found += self._without_meaning_for_logistic_regression()
+        elif self.load_encoder.from_scratch:
             for key in ("freeze_encoders", "freeze_bn_stat_train"):
                 if getattr(self.exp_params, key):
                     found.append(
                         f"exp_params.{key}: found true with load_encoder.ckpt_fname none; "
                         "a random encoder would stay random"
                     )
+        return found
+
+    def _without_meaning_for_logistic_regression(self) -> list[str]:
+        why = "logistic regression takes no gradient steps"
+        params = ("LR", "weight_decay", "gradient_clip_val", "label_smoothing")
+        found = _without_meaning(self, "exp_params", (*params, "freeze_bn_stat_train"), why)
+        found += _without_meaning(self, "trainer_params", ("max_epochs",), why)
+        data = ("return_single_spectrogram_train",)
+        found += _without_meaning(self, "dataset", data, "it uses all living channels")
+        changes = [name for name in self.augmentations if name != "ToTensor"]
+        if changes:
+            found.append(f"augmentations: found {', '.join(changes)}; has no meaning here: {why}")
         return found
 
 

@@ -90,6 +90,7 @@ class SSLParams(TrainingParams):
 
 
 class ClassifierParams(TrainingParams):
+    val_ep_period: Count = key(1, "Epochs between evaluations on held-out events, for the curves.")
     label_smoothing: Annotated[NotNegative, Field(lt=1)] = key(
         0.0,
         "Label smoothing of the cross-entropy in training.",
@@ -118,6 +119,13 @@ class FinetuneParams(ClassifierParams):
     # one rate, or one for each part: wider than in the parent class
     LR: Positive | LearningRates = LearningRates(encoder=5e-4, clf=1e-3)  # type: ignore[assignment]
     out_size_enc: Count | None = key(None, OUT_SIZE_ENC)
+    head: Literal["adam", "logistic_regression"] = key(
+        "adam",
+        "How the linear classifier is trained. `adam`: with the encoder, or alone with "
+        "`freeze_encoders`. `logistic_regression`: alone, on all living channels, until it has "
+        "converged; takes seconds. With `load_encoder.ckpt_fname` none the encoder stays random, "
+        "as a control.",
+    )
     freeze_encoders: StrictBool = key(
         False,
         "Linear evaluation: only the classifier learns. Needs `load_encoder.ckpt_fname`.",

@@ -29,7 +29,7 @@ SMALL_ENCODER = {
     "ssl": [
         "model_params.backbone_type=CompactEncoder",
         "model_params.proj_hid=64",
-        "model_params.proj_out=64",
+        "model_params.proj_out=8",
     ],
     "finetune": ["load_encoder.backbone_type=CompactEncoder"],
     "original": ["backbone_with_clf_type=ResNet18", "dataset.resize_size=16"],

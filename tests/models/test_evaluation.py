@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from models.evaluation import evaluate
+from models.evaluation import effective_rank, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +56,14 @@ def test_standard_error_counts_events_not_channels(scored):
     assert found["accuracy_standard_error"] == pytest.approx(
         np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / 50)
     )
+
+
+def test_effective_rank_counts_directions():
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randn(500, 8, generator=generator)
+    singular = np.linalg.svd((y - y.mean(0)).numpy(), compute_uv=False)
+    share = singular / singular.sum()
+    assert effective_rank(y) == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-4)
+    assert 7.9 < effective_rank(y) <= 8
+    assert effective_rank(y[:, :1] @ torch.ones(1, 8) + 5) == pytest.approx(1, abs=0.01)
+    assert effective_rank(torch.ones(10, 4)) == 1  # collapsed

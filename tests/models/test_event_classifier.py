@@ -1,13 +1,12 @@
-import numpy as np
 import pytest
 import torch
-from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
 from models import event_classifier
 from models.ensemble import ensemble_log_probs
-from models.event_classifier import EventClassifier, balanced_class_weights, weighted_cross_entropy
+from models.event_classifier import EventClassifier
 from preprocessing.dataset import EventBatch
+from preprocessing.draws import N_DRAWS, N_SENSOR_DRAWS
 from tests.modules import CLASSIFIER
 from tests.modules import small_classifier as classifier
 
@@ -21,7 +20,7 @@ def batch_of(waveforms: torch.Tensor, labels: list[int]) -> EventBatch:
         torch.arange(s).repeat(n, 1),
         torch.tensor(labels),
         torch.arange(n),
-        torch.rand(n, 6),
+        torch.rand(n, N_DRAWS - N_SENSOR_DRAWS),
     )
 
 
@@ -47,33 +46,6 @@ def test_the_first_checkpoints_load_without_the_arguments_that_came_later(tmp_pa
     waveforms = torch.randn(1, 2, 1200)
     expected = model.eval().predict_waveforms(waveforms)
     torch.testing.assert_close(loaded.predict_waveforms(waveforms), expected)
-
-
-def test_class_weights_are_balanced_over_the_counted_classes():
-    labels = np.repeat([0, 1, 2, 3], [2, 30, 50, 20])
-    expected = compute_class_weight("balanced", classes=np.array([1, 2, 3]), y=labels[labels > 0])
-    np.testing.assert_allclose(balanced_class_weights(labels, 4, without=[0]), [0, *expected])
-    np.testing.assert_allclose(
-        balanced_class_weights(labels, 4),
-        compute_class_weight("balanced", classes=np.arange(4), y=labels),
-    )
-    assert balanced_class_weights([0, 0, 2, 2], 3) == [1, 0, 1]
-
-
-def test_loss_is_the_weighted_mean_and_survives_a_batch_without_weight():
-    logits, labels, weights = (
-        torch.randn(9, 3),
-        torch.tensor([0, 1, 2] * 3),
-        torch.tensor([0.0, 1.0, 2.0]),
-    )
-    log_p = logits.log_softmax(1)[torch.arange(9), labels]
-    torch.testing.assert_close(
-        weighted_cross_entropy(logits, labels, weights),
-        -(weights[labels] * log_p).sum() / weights[labels].sum(),
-    )
-    smoothed = F.cross_entropy(logits, labels, weights, label_smoothing=0.1)
-    torch.testing.assert_close(weighted_cross_entropy(logits, labels, weights, 0.1), smoothed)
-    assert weighted_cross_entropy(logits, torch.zeros(9, dtype=torch.long), weights) == 0
 
 
 def test_folding_sensors_into_the_batch_equals_a_loop_over_them(monkeypatch):
@@ -160,12 +132,30 @@ def test_learning_rates_of_encoder_and_head(monkeypatch):
     )
 
 
-def test_jitter_scales_all_channels_of_an_event_by_its_first_scale_draw(monkeypatch):
+def test_each_channel_of_an_event_is_changed_by_its_own_numbers(monkeypatch):
     model = classifier(augmentations=["RandomAmplitudeJitter"])
     monkeypatch.setattr(model, "log_dict", lambda *args, **kwargs: None)
     batch, seen = batch_of(torch.randn(3, 2, 1200) * 30, [0, 1, 2]), []
     forward = model.forward
     monkeypatch.setattr(model, "forward", lambda images: seen.append(images) or forward(images))
     model.training_step(batch, 0)
-    factor = (0.7 + 0.6 * batch.draws[:, 3]).repeat_interleave(2)[:, None, None, None]
+    first = batch.draws[:, 3]  # the first channel has the number of its event
+    uniforms = torch.stack([first, (first + 0.6180339887) % 1], dim=1).flatten()
+    factor = (0.7 + 0.6 * uniforms)[:, None, None, None]
     torch.testing.assert_close(seen[0], factor * model.to_images(batch.waveforms.flatten(0, 1)))
+
+
+def test_all_augmentations_change_the_training_images_only(monkeypatch):
+    names = ["RandomTimeShift", "RandomMask", "RandomNoise", "RandomAmplitudeJitter", "ToTensor"]
+    model, batch = (
+        classifier(augmentations=names),
+        batch_of(torch.randn(3, 1, 1200) * 30, [0, 1, 2]),
+    )
+    monkeypatch.setattr(model, "log_dict", lambda *args, **kwargs: None)
+    seen, forward = [], model.forward
+    monkeypatch.setattr(model, "forward", lambda images: seen.append(images) or forward(images))
+    model.training_step(batch, 0)
+    model.eval()
+    model.sensor_logits(batch.waveforms, batch.mask)
+    images = model.to_images(batch.waveforms[:, 0])
+    assert not torch.equal(seen[0], images) and torch.equal(seen[1], images)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.event_classifier import weighted_cross_entropy
+from models.class_weights import weighted_cross_entropy
 from models.heads import Discriminator
 from models.iternorm import IterNorm
 from models.losses import covariance_loss, invariance_loss, pearson, tnc_loss, variance_loss

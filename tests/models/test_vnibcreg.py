@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
 import torch
 
+from models.evaluation import effective_rank
 from models.losses import covariance_loss, invariance_loss, tnc_loss, variance_loss
 from models.vnibcreg import VNIbCReg
+from preprocessing.dataset import EventBatch
 from preprocessing.views import crop_columns
 from tests.modules import PRETRAINING
 from tests.modules import small_pretraining as model
@@ -13,7 +16,7 @@ def test_views_are_cut_from_the_right_channels_at_the_drawn_places():
     waveforms, draws = torch.randn(3, 2, 4000) * 20, torch.rand(3, 6)
     views = module.cut_views(waveforms, draws)
     images = module.spectrogram(waveforms)
-    columns = crop_columns(module.crop.centres(draws[:, :3]), images.shape[-1])
+    columns = crop_columns(module.view.centres(draws[:, :3]), images.shape[-1])
     for b in range(3):
         # neighbour and distant crop come from the second channel
         for view, channel in enumerate((0, 1, 1)):
@@ -75,3 +78,33 @@ def test_dead_channels_make_no_nan():
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(p.grad).all() for p in module.parameters() if p.grad is not None)
+
+
+def test_whole_events_are_the_images_of_both_channels_changed_by_the_draws():
+    names = ["WholeEvent", "RandomTimeShift", "RandomAmplitudeJitter"]
+    module = model(use_tnc=False, augmentations=names)
+    waveforms, draws = torch.randn(3, 2, 4000) * 20, torch.rand(3, 27)
+    views = module.cut_views(waveforms, draws)
+    images = module.spectrogram(waveforms)
+    eighth = images.shape[-1] // 8
+    for event in range(3):
+        for view in range(2):
+            shift = int(np.floor(draws[event, 6 + view].item() * (2 * eighth + 1))) - eighth
+            expected = images[event, view].roll(shift, dims=-1)
+            factor = 0.7 + 0.6 * draws[event, 3 + view]
+            torch.testing.assert_close(views[event, view], factor * expected)
+    assert "tnc" not in module.losses(views)
+
+
+def test_the_effective_rank_of_held_out_events_is_logged(monkeypatch):
+    module, logged = model(), {}
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value}))
+    batches = [torch.randn(6, 2, 4000) * 20 for _ in range(2)]
+    draws, nobody = torch.rand(6, 27), torch.zeros(6, dtype=torch.long)
+    module.eval()
+    for waveforms in batches:
+        module.validation_step(EventBatch(waveforms, None, None, nobody, nobody, draws), 0)
+    module.on_validation_epoch_end()
+    y = [module.encoder(module.cut_views(w, draws)[:, :1]).detach() for w in batches]
+    assert logged["val/effective_rank"] == pytest.approx(effective_rank(torch.cat(y)), rel=1e-3)
+    assert not module._held_out

@@ -4,14 +4,9 @@ import torch
 
 from preprocessing.archive_writer import ArchiveWriter
 from preprocessing.dataset import (
-    CROP_DRAWS,
-    N_DRAWS,
-    N_SENSOR_DRAWS,
-    SCALE_DRAWS,
     EpochBatches,
     EventDataModule,
     EventDataset,
-    event_draws,
 )
 from preprocessing.event_archive import EventArchive
 from utils.errors import UserError
@@ -126,13 +121,6 @@ def test_seed_and_epoch_decide(archive):
     assert same(batches(data.val_dataloader(), data), batches(data.val_dataloader(), data))
 
 
-def test_draws_belong_to_event_and_epoch():
-    draws = event_draws(0, 0, 1, [5, 6])
-    assert draws.shape == (2, 8) and np.array_equal(draws[1], event_draws(0, 0, 1, [6])[0])
-    keys = [(0, 0, 1), (1, 0, 1), (0, 1, 1), (0, 0, 2)]
-    assert len({event_draws(*key, [5]).tobytes() for key in keys}) == 4
-
-
 def test_sensors_are_drawn_uniformly(archive):
     dataset = EventDataset(archive, np.zeros(N_EVENTS, dtype=np.int64), "pair", seed=0)
     drawn = np.concatenate(
@@ -195,11 +183,6 @@ def test_labelled_batches_hold_each_labelled_event_once_with_the_same_sensor(arc
 def test_names_and_size_of_events(archive):
     data = module(archive)
     assert data.n_sensors == 4 and data.event_names(torch.tensor([7, 2])) == ["e7", "e2"]
-
-
-def test_draws_of_crops_and_scales_are_all_columns_once():
-    columns = list(range(N_DRAWS - N_SENSOR_DRAWS))
-    assert columns[CROP_DRAWS] + columns[SCALE_DRAWS] == columns
 
 
 def test_too_many_waveforms_for_a_gpu_are_refused(archive, monkeypatch):

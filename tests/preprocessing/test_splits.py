@@ -149,3 +149,29 @@ def test_calibration_by_day_shares_no_day_with_training():
     )
     kept, held_out = hold_out(np.arange(200), labels, 0.2, 1, "by_day", days)
     assert len(held_out) > 20 and not set(days[kept]) & set(days[held_out])
+
+
+@pytest.mark.parametrize("strategy", ["nested", "by_day"])
+def test_another_draw_of_labels_keeps_the_test_events(labelled, strategy):
+    labels, days = labelled
+    first, test = classifier_split(labels, 0.1, 0.2, 0, strategy, days)
+    same, _ = classifier_split(labels, 0.1, 0.2, 0, strategy, days, draw_seed=0)
+    other, other_test = classifier_split(labels, 0.1, 0.2, 0, strategy, days, draw_seed=7)
+    assert np.array_equal(first, same) and np.array_equal(test, other_test)
+    assert len(other) == len(first) and not np.array_equal(first, other)
+    assert not np.intersect1d(other, test).size
+
+
+def test_events_per_class(labelled):
+    labels, _ = labelled
+    drawn = {n: classifier_split(labels, 0.8, 0.2, 0, n_per_class=n)[0] for n in (3, 10, 10**6)}
+    everything = classifier_split(labels, 0.8, 0.2, 0)[0]
+    for n, train in drawn.items():
+        found, available = (
+            dict(zip(*np.unique(labels[events], return_counts=True)))
+            for events in (train, everything)
+        )
+        assert found == {name: min(n, count) for name, count in available.items()}
+    assert set(drawn[3]) < set(drawn[10]) < set(drawn[10**6]) == set(everything)
+    other = classifier_split(labels, 0.8, 0.2, 0, draw_seed=1, n_per_class=3)[0]
+    assert set(other) != set(drawn[3])

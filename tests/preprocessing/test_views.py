@@ -10,7 +10,12 @@ from preprocessing.views import (
     NeighboringCrop,
     RandomAmplitudeJitter,
     RandomCrop,
+    RandomMask,
+    RandomNoise,
+    RandomTimeShift,
     ToTensor,
+    augment,
+    build_changes,
     crop_columns,
 )
 
@@ -78,7 +83,74 @@ def test_known_names():
     assert set(AUGMENTATIONS) == {
         "NeighboringCrop",
         "RandomCrop",
+        "WholeEvent",
+        "RandomTimeShift",
         "RandomAmplitudeJitter",
+        "RandomMask",
+        "RandomNoise",
         "ToTensor",
     }
     assert ToTensor()(torch.ones(2, dtype=torch.float64)).dtype == torch.float32
+
+
+@given(UNIFORM)
+def test_time_shift_moves_by_at_most_an_eighth_and_loses_nothing(u):
+    image = torch.arange(3 * 228.0).view(1, 1, 3, 228)
+    moved = RandomTimeShift()(image, torch.tensor([[u]]))
+    shift = int(np.floor(np.float32(u) * np.float32(57))) - 28  # 28 = floor(228 / 8)
+    assert -28 <= shift <= 28
+    np.testing.assert_array_equal(moved[0, 0].numpy(), np.roll(image[0, 0].numpy(), shift, axis=1))
+
+
+def test_time_shifts_are_uniform_and_each_image_has_its_own():
+    image = torch.arange(228.0).expand(5000, 2, 1, 228)
+    moved = RandomTimeShift()(
+        image, torch.rand(5000, 2, generator=torch.Generator().manual_seed(0))
+    )
+    shifts = (-moved[..., 0, 0]).long() % 228
+    shifts = torch.where(shifts > 114, shifts - 228, shifts)
+    counts = torch.bincount(shifts.flatten() + 28, minlength=57)
+    assert len(counts) == 57 and stats.chisquare(counts.numpy()).pvalue > 1e-3
+    assert abs(np.corrcoef(shifts.numpy().T)[0, 1]) < 0.05
+
+
+@given(UNIFORM, UNIFORM, UNIFORM, UNIFORM)
+def test_mask_sets_one_band_and_one_stretch_to_zero(a, b, c, d):
+    masked = RandomMask()(torch.ones(1, 1, 41, 228), torch.tensor([[[a, b, c, d]]]))[0, 0] == 0
+    rows, columns = masked.all(1), masked.all(0)
+    assert rows.sum() <= 5 and columns.sum() <= 28  # an eighth of each
+    assert torch.equal(masked, rows[:, None] | columns[None, :])
+    for inside in (rows, columns):
+        places = torch.nonzero(inside)[:, 0]
+        assert not len(places) or len(places) == places[-1] - places[0] + 1
+
+
+def test_masks_reach_their_largest_size_and_both_ends():
+    uniforms = torch.rand(4000, 1, 4, generator=torch.Generator().manual_seed(1))
+    masked = RandomMask()(torch.ones(4000, 1, 41, 228), uniforms)[:, 0] == 0
+    rows = masked.all(2)
+    assert set(rows.sum(1).tolist()) == {0, 1, 2, 3, 4, 5}
+    assert rows[:, 0].any() and rows[:, -1].any() and masked.all(1)[:, -1].any()
+
+
+def test_noise_has_the_drawn_size_and_is_the_same_in_any_batch():
+    uniforms = torch.tensor([[[1.0, 0.3], [0.5, 0.3]], [[1.0, 0.7], [0.0, 0.1]]])
+    images = torch.zeros(2, 2, 41, 228)
+    noise = RandomNoise()(images, uniforms)
+    for place, size in (((0, 0), 0.1), ((0, 1), 0.05), ((1, 0), 0.1), ((1, 1), 0.0)):
+        assert noise[place].std() == pytest.approx(size, rel=0.03)
+        assert abs(noise[place].mean()) < 0.003
+    torch.testing.assert_close(noise[0, 0], 2 * noise[0, 1])  # same seed, half the size
+    correlation = np.corrcoef(noise[0, 0].flatten(), noise[1, 0].flatten())[0, 1]
+    neighbours = np.corrcoef(noise[0, 0, :, 1:].flatten(), noise[0, 0, :, :-1].flatten())[0, 1]
+    assert abs(correlation) < 0.03 and abs(neighbours) < 0.03
+    torch.testing.assert_close(RandomNoise()(images[1:], uniforms[1:]), noise[1:], rtol=0, atol=0)
+
+
+def test_changes_are_applied_in_their_order_each_with_its_own_draws():
+    images, draws = torch.rand(4, 2, 41, 228), torch.rand(4, 27)
+    names = ["WholeEvent", "RandomMask", "RandomTimeShift", "RandomAmplitudeJitter", "ToTensor"]
+    expected = RandomMask()(images, draws[:, 9:21].view(4, 3, 4)[:, :2])
+    expected = RandomTimeShift()(expected, draws[:, 6:8])
+    expected = RandomAmplitudeJitter()(expected, draws[:, 3:5])
+    torch.testing.assert_close(augment(images, build_changes(names), draws), expected)

@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from training.comparison import (
     read_result,
     write_comparison,
 )
-from training.grid import Cell
+from training.grid import Budget, Cell
 from utils.errors import UserError
 
 
@@ -38,7 +39,8 @@ def result(method="scratch", fraction=0.1, seed=0, n=60, strength=1.0) -> Result
             np.sqrt(values["accuracy"] * (1 - values["accuracy"]) / n)
         )
     return Result(
-        Cell(method, seed, fraction, "finetune", "c", (), f"{method}-{seed}"),
+        Cell(method, seed, Budget(fraction), "finetune", "c", (), f"{method}-{seed}"),
+        round(100 * fraction),
         n,
         metrics,
         right,
@@ -88,7 +90,7 @@ def test_report(tmp_path, seeds, fractions):
     accuracies = [
         100 * r.metrics["ensemble"]["accuracy"]
         for r in results
-        if r.cell.method == "scratch" and r.cell.fraction == fractions[0]
+        if r.cell.method == "scratch" and r.cell.budget.fraction == fractions[0]
     ]
     spread = (
         np.std(accuracies, ddof=1)
@@ -108,13 +110,39 @@ def test_report(tmp_path, seeds, fractions):
     )
 
 
+def test_recipes_are_compared_with_every_control_and_earlier_recipe(tmp_path):
+    results = []
+    for draw in (0, 1):
+        for method in ("features", "scratch", "a", "b"):
+            r = result(method, 0.1, draw)
+            results.append(r._replace(cell=replace(r.cell, seed=0, draw=draw)))
+    text = write_comparison(results, tmp_path, "python reproduce.py")
+    for pair in ("a ensemble − features", "a ensemble − scratch", "b ensemble − a ensemble"):
+        assert pair in text
+    assert "a ensemble − b ensemble" not in text
+    assert "standard deviation over 2 draws of the labels" in text
+    share = np.mean([np.bincount(r.labels).max() / 60 for r in results])
+    assert f"Naming the largest class: {100 * share:.1f} %" in text
+
+
+def test_balanced_accuracy_is_over_the_classes_that_could_be_learned(finished):
+    cell, _ = finished
+    metrics = {"recall": [0.5, 0.9, 0.0, None], "balanced_accuracy": 0.1}
+    summary = {"metrics": {"ensemble": metrics}, "data": {"n_train": 3}}
+    summary["learned_classes"] = [True, True, False, True]
+    (cell.folder / "summary.json").write_text(json.dumps(summary))
+    assert read_result(cell).metrics["ensemble"]["balanced_accuracy"] == pytest.approx(0.7)
+
+
 @pytest.fixture
 def finished(tmp_path, monkeypatch):
     """Return a cell and the arrays of its predictions, which a test may write in another way."""
     monkeypatch.chdir(tmp_path)
-    cell = Cell("scratch", 0, 0.1, "finetune", "c", (), "cell")
+    cell = Cell("scratch", 0, Budget(0.1), "finetune", "c", (), "cell")
     cell.folder.mkdir(parents=True)
-    (cell.folder / "summary.json").write_text(json.dumps({"metrics": {"ensemble": {}}}))
+    (cell.folder / "summary.json").write_text(
+        json.dumps({"metrics": {"ensemble": {}}, "data": {"n_train": 3}})
+    )
     arrays = {
         "logits": np.zeros((4, 2, 3), "f4"),
         "mask": np.ones((4, 2), bool),

@@ -6,7 +6,8 @@ import pytest
 
 from tests.conftest import CONFIGS, ROOT
 from training import grid as grid_module
-from training.grid import ReproduceConfig, plan_cells, run_cells
+from training.grid import plan_cells, run_cells
+from training.grid_config import ReproduceConfig
 from utils.config import ConfigError, load_config
 from utils.errors import UserError
 from utils.files import take_lock
@@ -38,13 +39,13 @@ def test_the_grid_is_complete_and_every_cell_is_a_valid_command(grid):
     for cell in compared:
         config = load_config(cell.config, CONFIGS[cell.kind], cell.overrides)
         assert (config.seed, config.dataset.train_test_split_rand_seed) == (cell.seed, cell.seed)
-        assert config.dataset.train_data_ratio == cell.fraction
+        assert config.dataset.train_data_ratio == cell.budget.fraction
         if cell.kind == "finetune":
             scratch = cell.method == "scratch"
             expected = (
                 "none"
                 if scratch
-                else f"runs/ssl/g-pretrain-seed{cell.seed}/checkpoints/encoder-ep_30.ckpt"
+                else f"runs/ssl/g-pretrain-seed{cell.seed}/checkpoints/encoder-ep_60.ckpt"
             )
             assert config.load_encoder.ckpt_fname == expected
             assert config.exp_params.freeze_encoders == (cell.method == "linear")
@@ -61,7 +62,7 @@ def test_a_label_fraction_may_have_its_own_overrides(grid):
     )
     epochs = {
         (
-            c.fraction,
+            c.budget.fraction,
             load_config(c.config, CONFIGS[c.kind], c.overrides).trainer_params.max_epochs == 7,
         )
         for c in compared
@@ -164,3 +165,48 @@ def test_a_run_that_a_killed_grid_left_behind_may_begin_first(grid, tmp_path, mo
     monkeypatch.setattr(grid_module.subprocess, "run", refused)
     run_cells([cell], [], tmp_path / "logs")
     assert cell.done
+
+
+RECIPES = (
+    f"recipes={{few: {{config_ft: {ROOT}/configs/demo_finetune.yaml, "
+    f"config_ssl: {ROOT}/configs/demo_ssl.yaml, overrides_ssl: [exp_params.nu=1]}}, "
+    f"twin: {{config_ft: {ROOT}/configs/demo_finetune.yaml, overrides_ft: [exp_params.head=adam], "
+    f"config_ssl: {ROOT}/configs/demo_ssl.yaml, overrides_ssl: [exp_params.nu=1]}}, "
+    f"alone: {{config_ft: {ROOT}/configs/finetune.yaml}}}}"
+)
+
+
+def test_recipes_are_rows_with_their_own_pretraining(grid):
+    pretraining, compared = plan_cells(
+        grid("methods=[features, random]", "seeds=[3]", "label_fractions=[0.05]", RECIPES)
+    )
+    assert [cell.run_name for cell in pretraining] == ["g-few-pretrain-seed3"]  # twin shares it
+    configs = {
+        cell.method: load_config(cell.config, grid_module.CONFIGS[cell.kind], cell.overrides)
+        for cell in compared
+    }
+    assert set(configs) == {"features", "random", "few", "twin", "alone"}
+    encoder = "runs/ssl/g-few-pretrain-seed3/checkpoints/encoder-ep_60.ckpt"
+    assert configs["few"].load_encoder.ckpt_fname == encoder
+    assert configs["twin"].load_encoder.ckpt_fname == encoder
+    heads = (configs["few"].exp_params.head, configs["twin"].exp_params.head)
+    assert heads == ("logistic_regression", "adam")
+    assert configs["alone"].load_encoder.ckpt_fname == "none"
+    assert configs["random"].load_encoder.ckpt_fname == "none"
+    assert configs["random"].exp_params.head == "logistic_regression"
+    with pytest.raises(ConfigError, match=r"recipes\.linear: is the name of a method"):
+        grid("recipes={linear: {}}")
+
+
+def test_label_draws_and_events_per_class_are_further_cells(grid):
+    overrides = ("label_draws=[0, 1, 2]", "events_per_class=[5]", "label_fractions=[0.06]")
+    pretraining, compared = plan_cells(grid("methods=[logistic, scratch]", "seeds=[3]", *overrides))
+    assert len(pretraining) == 1 and len({cell.folder for cell in compared}) == 2 * 3 * 2
+    found = set()
+    for cell in compared:
+        data = load_config(cell.config, CONFIGS[cell.kind], cell.overrides).dataset
+        assert data.train_test_split_rand_seed == 3
+        found.add((data.label_draw_seed, data.train_events_per_class, data.train_data_ratio))
+    assert found == {(d, *rest) for d in range(3) for rest in ((5, 0.05), (None, 0.06))}
+    with pytest.raises(ConfigError, match="label_fractions: is empty"):
+        grid("label_fractions=[]")

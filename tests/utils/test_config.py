@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.splits import STRATEGIES
-from preprocessing.views import AUGMENTATIONS
+from preprocessing.views import AUGMENTATIONS, CHANGES
 from tests.conftest import CONFIGS, ROOT
 from utils.config import ConfigError, YamlError, load_config, parse_yaml
 from utils.dataset_sections import DatasetParams
@@ -90,8 +90,11 @@ def test_defaults_equal_the_shipped_values(kind, empty):
 
 def test_names_agree_with_the_code():
     assert get_args(DatasetParams.model_fields["split"].annotation) == STRATEGIES
-    names, _ = get_args(SSLConfig.model_fields["augmentations"].annotation)
-    assert set(get_args(names)) == set(AUGMENTATIONS)
+    allowed, _ = get_args(SSLConfig.model_fields["augmentations"].annotation)
+    names = {name for literal in get_args(allowed) for name in get_args(literal)}
+    assert names == set(AUGMENTATIONS)
+    classifier, _ = get_args(FinetuneConfig.model_fields["augmentations"].annotation)
+    assert set(get_args(classifier)) == {*CHANGES, "ToTensor"}
 
 
 def test_overrides_and_yaml_numbers(empty):
@@ -181,12 +184,13 @@ def test_other_keys_and_null_are_what_yaml_says(tmp_path, empty):
         (
             "ssl",
             "model_params.name=VIbCReg",
-            "augmentations: found NeighboringCrop; model VIbCReg needs RandomCrop",
+            "augmentations: found NeighboringCrop; "
+            "model VIbCReg needs RandomCrop or WholeEvent, once",
         ),
         (
             "ssl",
             "augmentations=[ToTensor]",
-            "augmentations: found no crop; model VNIbCReg needs NeighboringCrop",
+            "augmentations: found no view; model VNIbCReg needs NeighboringCrop",
         ),
         ("ssl", "dataset.is_ssl=false", "dataset.is_ssl: found False"),
         ("finetune", "dataset.is_ssl=true", "dataset.is_ssl: found True"),
@@ -194,7 +198,19 @@ def test_other_keys_and_null_are_what_yaml_says(tmp_path, empty):
             "finetune",
             "augmentations=[NeighboringCrop]",
             "augmentations: found 'NeighboringCrop'; "
-            "should be 'RandomAmplitudeJitter' or 'ToTensor'",
+            "should be 'RandomTimeShift', 'RandomAmplitudeJitter', 'RandomMask', 'RandomNoise' "
+            "or 'ToTensor'",
+        ),
+        (
+            "ssl",
+            "dataset.batch_size=64",
+            "dataset.batch_size: found 64; IterNorm whitens 64 features together and needs more "
+            "events than that. Set it to at least 65, or lower model_params.proj_out below 64",
+        ),
+        (
+            "finetune",
+            "exp_params={head: logistic_regression, LR: 0.1}",
+            "exp_params.LR: found 0.1; it has no meaning here: logistic regression takes no",
         ),
         (
             "finetune",

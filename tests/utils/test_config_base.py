@@ -105,29 +105,41 @@ SIMULATED = {
     "dataset.num_workers": 0,
     "run_name": "demo",
 }
+FEW_LABELS_SSL = {
+    **NATIVE,
+    "run_name": "few_labels",
+    "model_params.name": "VIbCReg",
+    "model_params.backbone_type": "CompactEncoder",
+    "model_params.proj_hid": 512,
+    "model_params.proj_out": 512,
+    "exp_params.model_save_ep_period": 100,
+    "trainer_params.max_epochs": 100,
+    "augmentations": ("WholeEvent", "RandomTimeShift", "RandomAmplitudeJitter"),
+}
+FEW_LABELS = {
+    **NATIVE,
+    "run_name": "few_labels",
+    "load_encoder.ckpt_fname": "runs/ssl/few_labels/checkpoints/encoder-ep_100.ckpt",
+    "load_encoder.backbone_type": "CompactEncoder",
+    "exp_params.head": "logistic_regression",
+}
 DIFFERENCES = {
     "ssl_native": NATIVE,
     "finetune_native": NATIVE,
+    "few_labels_ssl": FEW_LABELS_SSL,
+    "few_labels": FEW_LABELS,
     "demo_ssl": {
-        **NATIVE,
+        **FEW_LABELS_SSL,
         **SIMULATED,
-        "model_params.backbone_type": "ResNet18Encoder",
-        "model_params.proj_hid": 512,
-        "model_params.proj_out": 512,
-        "exp_params.model_save_ep_period": 30,
-        "trainer_params.max_epochs": 30,
-        "dataset.batch_size": 64,
-        "augmentations": ("NeighboringCrop", "RandomAmplitudeJitter"),
+        "exp_params.model_save_ep_period": 60,
+        "trainer_params.max_epochs": 60,
     },
     "demo_finetune": {
-        **NATIVE,
+        **FEW_LABELS,
         **SIMULATED,
-        "load_encoder.ckpt_fname": "runs/ssl/demo/checkpoints/encoder-ep_30.ckpt",
-        "load_encoder.backbone_type": "ResNet18Encoder",
-        "exp_params.model_save_ep_period": 25,
-        "trainer_params.max_epochs": 25,
-        "dataset.train_data_ratio": 0.2,
-        "dataset.batch_size": 32,
+        "load_encoder.ckpt_fname": "runs/ssl/demo/checkpoints/encoder-ep_60.ckpt",
+        "dataset.train_data_ratio": 0.05,
+        "dataset.batch_size": 16,
     },
 }
 

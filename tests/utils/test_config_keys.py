@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from tests.conftest import CONFIGS
-from training.grid import ReproduceConfig
+from training.grid_config import ReproduceConfig
 from utils.config import TEXT_KEYS, ConfigError, load_config, parse_yaml
 from utils.schema import SSLConfig
 
@@ -268,7 +268,7 @@ def test_numbers_may_be_written_with_an_exponent(key):
 def test_the_paper_s_rate_may_be_written_as_everywhere(empty):
     assert (
         load_config(
-            empty, SSLConfig, ["exp_params.LR=1e-3", "dataset.batch_size=6.4e1"]
+            empty, SSLConfig, ["exp_params.LR=1e-3", "dataset.batch_size=1.28e2"]
         ).exp_params.LR
         == 0.001
     )

@@ -7,7 +7,7 @@ import torch
 from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from models.event_classifier import weighted_cross_entropy
+from models.class_weights import weighted_cross_entropy
 from tests.modules import small_classifier, small_pretraining
 from utils.distributed import gather_by_event
 

@@ -1,0 +1,60 @@
+"""Classifier whose linear layer is fitted by logistic regression instead of gradient steps."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.class_weights import weighted_cross_entropy
+from models.event_classifier import EventClassifier
+from models.linear_head import fit_linear_head
+from preprocessing.dataset import EventBatch, data_module_of
+from utils.distributed import gather_by_event
+
+
+class LinearProbe(EventClassifier):
+    """``EventClassifier`` with a frozen encoder and a converged linear layer.
+
+    It is trained in one epoch: every batch collects the representations of all living channels,
+    the last one fits the linear layer (see ``fit_linear_head``). Its checkpoints are those of an
+    ``EventClassifier``. Needs ``freeze_encoder``.
+    """
+
+    automatic_optimization = False  # no gradient steps
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the representations of an epoch that was interrupted."""
+        self._collected: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+
+    @torch.no_grad()
+    def training_step(self, batch: EventBatch, batch_idx: int) -> Tensor:
+        """Collect representations; fit the linear layer after the last batch.
+
+        Returns the class-weighted cross-entropy of all training channels then, 0 before.
+        """
+        waveforms, mask = self.traces(batch.waveforms, batch.mask)
+        features = self.of_traces(self.encoder, waveforms, mask)
+        missing = data_module_of(self.trainer).n_sensors - mask.shape[1]
+        features, mask = F.pad(features, (0, 0, 0, missing)), F.pad(mask, (0, missing))
+        self._collected.append((batch.events, batch.labels, features, mask))
+        if self.trainer.is_last_batch:
+            return self._fit()
+        return torch.zeros((), device=self.device)
+
+    def _fit(self) -> Tensor:
+        """Fit the linear layer to the channels of all processes; return the loss on them."""
+        events, labels, features, mask = gather_by_event(
+            *(list(column) for column in zip(*self._collected))
+        )
+        self._collected.clear()
+        event, sensor = np.nonzero(mask)
+        features, labels = features[event, sensor], labels[event]
+        head = fit_linear_head(features, labels, events[event], self.class_weights.cpu().numpy())
+        for parameter, values in zip(self.classifier.parameters(), (head.weight, head.bias)):
+            parameter.copy_(torch.from_numpy(values))
+        channels = torch.from_numpy(features).to(self.device)
+        known = torch.from_numpy(labels).to(self.device)
+        logits = self.classifier(channels)
+        loss = weighted_cross_entropy(logits, known, self.class_weights)
+        self._log("train", loss, logits, known)
+        return loss

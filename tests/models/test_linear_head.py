@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from torch.nn import functional as F
+
+from models.ensemble import ensemble_log_probs
+from models.linear_head import STRENGTHS, USUAL_STRENGTH, fit_linear_head
+
+N_CLASSES, N_FEATURES = 4, 6
+
+
+def channels(n_events=60, n_channels=5, seed=0, spread=2.0):
+    """Return features, labels and events of channels whose classes overlap; class 3 is rare."""
+    rng = np.random.default_rng(seed)
+    centres = 1.5 * rng.normal(size=(N_CLASSES, N_FEATURES))
+    labels = np.where(np.arange(n_events) < 2, 3, np.arange(n_events) % 3)
+    events = np.repeat(np.arange(n_events), n_channels)
+    labels = labels[events]
+    features = centres[labels] + spread * rng.normal(size=(len(events), N_FEATURES))
+    return features * [1, 10, 100, 1, 1, 1] + [0, 0, 1000, 5, 0, 0], labels, events
+
+
+def test_the_head_minimises_the_weighted_penalised_loss():
+    features, labels, events = channels(20)
+    class_weights = np.array([1.0, 2.0, 0.5, 1.5])
+    head = fit_linear_head(features, labels, events, class_weights)
+    mean, scale = features.mean(0), features.std(0)
+    weights = class_weights[labels] / class_weights[labels].mean()
+    x, one_hot = (features - mean) / scale, np.eye(N_CLASSES)[labels]
+
+    def loss(parameters):  # C * sum of losses + |weights|^2 / 2, retyped
+        matrix = parameters.reshape(N_CLASSES, N_FEATURES + 1)
+        logits = x @ matrix[:, :-1].T + matrix[:, -1]
+        log_probs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+        losses = -(log_probs * one_hot).sum(1)
+        return head.strength * (weights * losses).sum() + (matrix[:, :-1] ** 2).sum() / 2
+
+    best = minimize(loss, np.zeros(N_CLASSES * (N_FEATURES + 1)), method="L-BFGS-B")
+    matrix = best.x.reshape(N_CLASSES, N_FEATURES + 1)
+    expected = torch.from_numpy(x @ matrix[:, :-1].T + matrix[:, -1]).log_softmax(1)
+    logits = torch.from_numpy(features @ head.weight.T + head.bias)
+    torch.testing.assert_close(logits.log_softmax(1), expected, atol=0.02, rtol=0.02)
+
+
+def test_the_strength_has_the_least_loss_of_the_ensemble_on_left_out_events():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    chosen = set()
+    for spread in (0.3, 3.0, 30.0):
+        features, labels, events = channels(40, 3, spread=spread)
+        keep = labels != 3
+        features, labels, events = features[keep], labels[keep], events[keep]
+        x = (features - features.mean(0)) / features.std(0)
+        losses = []
+        for strength in STRENGTHS:
+            total = 0.0
+            for train, test in StratifiedGroupKFold(4, shuffle=True, random_state=0).split(
+                x, labels, events
+            ):
+                model = LogisticRegression(C=strength, max_iter=1000).fit(x[train], labels[train])
+                logits = torch.from_numpy(model.predict_log_proba(x[test])).view(-1, 3, 3)
+                of_events = torch.from_numpy(labels[test]).view(-1, 3)[:, 0]
+                total += F.nll_loss(ensemble_log_probs(logits), of_events, reduction="sum").item()
+            losses.append(total)
+        head = fit_linear_head(features, labels, events, np.ones(N_CLASSES))
+        assert head.strength == STRENGTHS[int(np.argmin(losses))]
+        chosen.add(head.strength)
+    assert len(chosen) > 1
+
+
+def test_classes_without_weight_or_events_are_never_predicted():
+    features, labels, events = channels()
+    head = fit_linear_head(features, labels, events, np.array([1.0, 1.0, 0.0, 0.0]))
+    predicted = (features @ head.weight.T + head.bias).argmax(1)
+    assert set(predicted) == {0, 1}
+    assert head.bias[2] == head.bias[3] == -30 and not head.weight[2:].any()
+
+
+def test_two_classes_give_two_logits():
+    features, labels, events = channels(spread=0.5)
+    two = labels < 2
+    head = fit_linear_head(features[two], labels[two], events[two], np.ones(2))
+    assert head.weight.shape == (2, N_FEATURES)
+    assert ((features[two] @ head.weight.T + head.bias).argmax(1) == labels[two]).mean() > 0.95
+
+
+def test_events_count_the_same_whatever_their_number_of_channels():
+    features, labels, events = channels(12, 2)
+    often = np.r_[0, 1, 0, 1, np.arange(2, len(events))]  # the channels of the first event twice
+    plain, repeated = (
+        fit_linear_head(features[rows], labels[rows], events[rows], np.ones(N_CLASSES))
+        for rows in (np.arange(len(events)), often)
+    )
+    if plain.strength == repeated.strength:  # only the standardisation differs a little
+        np.testing.assert_allclose(
+            plain.weight, repeated.weight, atol=0.1 * abs(plain.weight).max()
+        )
+    assert plain.weight.shape == repeated.weight.shape
+
+
+def test_a_class_with_one_event_and_constant_features_are_no_obstacle():
+    features, labels, events = channels(9, 3)
+    labels = np.where(events == 0, 3, labels % 3)
+    features[:, 1] = 7.0
+    head = fit_linear_head(features, labels, events, np.ones(N_CLASSES))
+    assert head.strength == USUAL_STRENGTH
+    assert np.isfinite(head.weight).all() and np.isfinite(head.bias).all()
+
+
+@pytest.mark.parametrize("n_channels", [1, 24])
+def test_many_channels_are_compared_on_a_part(n_channels):
+    features, labels, events = channels(11_000 // n_channels, n_channels)
+    assert fit_linear_head(features, labels, events, np.ones(N_CLASSES)).strength in STRENGTHS
