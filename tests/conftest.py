@@ -2,8 +2,10 @@
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,19 @@ import pytest
 from prediction.config import PredictConfig
 from tests.warm import WarmStart
 from training.grid_config import ReproduceConfig
+from utils.files import locked
 from utils.schema import FinetuneConfig, OriginalConfig, SSLConfig
 
 # where the tests themselves run side by side, one thread each is fastest
 THREADS = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 os.environ.setdefault("OMP_NUM_THREADS", THREADS)
-LONGEST_FILES = ("test_commands.py", "test_predict_files.py", "test_predict_resuming.py")
+LONGEST_FILES = (
+    "test_pretraining.py",
+    "test_predict_files.py",
+    "test_resuming.py",
+    "test_classifiers.py",
+    "test_predict_resuming.py",
+)
 CONFIGS = {
     "ssl": SSLConfig,
     "finetune": FinetuneConfig,
@@ -127,10 +136,25 @@ def write_separable_events(
     return root
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder that ``make(folder)`` fills, once for all workers of a test run."""
+    place = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent  # of all workers
+    folder, whole = place / name, place / f"{name}.whole"
+    with locked(place / f"{name}.lock"):
+        if not whole.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            whole.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def separable(tmp_path_factory) -> Path:
     """A folder of 72 labelled and 12 unlabelled events, 3 channels, 12 s at 100 Hz."""
-    return write_separable_events(tmp_path_factory.mktemp("separable"))
+    return made_once(tmp_path_factory, "separable", write_separable_events)
 
 
 ENVIRONMENT = {"OMP_NUM_THREADS": THREADS, "MPLBACKEND": "Agg", "WANDB_MODE": "offline"}

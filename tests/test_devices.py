@@ -29,7 +29,7 @@ from prediction.predictor import Predictor
 from prediction.reading import Item
 from preprocessing.dataset import EventBatch
 from preprocessing.recordings import Recording
-from tests import test_commands
+from tests.commands import running
 from tests.conftest import write_separable_events
 from tests.modules import CLASSIFIER, small_pretraining
 from tests.pretending import GPU, pretended_gpu
@@ -100,7 +100,7 @@ def few(tmp_path_factory):
 
 @pytest.fixture
 def watch(monkeypatch, tmp_path):
-    """Let ``tests.test_commands.run`` run in this process, its Trainer on the pretended GPU."""
+    """Let ``tests.commands.running.run`` run in this process, its Trainer on the pretended GPU."""
     watch = Watch()
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
         monkeypatch.delenv(name, raising=False)
@@ -126,7 +126,7 @@ def watch(monkeypatch, tmp_path):
             getattr(importlib.import_module(module), entry)()
 
         monkeypatch.setattr(training, "build_trainer", build)
-        monkeypatch.setattr(test_commands, "run_script", run_here)
+        monkeypatch.setattr(running, "run_script", run_here)
         yield watch
 
 
@@ -142,7 +142,7 @@ def test_commands_compute_on_the_gpu(few, tmp_path, watch, kind, preload, precis
     """Training, validation, neighbours or evaluation, calibration, checkpoints: all of it."""
     overrides = [f"dataset.preload={preload}", f"trainer_params.precision={precision}"]
     overrides += ["dataset.batch_size=6", "exp_params.gradient_clip_val=1", *COMPACT[kind]]
-    test_commands.run(kind, few, "pretended", *overrides, cwd=tmp_path, epochs=1)
+    running.run(kind, few, "pretended", *overrides, cwd=tmp_path, epochs=1)
     assert watch.devices == {GPU}
     folder = tmp_path / "runs" / kind / "pretended"
     assert (folder / "checkpoints" / "last.ckpt").is_file() or kind == "original"

@@ -5,9 +5,9 @@ import csv
 import pytest
 import torch
 
+from tests.commands.running import run, summary, train_and_stop_after
 from tests.conftest import ROOT, run_script, write_separable_events
 from tests.prediction.conftest import table
-from tests.test_commands import _train_and_stop_after, run, summary
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 ON_GPU, ON_CPU = "trainer_params.gpus=[0]", "trainer_params.gpus=[]"
@@ -92,7 +92,7 @@ def test_commands_learn(place, separable, kind, precision):
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(place, separable, kind):
     overrides = [*COMPACT[kind], ON_GPU, "exp_params.model_save_ep_period=1"]
     whole = train(kind, separable, f"whole_{kind}", *overrides, cwd=place, epochs=4)
-    assert "interrupted" in _train_and_stop_after(kind, separable, place, 2, *overrides)
+    assert "interrupted" in train_and_stop_after(kind, separable, place, 2, *overrides)
     stopped = place / "runs" / kind / f"stopped_{kind}"
     name = f"stopped_{kind}"
     resumed = train(kind, separable, name, *overrides, cwd=place, epochs=4, resume=stopped)

@@ -18,9 +18,9 @@ import torch
 
 from preprocessing.event_archive import EventArchive
 from preprocessing.packing import PackOptions, pack_recordings
+from tests.commands.running import SCRIPTS, SMALL_IMAGES
 from tests.conftest import ROOT
 from tests.killing import members, start_as_from_a_terminal, wait_for_the_end
-from tests.test_commands import SCRIPTS, SMALL_IMAGES
 
 pytestmark = pytest.mark.slow
 SIGKILLED = -signal.SIGKILL

@@ -6,8 +6,8 @@ import numpy as np
 import obspy
 import pytest
 
-from tests.conftest import ROOT, run_script, write_mseed, write_separable_events
-from tests.test_commands import run
+from tests.commands.running import run
+from tests.conftest import ROOT, made_once, run_script, write_mseed, write_separable_events
 
 START = obspy.UTCDateTime("2020-02-01T00:00:00")
 TRIGGER = ["trigger.channels=3"]
@@ -19,21 +19,17 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def ckpt(place, separable):
+def ckpt(tmp_path_factory, separable):
     """A classifier of low, high and double bursts: three channels, 12 s at 100 Hz, calibrated."""
-    output = run(
-        "finetune",
-        separable,
-        "model",
-        "dataset.calibration_ratio=0.3",
-        "dataset.batch_size=8",
-        cwd=place,
-        epochs=25,
-    )
-    assert (
-        "Temperature" in output and (place / "runs/finetune/model/plots/calibration.png").is_file()
-    )
-    return place / "runs/finetune/model/checkpoints/last.ckpt"
+
+    def train(folder):
+        calibrated = ("dataset.calibration_ratio=0.3", "dataset.batch_size=8")
+        output = run("finetune", separable, "model", *calibrated, cwd=folder, epochs=25)
+        assert "Temperature" in output
+        assert (folder / "runs/finetune/model/plots/calibration.png").is_file()
+
+    folder = made_once(tmp_path_factory, "classifier", train)
+    return folder / "runs/finetune/model/checkpoints/last.ckpt"
 
 
 @pytest.fixture(scope="session")

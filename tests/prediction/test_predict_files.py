@@ -11,9 +11,9 @@ import torch
 
 from prediction.load import load_classifier
 from preprocessing.recordings import read_recording
+from tests.commands.running import run
 from tests.conftest import write_mseed
 from tests.prediction.conftest import predict, table
-from tests.test_commands import run
 
 OBSPY_DATA = Path(obspy.__file__).parent / "io"
 # real recordings that ObsPy ships, one event each, long enough for the model of these tests
