@@ -43,7 +43,11 @@ ENTRIES = {  # module and function of each script
     "original_implementation/train.py": ("original_implementation.train", "train"),
 }
 COMPACT = {
-    "ssl": ["model_params.backbone_type=CompactEncoder", "exp_params.knn_acc_record_ep_period=1"],
+    "ssl": [
+        "model_params.backbone_type=CompactEncoder",
+        "model_params.proj_out=4",  # fewer than events in a batch
+        "exp_params.knn_acc_record_ep_period=1",
+    ],
     "finetune": ["load_encoder.backbone_type=CompactEncoder", "dataset.calibration_ratio=0.3"],
     "original": [
         "backbone_with_clf_type=AlexNet",
