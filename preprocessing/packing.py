@@ -30,22 +30,6 @@ PACKING = "packing.json"
 MAX_SERIAL_FILES = 100  # up to this number, starting worker processes takes longer than reading
 
 
-@dataclass(frozen=True)
-class PackOptions:
-    """What an archive of recordings depends on besides its files.
-
-    ``sampling_rate_hz=None`` takes the rate of the recordings, ``duration_s=None`` their median
-    length. Gaps up to ``max_gap_s`` are interpolated.
-    """
-
-    sampling_rate_hz: float | None = None
-    duration_s: float | None = None
-    max_gap_s: float = 0.0
-
-
-AS_RECORDED = PackOptions()
-
-
 @dataclass
 class PackReport:
     """Counts of packed, changed and skipped recordings and channels."""
@@ -112,20 +96,25 @@ def list_recordings(source_dir: str | Path) -> list[Path]:
 def pack_recordings(
     source_dir: str | Path,
     archive_dir: str | Path,
-    options: PackOptions = AS_RECORDED,
+    sampling_rate_hz: float | None = None,
+    duration_s: float | None = None,
+    max_gap_s: float = 0.0,
     skip_unreadable: bool = False,
     n_workers: int | None = None,
 ) -> PackReport:
     """Pack the recordings ``source_dir/<Class>/*`` into ``archive_dir``: all of them or nothing.
 
-    Raises ``ArchiveError`` with a list of the unreadable files, unless ``skip_unreadable`` is set
-    and at least one event can be packed.
+    ``sampling_rate_hz=None`` takes the rate of the recordings, ``duration_s=None`` their median
+    length. Gaps up to ``max_gap_s`` are interpolated. Raises ``ArchiveError`` with a list of the
+    unreadable files, unless ``skip_unreadable`` is set and at least one event can be packed.
     """
     source_dir, archive_dir = Path(source_dir), Path(archive_dir)
     files = list_recordings(source_dir)
     report, known = PackReport(), {}
-    with ArchiveWriter(archive_dir, options.sampling_rate_hz, options.duration_s) as writer:
-        read = partial(_read, scratch=writer.partial, options=options)
+    with ArchiveWriter(archive_dir, sampling_rate_hz, duration_s) as writer:
+        read = partial(
+            _read, scratch=writer.partial, sampling_rate_hz=sampling_rate_hz, max_gap_s=max_gap_s
+        )
         results = map_in_order(read, files, n_workers, MAX_SERIAL_FILES)
         progress = tqdm(results, total=len(files), desc="Packing", unit="event")
         for file, (stored, reason, identity) in zip(files, progress):
@@ -138,12 +127,8 @@ def pack_recordings(
             raise ArchiveError(_unreadable_message(archive_dir, report))
         writer.fit_lengths()
         report.n_events_cut, report.n_events_padded = writer.n_cut, writer.n_padded
-        content = {
-            "options": asdict(options),
-            "padding": PADDING,
-            "report": asdict(report),
-            "files": known,
-        }
+        options = _options(sampling_rate_hz, duration_s, max_gap_s)
+        content = {"options": options, "padding": PADDING, "report": asdict(report), "files": known}
         (writer.partial / PACKING).write_text(json.dumps(content, indent=1), encoding="utf-8")
     return report
 
@@ -151,7 +136,9 @@ def pack_recordings(
 def open_or_pack(
     source_dir: str | Path,
     archive_dir: str | Path,
-    options: PackOptions = AS_RECORDED,
+    sampling_rate_hz: float | None = None,
+    duration_s: float | None = None,
+    max_gap_s: float = 0.0,
     skip_unreadable: bool = False,
 ) -> EventArchive:
     """Open the archive of ``source_dir``; pack it first if it is missing or out of date.
@@ -161,12 +148,23 @@ def open_or_pack(
     """
     archive_dir = Path(archive_dir)
     with one_process_at_a_time(archive_dir):
-        reason = _why_pack(Path(source_dir), archive_dir, options, skip_unreadable)
+        reason = _why_pack(
+            Path(source_dir),
+            archive_dir,
+            _options(sampling_rate_hz, duration_s, max_gap_s),
+            skip_unreadable,
+        )
         if reason:
             log.info("%s: %s; packing into %s", source_dir, reason, archive_dir)
-            report = pack_recordings(source_dir, archive_dir, options, skip_unreadable)
+            report = pack_recordings(
+                source_dir, archive_dir, sampling_rate_hz, duration_s, max_gap_s, skip_unreadable
+            )
             log.info("Packed %s", report)
     return EventArchive(archive_dir)
+
+
+def _options(sampling_rate_hz: float | None, duration_s: float | None, max_gap_s: float) -> dict:
+    return {"sampling_rate_hz": sampling_rate_hz, "duration_s": duration_s, "max_gap_s": max_gap_s}
 
 
 @dataclass(frozen=True)
@@ -196,14 +194,16 @@ class _StoredRecording:
         return recording
 
 
-def _read(path: Path, scratch: Path, options: PackOptions) -> tuple[Any, str, dict]:
+def _read(
+    path: Path, scratch: Path, sampling_rate_hz: float | None, max_gap_s: float
+) -> tuple[Any, str, dict]:
     """Read one file: a ``_StoredRecording``, or None with the reason; and the file's identity."""
     name = os.fsencode(path).decode("utf-8", "backslashreplace")
     if name != str(path):  # the name becomes the name of the event, stored as UTF-8
         return None, f"{name}: its name is not UTF-8; rename it", {}
     try:
         identity = _identity(path)
-        recording = read_recording(path, options.sampling_rate_hz, options.max_gap_s)
+        recording = read_recording(path, sampling_rate_hz, max_gap_s)
     except RecordingError as error:
         return None, str(error), identity
     except OSError as error:
@@ -253,9 +253,7 @@ def _unreadable_message(archive_dir: Path, report: PackReport) -> str:
     )
 
 
-def _why_pack(
-    source_dir: Path, archive_dir: Path, options: PackOptions, skip_unreadable: bool
-) -> str:
+def _why_pack(source_dir: Path, archive_dir: Path, options: dict, skip_unreadable: bool) -> str:
     """Return the reason why the folder must be packed; an empty string if there is none."""
     files = {path.relative_to(source_dir).as_posix(): path for path in list_recordings(source_dir)}
     try:
@@ -268,7 +266,7 @@ def _why_pack(
         return "not packed yet"
     if not (archive_dir / WAVEFORMS).is_file():
         return "waveforms are missing"
-    if packed.get("options") != asdict(options):
+    if packed.get("options") != options:
         return "packed with other options"
     if n_padded and packed.get("padding") != PADDING:
         return f"{n_padded} events were padded with zeros"

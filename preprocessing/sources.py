@@ -3,8 +3,8 @@
 import hashlib
 import json
 import logging
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from preprocessing.event_archive import WAVEFORMS, EventArchive
 from preprocessing.metadata import METADATA, ArchiveError
@@ -29,17 +29,20 @@ def open_source(dataset: DatasetParams) -> EventArchive:
     folder = Path(dataset.root) if dataset.root else AKNES_ROOT
     if (folder / METADATA).is_file() and (folder / WAVEFORMS).is_file():
         return _require_wanted(EventArchive(folder), dataset)
-    from preprocessing.packing import PackOptions, open_or_pack
+    from preprocessing.packing import open_or_pack
 
     if dataset.source == "aknes":
         from preprocessing.download import fetch_aknes
 
         folder = fetch_aknes(folder)
-    options = PackOptions(dataset.sampling_freq, dataset.duration_s, dataset.max_gap_s)
-    identity = json.dumps([str(folder.resolve()), asdict(options)])
-    key = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    options: dict[str, Any] = {
+        "sampling_rate_hz": dataset.sampling_freq,
+        "duration_s": dataset.duration_s,
+        "max_gap_s": dataset.max_gap_s,
+    }
+    key = hashlib.sha256(json.dumps([str(folder.resolve()), options]).encode()).hexdigest()[:8]
     archive_dir = DATA_DIR / "archives" / f"{folder.resolve().name}-{key}"
-    return open_or_pack(folder, archive_dir, options, dataset.skip_unreadable)
+    return open_or_pack(folder, archive_dir, skip_unreadable=dataset.skip_unreadable, **options)
 
 
 def _require_wanted(archive: EventArchive, dataset: DatasetParams) -> EventArchive:

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from preprocessing.event_archive import EventArchive
-from preprocessing.packing import PackOptions, pack_recordings
+from preprocessing.packing import pack_recordings
 from tests.commands.running import SCRIPTS, SMALL_IMAGES
 from tests.conftest import ROOT
 from tests.killing import members, start_as_from_a_terminal, wait_for_the_end
@@ -41,7 +41,7 @@ N_KILLS = 5  # of each training
 def packed(separable, tmp_path_factory):
     """The events as an archive: what is killed here is training."""
     folder = tmp_path_factory.mktemp("packed") / "events"
-    pack_recordings(separable, folder, PackOptions(100.0, 12.0), n_workers=1)
+    pack_recordings(separable, folder, 100.0, 12.0, n_workers=1)
     return folder
 
 
@@ -174,9 +174,8 @@ def test_a_run_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, packe
 def test_packing_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, separable):
     code = tmp_path / "pack.py"
     code.write_text(
-        "import sys\nfrom preprocessing.packing import PackOptions, open_or_pack\n"
-        "if __name__ == '__main__':\n"
-        f"    open_or_pack({str(separable)!r}, sys.argv[1], PackOptions(100.0, 12.0))\n"
+        "import sys\nfrom preprocessing.packing import open_or_pack\n"
+        f"if __name__ == '__main__': open_or_pack({str(separable)!r}, sys.argv[1], 100.0, 12.0)\n"
     )
     start([None], tmp_path, [str(code), "whole"])
     started = time.monotonic()
@@ -191,11 +190,10 @@ def test_packing_killed_at_many_moments_ends_like_one_that_was_not(tmp_path, sep
 
 def test_two_processes_pack_one_archive_once(tmp_path, separable):
     code = (
-        "import logging\nfrom preprocessing.packing import PackOptions, open_or_pack\n"
+        "import logging\nfrom preprocessing.packing import open_or_pack\n"
         "logging.basicConfig(level=logging.INFO)\n"
         "if __name__ == '__main__':\n"
-        f"    source, target = {str(separable)!r}, {str(tmp_path / 'arc')!r}\n"
-        "    open_or_pack(source, target, PackOptions(100.0, 12.0)).verify()\n"
+        f"    open_or_pack({str(separable)!r}, {str(tmp_path / 'arc')!r}, 100.0, 12.0).verify()\n"
     )
     both = [
         subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -389,12 +387,10 @@ def test_no_file_is_half_written_when_the_disk_is_full(tmp_path, packed):
 def test_packing_on_a_full_disk_leaves_nothing_behind(tmp_path, separable):
     code = (
         "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
-        "from preprocessing.packing import PackOptions, pack_recordings\n"
-        "from utils.cli import main\n"
+        "from preprocessing.packing import pack_recordings\nfrom utils.cli import main\n"
         f"source, target = {str(separable)!r}, {str(tmp_path / 'arc')!r}\n"
         "if __name__ == '__main__':\n"
-        "    options = PackOptions(100.0, 12.0)\n"
-        "    main(lambda: pack_recordings(source, target, options, n_workers=1))\n"
+        "    main(lambda: pack_recordings(source, target, 100.0, 12.0, n_workers=1))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200

@@ -9,7 +9,7 @@ from prediction.config import PredictConfig
 from prediction.predictor import Predictor
 from prediction.reading import Item
 from preprocessing.event_archive import EventArchive
-from preprocessing.packing import PackOptions, pack_recordings
+from preprocessing.packing import pack_recordings
 from preprocessing.recordings import read_recording
 from tests.conftest import write_mseed
 from tests.modules import small_classifier
@@ -36,8 +36,7 @@ def test_an_event_is_the_same_block_in_training_and_in_prediction(tmp_path, pred
     event[:2, 350:450] += 60 * np.sin(np.arange(100))
     event += [[5000], [-3000], [4000]]
     file = write_mseed(tmp_path / "events" / "a" / "0.mseed", event.astype(np.float32), RATE_HZ)
-    options = PackOptions(RATE_HZ, N_SAMPLES / RATE_HZ)
-    pack_recordings(tmp_path / "events", tmp_path / "archive", options)
+    pack_recordings(tmp_path / "events", tmp_path / "archive", RATE_HZ, N_SAMPLES / RATE_HZ)
     in_training = EventArchive(tmp_path / "archive").waveforms(0)
     classified = predictor.classify([Item("0", str(file), read_recording(file, RATE_HZ))])[0]
     np.testing.assert_array_equal(classified.waveforms, in_training)

@@ -12,7 +12,7 @@ import pytest
 from preprocessing import packing
 from preprocessing.event_archive import EventArchive
 from preprocessing.metadata import ArchiveError
-from preprocessing.packing import PackOptions, open_or_pack, pack_recordings
+from preprocessing.packing import open_or_pack, pack_recordings
 from preprocessing.recordings import read_recording
 from tests.conftest import write_mseed
 
@@ -61,7 +61,7 @@ def test_pack_and_read_back(folder, tmp_path):
 
 
 def test_layout_is_seisbenchs(folder, tmp_path):
-    pack_recordings(folder, tmp_path / "archive", PackOptions(100.0, 9.0))
+    pack_recordings(folder, tmp_path / "archive", sampling_rate_hz=100.0, duration_s=9.0)
     with h5py.File(tmp_path / "archive" / "waveforms.hdf5") as file:
         assert (
             file["data_format/dimension_order"][()] == b"CW"
@@ -89,7 +89,7 @@ def test_an_event_keeps_its_identity_at_another_rate_and_length_and_in_another_c
     pack_recordings(folder, tmp_path / "one")
     (folder / "Tremor").mkdir()
     (folder / "Rock" / "2020_001_x.mseed").rename(folder / "Tremor" / "renamed.mseed")
-    pack_recordings(folder, tmp_path / "two", PackOptions(50.0, 7.0))
+    pack_recordings(folder, tmp_path / "two", sampling_rate_hz=50.0, duration_s=7.0)
     one, two = EventArchive(tmp_path / "one"), EventArchive(tmp_path / "two")
     assert one.identities.dtype == np.int64 and len(set(one.identities.tolist())) == 7
     assert one.identities[[0, 1, 2, 3, 4, 6, 5]].tolist() == two.identities.tolist()
@@ -157,15 +157,15 @@ def test_events_that_were_padded_with_zeros_are_packed_again(
     """Archives of earlier versions have no padding entry; without short events they are valid."""
     caplog.set_level("INFO")
     target, duration_s = tmp_path / "archive", 10.0 if has_short_events else 9.0
-    open_or_pack(folder, target, PackOptions(duration_s=duration_s))
+    open_or_pack(folder, target, duration_s=duration_s)
     packing_json = json.loads((target / "packing.json").read_text())
     del packing_json["padding"]
     (target / "packing.json").write_text(json.dumps(packing_json))
     caplog.clear()
-    open_or_pack(folder, target, PackOptions(duration_s=duration_s))
+    open_or_pack(folder, target, duration_s=duration_s)
     assert ("3 events were padded with zeros; packing into" in caplog.text) == has_short_events
     caplog.clear()
-    open_or_pack(folder, target, PackOptions(duration_s=duration_s))
+    open_or_pack(folder, target, duration_s=duration_s)
     assert "packing into" not in caplog.text
 
 
@@ -177,7 +177,7 @@ def test_one_rate_per_archive(folder, tmp_path):
         ArchiveError, match=r"50 Hz where the others have 100 Hz; set dataset.sampling_freq"
     ):
         pack_recordings(folder, tmp_path / "archive")
-    report = pack_recordings(folder, tmp_path / "archive", PackOptions(100.0))
+    report = pack_recordings(folder, tmp_path / "archive", sampling_rate_hz=100.0)
     assert report.n_channels_resampled == 2
 
 
