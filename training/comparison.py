@@ -10,7 +10,7 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 
-from training.comparison_plots import plot_comparison
+from training.comparison_plots import SHOWN, plot_comparison
 from training.grid import Budget, Cell
 from training.grid_config import Method
 from training.runs import PREDICTIONS, SUMMARY
@@ -18,7 +18,6 @@ from utils.errors import UserError
 from utils.files import write_atomically
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "expected_calibration_error")
-SHOWN = ("stacked_trace", "single_channel", "ensemble")
 N_BOOTSTRAP = 4000
 N_SENSOR_DRAWS = 40
 # paired differences: the first (method, prediction) minus the second
@@ -120,7 +119,7 @@ def write_comparison(results: Sequence[Result], folder: Path, command: str) -> s
     curves = {
         group: np.mean([accuracy_over_sensors(r) for r in chosen], axis=0)
         for group, chosen in groups.items()
-        if chosen[0].log_probs.shape[1] > 1
+        if np.isfinite(chosen[0].log_probs[..., 0]).sum(1).max() > 1
     }
     n_train = {
         budget: int(np.mean([r.n_train for r in chosen])) for (_, budget), chosen in groups.items()

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from utils.figures import BLUE, GREY, ORANGE, save_figure
 METHOD_COLORS = {
     "original": GREY,
     "features": "#a08060",
-    "random": "#bbbbbb",
+    "random": "#8d99a6",
     "scratch": ORANGE,
     "linear": "#5b8e4b",
     "logistic": "#8fbf6b",
@@ -28,6 +29,9 @@ METHOD_NAMES = {
     "logistic": "pretrained encoder, logistic regression",
     "finetuned": "fine-tuned",
 }
+DOT: dict[str, Any] = {"fmt": "o", "color": "black", "mfc": "white", "ms": 5, "zorder": 3}
+SHOWN = ("stacked_trace", "single_channel", "ensemble")
+MAX_BUDGETS_AS_BARS = 2
 Spread = Mapping[tuple[str, Budget, str], dict[str, tuple[float, float]]]
 
 
@@ -51,8 +55,8 @@ def plot_comparison(
 
     def draw(figure) -> None:
         left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
-        if len(budgets) == 1:
-            _draw_bars(left, spread, colors, guesses)
+        if len(budgets) <= MAX_BUDGETS_AS_BARS:
+            _draw_bars(left, spread, colors, n_train, guesses)
         else:
             _draw_budgets(left, spread, colors, n_train, guesses)
         left.set_title(f"mean ± {meaning}", fontsize=10)
@@ -70,9 +74,9 @@ def plot_comparison(
             title=f"{n_train[budgets[0]]} labelled events ({budgets[0].title})",
         )
         right.grid(alpha=0.3)
-        right.legend(frameon=False, fontsize=8)
+        right.legend(fontsize=8, framealpha=0.9)
 
-    return save_figure(path, (14, 5.2), draw)
+    return save_figure(path, (13, 5.4), draw)
 
 
 def _colors(methods: Iterable[str]) -> dict[str, str]:
@@ -85,33 +89,44 @@ def _title(method: str) -> str:
 
 
 def _draw_bars(
-    axes, spread: Spread, colors: Mapping[str, str], guesses: Mapping[str, float]
+    axes,
+    spread: Spread,
+    colors: Mapping[str, str],
+    n_train: Mapping[Budget, int],
+    guesses: Mapping[str, float],
 ) -> None:
-    rows = list(spread.items())
-    for row, ((method, _, prediction), metrics) in enumerate(rows):
-        mean, error = (100 * value for value in metrics["accuracy"])
-        alpha = 0.45 if prediction == "single_channel" else 1.0
-        axes.barh(
-            row,
-            mean,
-            xerr=error,
-            color=colors[method],
-            alpha=alpha,
-            height=0.7,
-            error_kw={"ecolor": "black", "capsize": 3},
-        )
-        color = "white" if alpha == 1 else "black"
-        axes.text(1, row, f"{mean:.0f} %", va="center", ha="left", color=color)
-    names = [
-        f"{_title(method)}, {prediction.replace('_', ' ')}" for (method, _, prediction), _ in rows
-    ]
-    axes.set_yticks(range(len(rows)), names)
-    axes.invert_yaxis()
+    """Draw a bar for the event prediction of each method, and a dot for its single channels."""
+    row, places, names = 0.0, [], []
+    for budget in n_train:
+        heading = f"{n_train[budget]} labelled events ({budget.title})"
+        axes.text(0.5, row, heading, weight="bold", backgroundcolor="white")
+        for method in dict.fromkeys(m for m, b, _ in spread if b == budget):
+            row += 1
+            for kind in SHOWN:
+                if (method, budget, kind) in spread:
+                    accuracy = spread[method, budget, kind]["accuracy"]
+                    mean, error = (100 * value for value in accuracy)
+                    if kind == "single_channel":
+                        axes.errorbar(mean, row, xerr=error, **DOT)
+                    else:
+                        _draw_bar(axes, row, mean, error, colors[method])
+            places.append(row)
+            names.append(_title(method))
+        row += 1.6
+    axes.errorbar([], [], xerr=[], label="one channel", **DOT)
+    axes.set_yticks(places, names)
+    axes.set_ylim(row - 0.9, -0.7)
     for (name, level), style in zip(guesses.items(), ("--", ":")):
         axes.axvline(100 * level, color="black", lw=1, ls=style, label=name)
     axes.set(xlabel="accuracy on the test events (%)", xlim=(0, 100))
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, -0.24), ncols=3)
+
+
+def _draw_bar(axes, row: float, mean: float, error: float, color: str) -> None:
+    style = {"ecolor": "black", "capsize": 3}
+    axes.barh(row, mean, xerr=error, color=color, height=0.75, error_kw=style)
+    axes.text(1, row, f"{mean:.0f} %", va="center", ha="left", color="white", weight="bold")
 
 
 def _draw_budgets(
@@ -150,4 +165,4 @@ def _draw_budgets(
     axes.set(xlabel="labelled events in training", ylabel="accuracy on the test events (%)")
     axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(0, 0.28), ncols=2)
+    axes.legend(frameon=False, fontsize=8, loc="lower right", ncols=2)

@@ -129,13 +129,16 @@ def plot_event_sheet(
     n_shown = min(len(images), MAX_SENSORS_SHOWN)
     n_columns = min(SHEET_COLUMNS, n_shown)
     n_rows = math.ceil(n_shown / n_columns)
+    if n_shown < len(images):
+        title += f" (first {n_shown} of {len(images)} channels)"
+    # all panels share one pair of axes: a pair for each takes matplotlib seconds
+    wide, high = 1.07 * duration_s, 1.25 * nyquist_hz
 
     def draw(figure) -> None:
-        panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
-        for sensor, axes in enumerate(panels):
-            if sensor >= n_shown:
-                axes.set_axis_off()
-                continue
+        axes = figure.subplots()
+        for sensor in range(n_shown):
+            row, column = divmod(sensor, n_columns)
+            left, bottom = column * wide, (n_rows - 1 - row) * high
             picture = axes.imshow(
                 images[sensor],
                 origin="lower",
@@ -143,22 +146,30 @@ def plot_event_sheet(
                 cmap="magma",
                 vmin=0,
                 vmax=1,
-                extent=(0, duration_s, 0, nyquist_hz),
+                extent=(left, left + duration_s, bottom, bottom + nyquist_hz),
                 interpolation="nearest",
             )
-            axes.set_title(
-                f"channel {sensor + 1}" + ("" if live[sensor] else " (dead)"), fontsize=8
-            )
-            axes.tick_params(labelsize=7)
-        figure.suptitle(
-            title
-            + (f" (first {n_shown} of {len(images)} channels)" if n_shown < len(images) else "")
-        )
-        figure.supxlabel("time (s)")
-        figure.supylabel("frequency (Hz)")
-        figure.colorbar(picture, ax=panels.tolist(), label="scaled log density", shrink=0.8)
+            name = f"channel {sensor + 1}" + ("" if live[sensor] else " (dead)")
+            place = left + duration_s / 2, bottom + 1.04 * nyquist_hz
+            axes.text(*place, name, ha="center", va="bottom", fontsize=8)
+        axes.set(xlim=(0, n_columns * wide), ylim=(0, n_rows * high), title=title)
+        axes.set_xticks(*_repeated_ticks(duration_s, wide, n_columns), fontsize=7)
+        axes.set_yticks(*_repeated_ticks(nyquist_hz, high, n_rows), fontsize=7)
+        axes.set(xlabel="time (s)", ylabel="frequency (Hz)")
+        axes.spines[:].set_visible(False)
+        figure.colorbar(picture, ax=axes, label="scaled log density", shrink=0.8)
 
     return save_figure(path, (2.1 * n_columns + 1.2, 1.5 * n_rows + 1.0), draw)
+
+
+def _repeated_ticks(length: float, step: float, n: int) -> tuple[list[float], list[str]]:
+    """Return places and labels of ticks from 0 to ``length``, repeated n times every ``step``."""
+    from matplotlib.ticker import MaxNLocator
+
+    locator = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
+    ticks = [tick for tick in locator.tick_values(0, length) if tick < 0.97 * length]
+    places = [number * step + tick for number in range(n) for tick in ticks]
+    return places, [f"{tick:g}" for tick in ticks] * n
 
 
 def plot_calibration(before, after, labels, path: Path) -> Path:
