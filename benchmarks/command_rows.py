@@ -64,6 +64,7 @@ def _pretraining(archive: EventArchive, prelude: str, run_name: str, *overrides:
         "preload": "none",
     }
     settings = [f"dataset.{key}={value}" for key, value in dataset.items()]
+    settings.append("model_params.proj_out=8")  # smaller than the batch
     command = [sys.executable, "-c", prelude, str(script), "--config_ssl", str(config)]
     return [*command, *settings, f"run_name={run_name}", *overrides]
 
@@ -177,4 +178,11 @@ def demo_row(size: Size, folder: Path) -> Row:
         *size.demo,
     ]
     seconds = seconds_of(lambda: _run(command, place))
-    return Row("make demo, from start to end", "", f"{seconds / 60:.2g} min", "", "")
+    return Row(
+        "make demo, from start to end",
+        "",
+        f"{seconds / 60:.2g} min",
+        "",
+        "≤ 3 min",
+        seconds <= 180,
+    )

@@ -61,8 +61,10 @@ SMALL = Size(
     continuous_s=120,
     n_rounds=1,
     demo=(
-        "methods=[scratch]",
-        "overrides.all=[dataset.n_simulated=100,dataset.batch_size=8,trainer_params.max_epochs=1]",
+        "methods=[features]",
+        "recipes={}",
+        "label_fractions=[0.5]",
+        "overrides.all=[dataset.source=simulated,dataset.n_simulated=100]",
     ),
 )
 

@@ -28,6 +28,7 @@ from utils.schema import FinetuneConfig, OriginalConfig, RunConfig, SSLConfig
 
 log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent.parent
+MAX_CELLS_ON_CPU = 4
 FEW_LABELS = 0.1  # up to here, fine-tuning keeps BatchNorm's statistics [L22]
 CONFIGS: dict[str, type[RunConfig]] = {
     "ssl": SSLConfig,
@@ -222,22 +223,27 @@ def _from_pretrained(cell: Cell) -> tuple[str, ...]:
 
 
 def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
-    """Run the cells that are not finished, one at a time on each GPU, or one at a time on the CPU.
+    """Run the cells that are not finished: one at a time on each GPU, or a few on the CPU.
 
+    On the CPU, up to ``MAX_CELLS_ON_CPU`` share the cores: much of a small training runs on one.
     ``logs`` is the folder for their output. Raises ``UserError`` with the end of the log of the
     first cell that failed.
     """
     waiting = [cell for cell in cells if not cell.done]
     logs.mkdir(parents=True, exist_ok=True)
     free: queue.Queue[int | None] = queue.Queue()
-    for gpu in gpus or (None,):
+    n_on_cpu = max(1, min(len(waiting), (os.cpu_count() or 1), MAX_CELLS_ON_CPU))
+    places = gpus or (None,) * n_on_cpu
+    for gpu in places:
         free.put(gpu)
+    threads = None if gpus else (os.cpu_count() or 1) // n_on_cpu
+    run = partial(_run_cell, free=free, logs=logs, threads=threads)
     with (
-        ThreadPoolExecutor(max(1, len(gpus))) as pool,
+        ThreadPoolExecutor(len(places)) as pool,
         tqdm(total=len(cells), initial=len(cells) - len(waiting), desc="Cells", unit="cell") as bar,
     ):
         try:
-            for cell in pool.map(partial(_run_cell, free=free, logs=logs), waiting):
+            for cell in pool.map(run, waiting):
                 bar.set_postfix_str(cell.run_name)
                 bar.update()
         except BaseException:
@@ -252,12 +258,14 @@ def _wait_for_another_grid(cell: Cell) -> None:
             pass
 
 
-def _with_root(python_path: str | None) -> str:
-    """Return PYTHONPATH with this repository first, for commands of the form ``python -m``."""
-    return os.pathsep.join(filter(None, (str(ROOT), python_path)))
+def _environment(threads: int | None) -> dict[str, str]:
+    """Return the environment of a cell, with so many threads unless the user has set them."""
+    paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))  # for ``python -m``
+    own = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    return own | os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _run_cell(cell: Cell, free: queue.Queue, logs: Path) -> Cell:
+def _run_cell(cell: Cell, free: queue.Queue, logs: Path, threads: int | None) -> Cell:
     _wait_for_another_grid(cell)
     if cell.done:
         return cell
@@ -270,7 +278,7 @@ def _run_cell(cell: Cell, free: queue.Queue, logs: Path) -> Cell:
         with open(path, "a", encoding="utf-8") as file:
             status = subprocess.run(
                 command,
-                env=os.environ | {"PYTHONPATH": _with_root(os.environ.get("PYTHONPATH"))},
+                env=_environment(threads),
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

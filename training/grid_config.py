@@ -73,7 +73,9 @@ class ReproduceConfig(Section):
         "Values of `dataset.label_draw_seed`: several draws of the labels for each seed, with the "
         "same test events and the same pretraining. `[]`: one draw.",
     )
-    gpus: tuple[Index, ...] = key((0,), "GPUs; one training runs on each at a time. `[]`: the CPU.")
+    gpus: tuple[Index, ...] = key(
+        (0,), "GPUs; one training runs on each at a time. `[]`: the CPU, a few at a time."
+    )
     overrides: CellOverrides = key(CellOverrides(), "Changes of the configurations above.")
 
     def contradictions(self) -> list[str]:

@@ -45,11 +45,23 @@ def test_the_grid_is_complete_and_every_cell_is_a_valid_command(grid):
             expected = (
                 "none"
                 if scratch
-                else f"runs/ssl/g-pretrain-seed{cell.seed}/checkpoints/encoder-ep_60.ckpt"
+                else f"runs/ssl/g-pretrain-seed{cell.seed}/checkpoints/encoder-ep_40.ckpt"
             )
             assert config.load_encoder.ckpt_fname == expected
             assert config.exp_params.freeze_encoders == (cell.method == "linear")
             assert (config.exp_params.LR == 0.01) == (cell.method == "linear")
+
+
+GRIDS = [ROOT / "configs" / "demo.yaml", *sorted(ROOT.glob("configs/reproduce*.yaml"))]
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_every_cell_of_the_shipped_grids_is_valid(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no runs here
+    for name in ("configs", "original_implementation"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    _, compared = plan_cells(load_config(path, ReproduceConfig))
+    assert len({cell.folder for cell in compared}) == len(compared) > 1
 
 
 def test_no_pretraining_where_nobody_needs_it(grid):
@@ -186,7 +198,7 @@ def test_recipes_are_rows_with_their_own_pretraining(grid):
         for cell in compared
     }
     assert set(configs) == {"features", "random", "few", "twin", "alone"}
-    encoder = "runs/ssl/g-few-pretrain-seed3/checkpoints/encoder-ep_60.ckpt"
+    encoder = "runs/ssl/g-few-pretrain-seed3/checkpoints/encoder-ep_40.ckpt"
     assert configs["few"].load_encoder.ckpt_fname == encoder
     assert configs["twin"].load_encoder.ckpt_fname == encoder
     heads = (configs["few"].exp_params.head, configs["twin"].exp_params.head)

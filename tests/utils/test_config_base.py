@@ -122,6 +122,7 @@ FEW_LABELS = {
     "load_encoder.ckpt_fname": "runs/ssl/few_labels/checkpoints/encoder-ep_100.ckpt",
     "load_encoder.backbone_type": "CompactEncoder",
     "exp_params.head": "logistic_regression",
+    "dataset.batch_size": 16,
 }
 DIFFERENCES = {
     "ssl_native": NATIVE,
@@ -131,15 +132,14 @@ DIFFERENCES = {
     "demo_ssl": {
         **FEW_LABELS_SSL,
         **SIMULATED,
-        "exp_params.model_save_ep_period": 60,
-        "trainer_params.max_epochs": 60,
+        "exp_params.model_save_ep_period": 40,
+        "trainer_params.max_epochs": 40,
     },
     "demo_finetune": {
         **FEW_LABELS,
         **SIMULATED,
-        "load_encoder.ckpt_fname": "runs/ssl/demo/checkpoints/encoder-ep_60.ckpt",
+        "load_encoder.ckpt_fname": "runs/ssl/demo/checkpoints/encoder-ep_40.ckpt",
         "dataset.train_data_ratio": 0.05,
-        "dataset.batch_size": 16,
     },
 }
 
