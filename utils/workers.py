@@ -6,6 +6,7 @@ process knows what to save and which message to print.
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import get_all_start_methods, get_start_method, resource_tracker
@@ -23,7 +24,7 @@ class _SignalsBlocked(BaseProcess):
 
     def start(self) -> None:
         """Start; multiprocessing will end the process by SIGKILL, because SIGTERM is blocked."""
-        with _blocked():
+        with _handled_later(), _blocked():
             super().start()
         self._popen.terminate = self._popen.kill
 
@@ -39,6 +40,29 @@ def _blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _handled_later() -> Iterator[None]:
+    """Handle signals that come meanwhile at the end of the block.
+
+    Blocking is not enough: another thread may take the signal, and Python's main thread handles it,
+    by KeyboardInterrupt, before the new process has got what it waits for.
+    """
+    if threading.current_thread() is not threading.main_thread():  # it handles no signals
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in LEFT_TO_PARENT}
+    for number in before:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 class SpawnedWorker(_SignalsBlocked, SpawnProcess):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -68,3 +70,46 @@ def test_a_working_process_that_dies_does_not_leave_the_command_waiting_for_the_
         _, message = running.communicate(timeout=60)
     assert running.returncode == 1 and "BrokenProcessPool" in message
     wait_for_the_end(running.pid)
+
+
+INTERRUPTED_START = """
+import multiprocessing.util, os, signal, sys, threading, time
+from multiprocessing import resource_tracker
+sys.path.insert(0, {root!r})
+from utils.cli import main
+from utils.workers import SpawnedWorker
+
+def run():
+    threading.Thread(target=time.sleep, args=(3,), daemon=True).start()
+    resource_tracker.ensure_running()
+    spawn = multiprocessing.util.spawnv_passfds
+
+    def spawn_and_interrupt(*arguments):  # the other thread takes the signal: this one blocks it
+        process = spawn(*arguments)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        return process
+
+    multiprocessing.util.spawnv_passfds = spawn_and_interrupt
+    worker = SpawnedWorker(target=print, args=("worker ran",))
+    try:
+        worker.start()
+    finally:
+        worker.join()
+
+if __name__ == "__main__":
+    main(run)
+"""
+
+
+def test_a_signal_while_a_worker_starts_waits_until_the_worker_has_what_it_needs(tmp_path):
+    (tmp_path / "script.py").write_text(INTERRUPTED_START.format(root=str(ROOT)))
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 130
+    assert sorted(done.stdout.splitlines()) == ["interrupted", "worker ran"]
