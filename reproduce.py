@@ -5,8 +5,9 @@ python reproduce.py --config configs/reproduce.yaml [key.path=value ...]
 
 import logging
 
-from training.grid import plan_cells, run_cells
+from training.grid import plan_cells
 from training.grid_config import ReproduceConfig
+from training.grid_run import run_cells
 from training.runs import RUNS_DIR
 from utils.cli import main, parse_arguments
 from utils.config import load_config

@@ -1,46 +1,26 @@
-"""The grid of trainings: plan its cells, run those that are not finished.
+"""The grid of trainings: plan its cells.
 
 A cell is one run of an entry script with the arguments a user would type; it is finished when its
-summary.json exists.
+summary.json exists. training/grid_run.py runs them.
 """
 
 import itertools
-import logging
-import os
-import queue
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-
-from tqdm import tqdm
 
 from training.feature_config import FeaturesConfig
 from training.grid_config import FROM_PRETRAINED, Recipe, ReproduceConfig
-from training.runs import CONFIG, LOCK, RUNS_DIR, SUMMARY, require_same_config
+from training.runs import CONFIG, RUNS_DIR, SUMMARY, require_same_config
 from utils.config import ConfigError, load_config
-from utils.errors import UserError
-from utils.files import locked
 from utils.schema import FinetuneConfig, OriginalConfig, RunConfig, SSLConfig
 
-log = logging.getLogger(__name__)
-ROOT = Path(__file__).resolve().parent.parent
-MAX_CELLS_ON_CPU = 4
 FEW_LABELS = 0.1  # up to here, fine-tuning keeps BatchNorm's statistics [L22]
 CONFIGS: dict[str, type[RunConfig]] = {
     "ssl": SSLConfig,
     "finetune": FinetuneConfig,
     "features": FeaturesConfig,
     "original": OriginalConfig,
-}
-COMMANDS = {
-    "ssl": (str(ROOT / "sslearn.py"), "--config_ssl"),
-    "finetune": (str(ROOT / "finetune.py"), "--config_ft"),
-    "features": ("-m", "training.feature_forest", "--config_ft"),
-    "original": (str(ROOT / "original_implementation/train.py"), "--configs"),
 }
 
 
@@ -86,6 +66,11 @@ class Cell:
     def folder(self) -> Path:
         """The run folder."""
         return RUNS_DIR / self.kind / self.run_name
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs of its training."""
+        return load_config(self.config, CONFIGS[self.kind], self.overrides).n_epochs
 
     @property
     def begun(self) -> bool:
@@ -220,83 +205,3 @@ def _from_pretrained(cell: Cell) -> tuple[str, ...]:
         for key in ("backbone_type", "stem_stride")
     )
     return f"load_encoder.ckpt_fname={encoder}", *network
-
-
-def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
-    """Run the cells that are not finished: one at a time on each GPU, or a few on the CPU.
-
-    On the CPU, up to ``MAX_CELLS_ON_CPU`` share the cores: much of a small training runs on one.
-    ``logs`` is the folder for their output. Raises ``UserError`` with the end of the log of the
-    first cell that failed.
-    """
-    waiting = [cell for cell in cells if not cell.done]
-    logs.mkdir(parents=True, exist_ok=True)
-    free: queue.Queue[int | None] = queue.Queue()
-    n_on_cpu = max(1, min(len(waiting), (os.cpu_count() or 1), MAX_CELLS_ON_CPU))
-    places = gpus or (None,) * n_on_cpu
-    for gpu in places:
-        free.put(gpu)
-    threads = None if gpus else (os.cpu_count() or 1) // n_on_cpu
-    run = partial(_run_cell, free=free, logs=logs, threads=threads)
-    with (
-        ThreadPoolExecutor(len(places)) as pool,
-        tqdm(total=len(cells), initial=len(cells) - len(waiting), desc="Cells", unit="cell") as bar,
-    ):
-        try:
-            for cell in pool.map(run, waiting):
-                bar.set_postfix_str(cell.run_name)
-                bar.update()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _wait_for_another_grid(cell: Cell) -> None:
-    """Wait until no process uses the run folder: a run outlives the grid that is killed."""
-    if cell.begun:
-        with locked(cell.folder / LOCK):
-            pass
-
-
-def _environment(threads: int | None) -> dict[str, str]:
-    """Return the environment of a cell, with so many threads unless the user has set them."""
-    paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))  # for ``python -m``
-    own = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-    return own | os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _run_cell(cell: Cell, free: queue.Queue, logs: Path, threads: int | None) -> Cell:
-    _wait_for_another_grid(cell)
-    if cell.done:
-        return cell
-    gpu = free.get()
-    resume = ["--resume", str(cell.folder)] if cell.begun else []
-    command = [sys.executable, *COMMANDS[cell.kind], cell.config, *resume, *cell.overrides]
-    command.append(f"trainer_params.gpus=[{'' if gpu is None else gpu}]")
-    path = logs / f"{cell.run_name}.log"
-    try:
-        with open(path, "a", encoding="utf-8") as file:
-            status = subprocess.run(
-                command,
-                env=_environment(threads),
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                check=False,
-            ).returncode
-    finally:
-        free.put(gpu)
-    if status:  # refused, if a run that a killed grid left behind has begun in the folder first
-        _wait_for_another_grid(cell)
-    if not cell.done:
-        lines = (
-            path.read_text(encoding="utf-8", errors="replace")
-            .replace("\r", "\n")
-            .strip()
-            .splitlines()
-        )
-        raise UserError(
-            f"{cell.run_name} ended with status {status}; its log {path} ends with:\n  "
-            + "\n  ".join(lines[-5:])
-        )
-    return cell

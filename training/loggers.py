@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from training.runs import Run
+from training.runs import METRICS, Run
 from utils.errors import UserError
 from utils.files import write_atomically
 
@@ -79,7 +79,7 @@ class MetricsTable(Logger):
 
 def build_loggers(run: Run) -> list[Logger]:
     """Build the loggers of a run: metrics.csv and those of the configuration."""
-    loggers: list[Logger] = [MetricsTable(run.dir / "metrics.csv")]
+    loggers: list[Logger] = [MetricsTable(run.dir / METRICS)]
     if "tensorboard" in run.config.logger:
         loggers.append(TensorBoardLogger(run.dir, name="", version="tensorboard"))
     if "wandb" in run.config.logger:

@@ -23,7 +23,7 @@ from training.plots import (
     plot_loss_curves,
     plot_recall,
 )
-from training.runs import LAST_CHECKPOINT, PREDICTIONS, Run
+from training.runs import LAST_CHECKPOINT, METRICS, PREDICTIONS, Run
 from utils.files import write_atomically
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def report_pretraining(run: Run, trainer: pl.Trainer, data: EventDataModule) -> 
     """Write summary and plots of a pretraining; log its last metrics."""
     if not trainer.is_global_zero:
         return
-    with open(run.dir / "metrics.csv", newline="", encoding="utf-8") as file:
+    with open(run.dir / METRICS, newline="", encoding="utf-8") as file:
         last = list(csv.DictReader(file))[-1]
     metrics = {name: float(value) for name, value in last.items() if value}
     _write_curves_and_summary(run, trainer, data, metrics, [])
@@ -156,7 +156,7 @@ def save_predictions(run: Run, evaluation: Evaluation, data: EventDataModule) ->
 def _write_curves_and_summary(
     run: Run, trainer: pl.Trainer, data: EventDataModule, metrics: dict, plots: list[Path], **facts
 ) -> None:
-    curves = plot_loss_curves(run.dir / "metrics.csv", run.plots / "curves.png")
+    curves = plot_loss_curves(run.dir / METRICS, run.plots / "curves.png")
     log_pictures(
         trainer, [path for path in (curves, *plots, *sorted(run.plots.glob("event_*.png"))) if path]
     )

@@ -22,6 +22,7 @@ from utils.schema import RunConfig
 log = logging.getLogger(__name__)
 RUNS_DIR = Path("runs")  # in the working directory
 CONFIG = "config.yaml"  # written first: a run with this file has begun
+METRICS = "metrics.csv"  # one row per epoch
 PREDICTIONS = "predictions.npz"
 SUMMARY = "summary.json"  # written last: a run with this file is finished
 LOCK = ".lock"

@@ -1,13 +1,16 @@
 import json
 import subprocess
 import threading
+import time
 
 import pytest
 
 from tests.conftest import CONFIGS, ROOT
 from training import grid as grid_module
-from training.grid import plan_cells, run_cells
+from training import grid_run
+from training.grid import plan_cells
 from training.grid_config import ReproduceConfig
+from training.grid_run import run_cells
 from utils.config import ConfigError, load_config
 from utils.errors import UserError
 from utils.files import take_lock
@@ -109,7 +112,7 @@ def test_finished_cells_are_not_trained_again_and_begun_ones_resume(grid, tmp_pa
         (folder / "summary.json").write_text(json.dumps({}))
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(grid_module.subprocess, "run", train)
+    monkeypatch.setattr(grid_run.subprocess, "run", train)
     pretraining[0].folder.mkdir(parents=True)
     (pretraining[0].folder / "config.yaml").write_text("{}")  # begun, not finished
     pretraining[1].folder.mkdir(parents=True)  # killed before it began
@@ -174,7 +177,7 @@ def test_a_run_that_a_killed_grid_left_behind_may_begin_first(grid, tmp_path, mo
         threading.Timer(0.5, finish).start()
         return subprocess.CompletedProcess(command, 2)
 
-    monkeypatch.setattr(grid_module.subprocess, "run", refused)
+    monkeypatch.setattr(grid_run.subprocess, "run", refused)
     run_cells([cell], [], tmp_path / "logs")
     assert cell.done
 
@@ -222,3 +225,28 @@ def test_label_draws_and_events_per_class_are_further_cells(grid):
     assert found == {(d, *rest) for d in range(3) for rest in ((5, 0.05), (None, 0.06))}
     with pytest.raises(ConfigError, match="label_fractions: is empty"):
         grid("label_fractions=[]")
+
+
+def test_the_progress_counts_epochs_of_running_cells(grid, tmp_path, monkeypatch):
+    pretraining, _ = plan_cells(grid("methods=[finetuned]", "seeds=[3]"))
+    (cell,), shown = pretraining, []
+
+    def train(command, **options):
+        cell.folder.mkdir(parents=True)
+        (cell.folder / "config.yaml").write_text("{}")
+        (cell.folder / "metrics.csv").write_text("epoch\n" + "0\n" * 7)
+        time.sleep(0.2)
+        (cell.folder / "summary.json").write_text("{}")
+        return subprocess.CompletedProcess(command, 0)
+
+    show = grid_run._show_progress
+
+    def note(bar, n_epochs):
+        show(bar, n_epochs)
+        shown.append((bar.n, bar.total, bar.postfix))
+
+    monkeypatch.setattr(grid_run.subprocess, "run", train)
+    monkeypatch.setattr(grid_run, "_show_progress", note)
+    monkeypatch.setattr(grid_run, "SHOW_EVERY_S", 0.02)
+    run_cells(pretraining, [], tmp_path / "logs")
+    assert (7, 40, cell.run_name) in shown and shown[-1] == (40, 40, "")

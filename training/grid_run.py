@@ -1,0 +1,127 @@
+"""Run the cells of a grid that are not finished, side by side, with a progress bar."""
+
+import os
+import queue
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from training.grid import Cell
+from training.runs import LOCK, METRICS
+from utils.errors import UserError
+from utils.files import locked
+
+ROOT = Path(__file__).resolve().parent.parent
+MAX_CELLS_ON_CPU = 4
+SHOW_EVERY_S = 1.0
+COMMANDS = {
+    "ssl": (str(ROOT / "sslearn.py"), "--config_ssl"),
+    "finetune": (str(ROOT / "finetune.py"), "--config_ft"),
+    "features": ("-m", "training.feature_forest", "--config_ft"),
+    "original": (str(ROOT / "original_implementation/train.py"), "--configs"),
+}
+
+
+def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
+    """Run the cells that are not finished: one at a time on each GPU, or a few on the CPU.
+
+    On the CPU, up to ``MAX_CELLS_ON_CPU`` share the cores: much of a small training runs on one.
+    ``logs`` is the folder for their output. Raises ``UserError`` with the end of the log of the
+    first cell that failed.
+    """
+    waiting = [cell for cell in cells if not cell.done]
+    if not waiting:
+        return
+    logs.mkdir(parents=True, exist_ok=True)
+    n_cores = os.cpu_count() or 1
+    places = gpus or (None,) * min(len(waiting), n_cores, MAX_CELLS_ON_CPU)
+    free: queue.Queue[int | None] = queue.Queue()
+    for gpu in places:
+        free.put(gpu)
+    threads = None if gpus else n_cores // len(places)
+    run = partial(_run_cell, free=free, logs=logs, threads=threads)
+    n_epochs = {cell: cell.n_epochs for cell in waiting}
+    with (
+        ThreadPoolExecutor(len(places)) as pool,
+        tqdm(total=sum(n_epochs.values()), desc="Training", unit="epoch") as bar,
+    ):
+        futures = [pool.submit(run, cell) for cell in waiting]
+        try:
+            unfinished = set(futures)
+            while unfinished:
+                finished, unfinished = wait(futures, SHOW_EVERY_S, return_when=FIRST_EXCEPTION)
+                for future in finished:
+                    future.result()
+                _show_progress(bar, n_epochs)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _show_progress(bar: tqdm, n_epochs: Mapping[Cell, int]) -> None:
+    """Show the finished epochs of all cells, and the names of those that are running."""
+    bar.n = sum(n if cell.done else min(n, _epochs_done(cell)) for cell, n in n_epochs.items())
+    bar.set_postfix_str(", ".join(c.run_name for c in n_epochs if c.begun and not c.done))
+
+
+def _epochs_done(cell: Cell) -> int:
+    """Return the number of rows in the metrics table of a run."""
+    try:
+        return (cell.folder / METRICS).read_text(encoding="utf-8").count("\n") - 1
+    except OSError:  # not yet there
+        return 0
+
+
+def _wait_for_another_grid(cell: Cell) -> None:
+    """Wait until no process uses the run folder: a run outlives the grid that is killed."""
+    if cell.begun:
+        with locked(cell.folder / LOCK):
+            pass
+
+
+def _environment(threads: int | None) -> dict[str, str]:
+    """Return the environment of a cell, with so many threads unless the user has set them."""
+    paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))  # for ``python -m``
+    own = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    return own | os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _run_cell(cell: Cell, free: queue.Queue, logs: Path, threads: int | None) -> None:
+    _wait_for_another_grid(cell)
+    if cell.done:
+        return
+    gpu = free.get()
+    resume = ["--resume", str(cell.folder)] if cell.begun else []
+    command = [sys.executable, *COMMANDS[cell.kind], cell.config, *resume, *cell.overrides]
+    command.append(f"trainer_params.gpus=[{'' if gpu is None else gpu}]")
+    path = logs / f"{cell.run_name}.log"
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            status = subprocess.run(
+                command,
+                env=_environment(threads),
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                check=False,
+            ).returncode
+    finally:
+        free.put(gpu)
+    if status:  # refused, if a run that a killed grid left behind has begun in the folder first
+        _wait_for_another_grid(cell)
+    if not cell.done:
+        lines = (
+            path.read_text(encoding="utf-8", errors="replace")
+            .replace("\r", "\n")
+            .strip()
+            .splitlines()
+        )
+        raise UserError(
+            f"{cell.run_name} ended with status {status}; its log {path} ends with:\n  "
+            + "\n  ".join(lines[-5:])
+        )
