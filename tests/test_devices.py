@@ -28,7 +28,9 @@ from prediction.config import PredictConfig
 from prediction.predictor import Predictor
 from prediction.reading import Item
 from preprocessing.dataset import EventBatch
+from preprocessing.draws import N_DRAWS, N_SENSOR_DRAWS
 from preprocessing.recordings import Recording
+from preprocessing.views import CHANGES
 from tests.commands import running
 from tests.conftest import write_separable_events
 from tests.modules import CLASSIFIER, small_pretraining
@@ -177,7 +179,7 @@ def batch_of(n_sensors: int, device: torch.device, n_events: int = 4) -> EventBa
         sensors=torch.zeros(n_events, n_sensors, dtype=torch.int64, device=device),
         labels=torch.zeros(n_events, dtype=torch.int64, device=device),
         events=torch.arange(n_events, device=device),
-        draws=torch.rand(n_events, 6, device=device),
+        draws=torch.rand(n_events, N_DRAWS - N_SENSOR_DRAWS, device=device),
     )
 
 
@@ -192,6 +194,13 @@ def test_steps_of_vibcreg_on_native_images():
     views = ["RandomCrop", "RandomAmplitudeJitter"]
     module = pretraining(views, use_tnc=False, resize_size=None, minmax_scale=False)
     with pretended_gpu():
+        assert {g.device for g in gradients_after_a_step(module, n_sensors=2)} == {GPU}
+
+
+def test_steps_on_whole_events_with_every_change():
+    views = ["WholeEvent", *CHANGES]
+    module = pretraining(views, use_tnc=False, resize_size=None)
+    with pretended_gpu(), torch.autocast("cuda", torch.bfloat16):
         assert {g.device for g in gradients_after_a_step(module, n_sensors=2)} == {GPU}
 
 
@@ -211,7 +220,7 @@ def test_classifier_steps():
         class_weights=[0.0, 1.0, 2.0],
         label_smoothing=0.1,
         freeze_encoder=True,
-        augmentations=["RandomAmplitudeJitter"],
+        augmentations=list(CHANGES),
     )
     with pretended_gpu(), torch.autocast("cuda", torch.bfloat16):
         assert {g.device for g in gradients_after_a_step(module, n_sensors=3)} == {GPU}
