@@ -10,7 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
-from utils.workers import SpawnedWorkers
+from utils.workers import SpawnedWorkers, handled_later
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,7 +39,9 @@ def map_in_order(
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            # submit starts processes: interrupted there, the pool would not wait for their end
+            with handled_later():
+                waiting.append(pool.submit(function, item))
             if len(waiting) > WAITING_PER_WORKER * n_workers:
                 yield waiting.popleft().result()
         while waiting:

@@ -24,7 +24,7 @@ class _SignalsBlocked(BaseProcess):
 
     def start(self) -> None:
         """Start; multiprocessing will end the process by SIGKILL, because SIGTERM is blocked."""
-        with _handled_later(), _blocked():
+        with handled_later(), _blocked():
             super().start()
         self._popen.terminate = self._popen.kill
 
@@ -43,7 +43,7 @@ def _blocked() -> Iterator[None]:
 
 
 @contextmanager
-def _handled_later() -> Iterator[None]:
+def handled_later() -> Iterator[None]:
     """Handle signals that come meanwhile at the end of the block.
 
     Blocking is not enough: another thread may take the signal, and Python's main thread handles it,

@@ -77,6 +77,7 @@ import multiprocessing.util, os, signal, sys, threading, time
 from multiprocessing import resource_tracker
 sys.path.insert(0, {root!r})
 from utils.cli import main
+from utils.parallel import map_in_order
 from utils.workers import SpawnedWorker
 
 def run():
@@ -91,19 +92,29 @@ def run():
         return process
 
     multiprocessing.util.spawnv_passfds = spawn_and_interrupt
-    worker = SpawnedWorker(target=print, args=("worker ran",))
-    try:
-        worker.start()
-    finally:
-        worker.join()
+{work}
 
 if __name__ == "__main__":
     main(run)
 """
 
 
-def test_a_signal_while_a_worker_starts_waits_until_the_worker_has_what_it_needs(tmp_path):
-    (tmp_path / "script.py").write_text(INTERRUPTED_START.format(root=str(ROOT)))
+JOINED = """
+    worker = SpawnedWorker(target=print, args=("worker ran",))
+    try:
+        worker.start()
+    finally:
+        worker.join()
+"""
+MAPPED = """
+    print("worker ran")
+    list(map_in_order(abs, range(100), n_workers=2))
+"""
+
+
+@pytest.mark.parametrize("work", [JOINED, MAPPED])
+def test_a_signal_while_a_worker_starts_waits_until_the_worker_has_what_it_needs(tmp_path, work):
+    (tmp_path / "script.py").write_text(INTERRUPTED_START.format(root=str(ROOT), work=work))
     done = subprocess.run(
         [sys.executable, str(tmp_path / "script.py")],
         stdout=subprocess.PIPE,
