@@ -1,13 +1,11 @@
-"""Pack a folder of recordings, ``root/<Class>/*``, into an event archive.
+"""Pack recordings into an event archive: those of a folder, ``root/<Class>/*``, or another source.
 
 ``packing.json`` in the archive stores the options, and the size, time and checksum of every file.
-The folder is packed again only when they have changed.
+The source is packed again only when they have changed.
 """
 
-import hashlib
 import json
 import logging
-import os
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +19,13 @@ from preprocessing.archive_writer import ArchiveWriter, one_process_at_a_time
 from preprocessing.event_archive import WAVEFORMS, EventArchive
 from preprocessing.lengths import PADDING
 from preprocessing.metadata import ArchiveError
-from preprocessing.recordings import Recording, read_recording
-from preprocessing.traces import RecordingError
+from preprocessing.recording_folder import (
+    EventSource,
+    EventToPack,
+    RecordingFolder,
+    has_changed,
+)
+from preprocessing.recordings import Recording
 from utils.parallel import map_in_order
 
 log = logging.getLogger(__name__)
@@ -66,35 +69,8 @@ class PackReport:
         self.n_channels_bridged += recording.n_bridged
 
 
-def list_recordings(source_dir: str | Path) -> list[Path]:
-    """List the files ``source_dir/<Class>/*``, sorted by class and name, without hidden files.
-
-    Raises ``ArchiveError`` if there is no such folder or it holds no recordings.
-    """
-    source_dir = Path(source_dir)
-    if not source_dir.is_dir():
-        raise ArchiveError(
-            f"{source_dir}: no such folder; dataset.root must hold one folder of recordings per "
-            "class"
-        )
-    classes = sorted(
-        path for path in source_dir.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
-    files = [
-        file
-        for path in classes
-        for file in sorted(path.iterdir())
-        if file.is_file() and file.name[0] != "."
-    ]
-    if not files:
-        raise ArchiveError(
-            f"{source_dir}: no recordings found; expected {source_dir}/<Class>/<recording>"
-        )
-    return files
-
-
 def pack_recordings(
-    source_dir: str | Path,
+    source_dir: str | Path | EventSource,
     archive_dir: str | Path,
     sampling_rate_hz: float | None = None,
     duration_s: float | None = None,
@@ -104,37 +80,43 @@ def pack_recordings(
 ) -> PackReport:
     """Pack the recordings ``source_dir/<Class>/*`` into ``archive_dir``: all of them or nothing.
 
-    ``sampling_rate_hz=None`` takes the rate of the recordings, ``duration_s=None`` their median
-    length. Gaps up to ``max_gap_s`` are interpolated. Raises ``ArchiveError`` with a list of the
-    unreadable files, unless ``skip_unreadable`` is set and at least one event can be packed.
+    ``source_dir`` may also be another source of events. ``sampling_rate_hz=None`` takes the rate of
+    the recordings, ``duration_s=None`` their median length. Gaps up to ``max_gap_s`` are
+    interpolated. Raises ``ArchiveError`` with a list of the unreadable files, unless
+    ``skip_unreadable`` is set and at least one event can be packed.
     """
-    source_dir, archive_dir = Path(source_dir), Path(archive_dir)
-    files = list_recordings(source_dir)
-    report, known = PackReport(), {}
+    source, archive_dir = _as_source(source_dir), Path(archive_dir)
+    events = source.list_events()
+    report, identities = PackReport(), {}
     with ArchiveWriter(archive_dir, sampling_rate_hz, duration_s) as writer:
-        read = partial(
-            _read, scratch=writer.partial, sampling_rate_hz=sampling_rate_hz, max_gap_s=max_gap_s
-        )
-        results = map_in_order(read, files, n_workers, MAX_SERIAL_FILES)
-        progress = tqdm(results, total=len(files), desc="Packing", unit="event")
-        for file, (stored, reason, identity) in zip(files, progress):
-            name = file.relative_to(source_dir).as_posix()
-            known[name] = identity
-            reason = reason or _add(writer, report, name, stored.load(), identity)
+        read = partial(_read, source, writer.partial, sampling_rate_hz, max_gap_s)
+        results = map_in_order(read, [event.place for event in events], n_workers, MAX_SERIAL_FILES)
+        progress = tqdm(results, total=len(events), desc="Packing", unit="event")
+        for event, (stored, reason, identity) in zip(events, progress):
+            identities[event.name] = identity
+            reason = reason or _add(writer, report, event, stored.load(), identity)
             if reason:
-                report.unreadable[name] = reason
+                report.unreadable[event.name] = reason
         if report.unreadable and not (skip_unreadable and report.n_events):
             raise ArchiveError(_unreadable_message(archive_dir, report))
         writer.fit_lengths()
         report.n_events_cut, report.n_events_padded = writer.n_cut, writer.n_padded
-        options = _options(sampling_rate_hz, duration_s, max_gap_s)
-        content = {"options": options, "padding": PADDING, "report": asdict(report), "files": known}
+        content = {
+            "options": _options(sampling_rate_hz, duration_s, max_gap_s) | source.options,
+            "padding": PADDING,
+            "report": asdict(report),
+            "files": source.known_files(identities),
+        }
         (writer.partial / PACKING).write_text(json.dumps(content, indent=1), encoding="utf-8")
     return report
 
 
+def _as_source(source: str | Path | EventSource) -> EventSource:
+    return RecordingFolder(Path(source)) if isinstance(source, str | Path) else source
+
+
 def open_or_pack(
-    source_dir: str | Path,
+    source_dir: str | Path | EventSource,
     archive_dir: str | Path,
     sampling_rate_hz: float | None = None,
     duration_s: float | None = None,
@@ -146,18 +128,14 @@ def open_or_pack(
     It is out of date when files or options have changed. Arguments and errors are those of
     ``pack_recordings``.
     """
-    archive_dir = Path(archive_dir)
+    source, archive_dir = _as_source(source_dir), Path(archive_dir)
     with one_process_at_a_time(archive_dir):
-        reason = _why_pack(
-            Path(source_dir),
-            archive_dir,
-            _options(sampling_rate_hz, duration_s, max_gap_s),
-            skip_unreadable,
-        )
+        options = _options(sampling_rate_hz, duration_s, max_gap_s) | source.options
+        reason = _why_pack(source, archive_dir, options, skip_unreadable)
         if reason:
-            log.info("%s: %s; packing into %s", source_dir, reason, archive_dir)
+            log.info("%s: %s; packing into %s", source.root, reason, archive_dir)
             report = pack_recordings(
-                source_dir, archive_dir, sampling_rate_hz, duration_s, max_gap_s, skip_unreadable
+                source, archive_dir, sampling_rate_hz, duration_s, max_gap_s, skip_unreadable
             )
             log.info("Packed %s", report)
     return EventArchive(archive_dir)
@@ -195,44 +173,35 @@ class _StoredRecording:
 
 
 def _read(
-    path: Path, scratch: Path, sampling_rate_hz: float | None, max_gap_s: float
+    source: EventSource,
+    scratch: Path,
+    sampling_rate_hz: float | None,
+    max_gap_s: float,
+    place: Any,
 ) -> tuple[Any, str, dict]:
-    """Read one file: a ``_StoredRecording``, or None with the reason; and the file's identity."""
-    name = os.fsencode(path).decode("utf-8", "backslashreplace")
-    if name != str(path):  # the name becomes the name of the event, stored as UTF-8
-        return None, f"{name}: its name is not UTF-8; rename it", {}
-    try:
-        identity = _identity(path)
-        recording = read_recording(path, sampling_rate_hz, max_gap_s)
-    except RecordingError as error:
-        return None, str(error), identity
-    except OSError as error:
-        return None, f"{path}: {error.strerror}", {}
+    """Read one event: a ``_StoredRecording``, or None with the reason; and its identity."""
+    recording, identity = source.read(place, sampling_rate_hz, max_gap_s)
+    if isinstance(recording, str):
+        return None, recording, identity
     return _StoredRecording.save(recording, scratch), "", identity
 
 
-def _identity(path: Path) -> dict:
-    stat = path.stat()
-    return {"size_bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": _sha256(path)}
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _add(
-    writer: ArchiveWriter, report: PackReport, name: str, recording: Recording, identity: dict
+    writer: ArchiveWriter,
+    report: PackReport,
+    event: EventToPack,
+    recording: Recording,
+    identity: dict,
 ) -> str:
     """Write and count one recording; return the reason if the archive refuses it."""
     try:
         writer.add(
-            name.replace("/", "__"),
+            event.name.replace("/", "__"),
             recording.waveforms,
-            name.split("/")[0],
+            event.category,
             recording.start_time,
             recording.sampling_rate_hz,
-            source_file=name,
+            **event.columns,
             source_sha256=identity["sha256"],
         )
     except ArchiveError as error:
@@ -253,14 +222,16 @@ def _unreadable_message(archive_dir: Path, report: PackReport) -> str:
     )
 
 
-def _why_pack(source_dir: Path, archive_dir: Path, options: dict, skip_unreadable: bool) -> str:
-    """Return the reason why the folder must be packed; an empty string if there is none."""
-    files = {path.relative_to(source_dir).as_posix(): path for path in list_recordings(source_dir)}
+def _why_pack(source: EventSource, archive_dir: Path, options: dict, skip_unreadable: bool) -> str:
+    """Return the reason why the source must be packed; an empty string if there is none."""
+    files = source.files()
     try:
         packed = json.loads((archive_dir / PACKING).read_text(encoding="utf-8"))
         known, unreadable = dict(packed["files"]), packed["report"]["unreadable"]
         n_padded = packed["report"].get("n_events_padded", 0)
-        changed = sum(_changed(path, known[name]) for name, path in files.items() if name in known)
+        changed = sum(
+            has_changed(path, known[name]) for name, path in files.items() if name in known
+        )
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         # packing.json is missing or damaged
         return "not packed yet"
@@ -278,10 +249,3 @@ def _why_pack(source_dir: Path, archive_dir: Path, options: dict, skip_unreadabl
         "removed": len(known.keys() - files.keys()),
     }
     return ", ".join(f"{n} files {what}" for what, n in counts.items() if n)
-
-
-def _changed(path: Path, identity: dict) -> bool:
-    stat = path.stat()
-    if stat.st_size != identity.get("size_bytes"):
-        return True
-    return stat.st_mtime_ns != identity.get("mtime_ns") and _sha256(path) != identity.get("sha256")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from preprocessing.packing import list_recordings
+from preprocessing.recording_folder import list_recordings
 from preprocessing.splits import classifier_split, pretraining_split
 from tests.commands.running import CHANCE, N_TEST, require_better_than_chance, run, summary
 from tests.conftest import write_separable_events

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from preprocessing import packing
+from preprocessing import packing, recording_folder
 from preprocessing.event_archive import EventArchive
 from preprocessing.metadata import ArchiveError
 from preprocessing.packing import open_or_pack, pack_recordings
@@ -262,8 +262,11 @@ def test_empty_and_missing_folders(tmp_path):
 
 
 def _pack_slowly(source, target) -> None:
-    real = packing.read_recording
-    packing.read_recording = lambda *args, **kwargs: (time.sleep(0.3), real(*args, **kwargs))[1]
+    real = recording_folder.read_recording
+    recording_folder.read_recording = lambda *args, **kwargs: (
+        time.sleep(0.3),
+        real(*args, **kwargs),
+    )[1]
     pack_recordings(source, target)
 
 
