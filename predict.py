@@ -2,49 +2,37 @@
 
 python predict.py --ckpt LAST.ckpt RECORDINGS ... --out predictions.csv [key.path=value ...]
 python predict.py --ckpt ... --continuous day.mseed --out events.csv
+python predict.py --ckpt ... --describe
 python predict.py --ckpt ... --export model.onnx
 """
 
 import sys
 
+from prediction import Classifier
 from prediction.arguments import parse, require_one_process
 from prediction.config import PredictConfig
-from utils.cli import main, stop_at_signals
+from utils.cli import main
 from utils.config import load_config
 
 
 def predict() -> None:
-    """Read the command line, open the model, classify or export."""
+    """Read the command line, open the model, then describe, export or classify."""
     arguments = parse(__doc__)
     config = load_config(arguments.config_predict, PredictConfig, arguments.overrides)
     require_one_process()
-
-    from prediction.load import load_classifier
-
-    model, fingerprint = load_classifier(arguments.ckpt)
+    classifier = Classifier.load(arguments.ckpt, config)
+    if arguments.describe:
+        print(classifier)
+        return
     if arguments.export is not None:
         from prediction.export import export_onnx
 
-        export_onnx(model, arguments.export, config.ensemble)
+        export_onnx(classifier.predictor.model, arguments.export, config.ensemble)
         return
 
-    from prediction.outputs import Outputs
-    from prediction.predictor import Predictor, choose_device
-    from prediction.run import predict_continuous, predict_files
+    from prediction.run import run
 
-    predictor = Predictor(model, fingerprint, config, choose_device(config))
-    outputs = Outputs(
-        arguments.out,
-        arguments.format,
-        arguments.per_sensor,
-        arguments.quakeml,
-        arguments.plots,
-        arguments.resume,
-    )
-    stop_at_signals("go on by the same command with --resume")
-    classify = predict_continuous if arguments.continuous else predict_files
-    n_unusable = classify(predictor, arguments.recordings, outputs, arguments.strict)
-    sys.exit(1 if n_unusable else 0)
+    sys.exit(run(classifier, arguments))
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ class EventClassifier(pl.LightningModule):
         self.evaluation: Evaluation | None = None
         # one per kind of ensemble; empty without calibration events
         self.calibrations: dict[str, Calibration] = {}
+        self.about: dict = {}  # what the checkpoint says about its training; empty in old ones
         self._batches: list[Evaluation] = []
         self.train()  # Lightning does not change the modes of the modules at the start
 
@@ -274,7 +275,8 @@ class EventClassifier(pl.LightningModule):
         return signal_to_noise(waveforms, rate_hz, pre_trigger_s)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Load the calibration, if the checkpoint has one."""
+        """Load the calibration, and what is known about the training, if the checkpoint has it."""
+        self.about = checkpoint.get("about", {})
         found = checkpoint.get("calibrations", {})
         self.calibrations = {kind: Calibration(**found[kind]) for kind in ENSEMBLES if found}
 

@@ -26,7 +26,10 @@ def parse(description: str | None) -> Namespace:
         "--ckpt",
         required=True,
         metavar="FILE",
-        help="checkpoints/last.ckpt of a trained classifier",
+        help="checkpoints/last.ckpt of a trained classifier, or demo",
+    )
+    parser.add_argument(
+        "--describe", action="store_true", help="only say what the model knows, and stop"
     )
     parser.add_argument(
         "--continuous", action="store_true", help="find the events in continuous recordings first"
@@ -50,8 +53,9 @@ def parse(description: str | None) -> Namespace:
     arguments.recordings = [
         text for text in arguments.recordings if text not in arguments.overrides
     ]
-    if arguments.export is None and (not arguments.recordings or arguments.out is None):
-        parser.error("recordings and --out FILE are needed (or --export FILE.onnx)")
+    only_model = arguments.describe or arguments.export is not None
+    if not only_model and (not arguments.recordings or arguments.out is None):
+        parser.error("recordings and --out FILE are needed (or --export FILE.onnx, or --describe)")
     return arguments
 
 

@@ -106,7 +106,7 @@ class ContinuousData:
                 continue
             if isinstance(file, _WholeFile):
                 try:
-                    traces += _with_names(read_traces(file.path, starttime=start, endtime=end))
+                    traces += name_channels(read_traces(file.path, starttime=start, endtime=end))
                 except RecordingError as error:
                     self._note(file.path, error)
             elif content := file.read(start_ns, end_ns):
@@ -115,7 +115,7 @@ class ContinuousData:
             [trace for trace in traces if trace.data.dtype.kind in "iuf"]
         )  # a miniSEED log is text
         stream.trim(start, end)
-        return _joined(stream)
+        return join_segments(stream)
 
     def _read_records(self, file: _Records, content: bytes) -> list:
         """Read miniSEED records, one by one where some of them are damaged."""
@@ -132,7 +132,7 @@ class ContinuousData:
         return traces
 
 
-def _with_names(traces: list) -> list:
+def name_channels(traces: list) -> list:
     """Name channels that have no name (SEG-2, SEG-Y) by their place in the file."""
     if len(traces) > 1:
         for number, trace in enumerate(traces, start=1):
@@ -141,7 +141,7 @@ def _with_names(traces: list) -> list:
     return traces
 
 
-def _joined(stream):
+def join_segments(stream):
     """Join the segments of each channel that touch, and part them at invalid samples.
 
     Where the rate changes within a channel, the rarer one is left out.

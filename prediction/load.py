@@ -7,16 +7,22 @@ from models.event_classifier import EventClassifier
 from original_implementation.stacking import StackedTraceClassifier
 from utils.checkpoints import CheckpointError, load_plain
 
+PACKAGED = {"demo": Path(__file__).parent.parent / "docs" / "demo_model" / "classifier.ckpt"}
+
 
 def load_classifier(path: str | Path) -> tuple[EventClassifier, str]:
     """Load a classifier, in evaluation mode on the CPU, and the file's SHA-256 (8 digits).
 
-    No code in the file is run. Raises ``CheckpointError`` for anything but a checkpoint of
-    finetune.py or original_implementation/train.py.
+    ``path`` may be the name of a packaged model, a key of ``PACKAGED``. No code in the file is run.
+    Raises ``CheckpointError`` for anything but a checkpoint of finetune.py or
+    original_implementation/train.py.
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"--ckpt: no such file: {path}")
+        path = PACKAGED.get(str(path), path)
+    if not path.is_file():
+        names = ", ".join(PACKAGED)
+        raise CheckpointError(f"--ckpt: no such file: {path} (packaged models: {names})")
     content = load_plain(path)
     checkpoint = content if isinstance(content, dict) else {}
     if "class_names" not in _section(checkpoint, "hyper_parameters"):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from prediction.events import columns, sensor_columns
 from prediction.plots import plot_event, plot_timeline
 from prediction.predictor import Classified, Predictor
 from prediction.quakeml import write_quakeml
@@ -62,9 +63,10 @@ class EventWriter:
 
     def __init__(self, predictor: Predictor, outputs: Outputs):
         self.predictor, self.outputs = predictor, outputs
-        self.tables = [Table(outputs.out, predictor.columns, outputs.form)]
+        self.tables = [Table(outputs.out, columns(predictor.class_names), outputs.form)]
         if outputs.per_sensor:
-            self.tables.append(Table(outputs.sensors, predictor.sensor_columns, outputs.form))
+            of_sensors = sensor_columns(predictor.class_names)
+            self.tables.append(Table(outputs.sensors, of_sensors, outputs.form))
         self.done: set[str] = set()
         self.n_written = self.n_resampled = 0
 
@@ -123,8 +125,8 @@ class EventWriter:
                         self.outputs.plots / f"{_file_name(event.item.key)}.png",
                     )
         for table in self.tables[1:]:
-            table.write(row for event in new for row in event.sensor_rows)
-        self.tables[0].write(event.row for event in new)
+            table.write(row for event in new for row in event.event.sensor_rows())
+        self.tables[0].write(event.event.row() for event in new)
         self.n_written += len(new)
         self.n_resampled += sum(
             bool(event.item.recording and event.item.recording.n_resampled) for event in new
@@ -141,7 +143,7 @@ class EventWriter:
             )
         rows = self.tables[0].rows()
         if self.outputs.quakeml is not None:
-            write_quakeml(rows, self.predictor, self.outputs.quakeml)
+            write_quakeml(rows, self.predictor.class_names, self.outputs.quakeml)
         if self.outputs.plots is not None and span_ns is not None:
             plot_timeline(
                 rows, self.predictor.class_names, span_ns, self.outputs.plots / "timeline.png"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from prediction.events import Event
 from prediction.predictor import Classified, Predictor
 from utils.figures import BLUE, GREY, ORANGE, save_figure
 
@@ -19,11 +20,9 @@ def plot_event(event: Classified, predictor: Predictor, path: Path) -> Path:
     waveforms, rate_hz = event.waveforms[:n], predictor.rate_hz
     images = predictor.model.spectrogram.cpu().native(torch.from_numpy(waveforms)).numpy()
     predictor.model.spectrogram.to(predictor.device)
-    names = (
-        [row["channel"] for row in event.sensor_rows]
-        if len(event.sensor_rows) >= n
-        else [str(k + 1) for k in range(n)]
-    )
+    names = [sensor.channel for sensor in event.event.per_sensor]
+    if len(names) < n:  # a model of the previous study has one trace
+        names = [str(k + 1) for k in range(n)]
     time_s = np.arange(waveforms.shape[1]) / rate_hz
 
     def draw(figure) -> None:
@@ -58,20 +57,21 @@ def plot_event(event: Classified, predictor: Predictor, path: Path) -> Path:
         )
         middle.hlines(range(1, n), 0, time_s[-1], color="white", lw=0.3)
         middle.set(yticks=[], xlabel="time (s)", title=f"spectrograms, each 0–{rate_hz / 2:g} Hz")
-        _draw_votes(figure, right, figure.add_subplot(grid[1, 2]), event, predictor.class_names)
+        _draw_votes(figure, right, figure.add_subplot(grid[1, 2]), event.event)
         figure.suptitle(_drawable(_title(event)), fontsize=11, parse_math=False)
 
     return save_figure(path, (15, 2.2 + 0.27 * n), draw)
 
 
-def _draw_votes(figure, above, below, event: Classified, class_names: Sequence[str]) -> None:
+def _draw_votes(figure, above, below, event: Event) -> None:
     """Draw the class probabilities of each sensor, and of the ensemble below them.
 
     Sensors that are not in the ensemble are grey.
     """
-    ensemble = [float(event.row[f"prob_{name}"]) for name in class_names]
+    ensemble = _numbers(event.probabilities)
+    of_sensors = [_numbers(sensor.probabilities) for sensor in event.per_sensor[:MAX_CHANNELS]]
     above.set_facecolor("#dddddd")
-    for axes, table in ((above, event.sensor_probabilities[:MAX_CHANNELS]), (below, [ensemble])):
+    for axes, table in ((above, of_sensors), (below, [ensemble])):
         picture = axes.imshow(table, aspect="auto", cmap="Blues", vmin=0, vmax=1)
     for column, probability in enumerate(ensemble):
         below.text(
@@ -86,11 +86,10 @@ def _draw_votes(figure, above, below, event: Classified, class_names: Sequence[s
     above.set(
         xticks=[],
         yticks=[],
-        title="probability by channel"
-        + " (grey: left out)" * bool(np.isnan(event.sensor_probabilities).any()),
+        title="probability by channel" + " (grey: left out)" * bool(np.isnan(of_sensors).any()),
     )
     below.set_yticks([0], ["ensemble (%)"], fontsize=9)
-    names = [name.replace("_", " ") for name in class_names]
+    names = [name.replace("_", " ") for name in event.probabilities]
     below.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
     figure.colorbar(picture, ax=above, shrink=0.6)
 
@@ -100,13 +99,18 @@ def _drawable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _title(event: Classified) -> str:
-    row = event.row
-    place = event.item.key if not row["trigger_time"] else f"{row['file']}, {row['trigger_time']}"
-    agreement = f"{100 * row['agreement']:.0f} % of {row['sensors']} sensors agree"
-    name, review = row["class"].replace("_", " "), row["review_reason"]
+def _numbers(probabilities: dict[str, float | None]) -> list[float]:
+    return [np.nan if value is None else value for value in probabilities.values()]
+
+
+def _title(classified: Classified) -> str:
+    event = classified.event
+    place = f"{event.file}, {event.trigger_time}" if event.trigger_time else classified.item.key
+    row = event.row()
+    agreement = f"{100 * row['agreement']:.0f} % of {event.sensors} sensors agree"
+    name = event.class_name.replace("_", " ")
     title = f"{place}\n{name} ({100 * row['confidence']:.0f} %; {agreement})"
-    return f"{title} — for review: {review}" if row["review"] else title
+    return f"{title} — for review: {event.review_reason}" if event.review else title
 
 
 def plot_timeline(

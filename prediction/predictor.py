@@ -12,6 +12,7 @@ import torch
 from models.ensemble import USABLE_RATIO, least_samples
 from models.event_classifier import EventClassifier
 from prediction.config import PredictConfig
+from prediction.events import Event, Sensor
 from prediction.reading import Item
 from preprocessing.lengths import fit_length
 from preprocessing.limits import live_channels
@@ -24,13 +25,11 @@ MIN_LENGTH_FRACTION = 0.5  # of the model's length; shorter events are flagged f
 
 
 class Classified(NamedTuple):
-    """A classified event: its row of the table, the rows of its sensors, arrays for plots."""
+    """A classified item, and its waveforms (S, T) as the model has seen them."""
 
     item: Item
-    row: dict
-    sensor_rows: list[dict]
-    waveforms: np.ndarray = np.empty((0, 0))  # (S, T), as classified
-    sensor_probabilities: np.ndarray = np.empty((0, 0))  # (S, K), NaN for those left out
+    event: Event
+    waveforms: np.ndarray = np.empty((0, 0))
 
 
 class Predictor:
@@ -44,7 +43,6 @@ class Predictor:
         settings = config.model_dump_json(exclude={"gpu"})
         self.settings = hashlib.sha256(settings.encode()).hexdigest()[:4]
         self.class_names = model.class_names
-        self.probability_columns = [f"prob_{name}" for name in model.class_names]
         self.rate_hz = model.spectrogram.sampling_rate_hz
         self.n_samples = int(model.hparams["n_samples"])
         self.pre_trigger_s = float(model.hparams["pre_trigger_s"])
@@ -52,43 +50,8 @@ class Predictor:
         self.threshold = _threshold(model, config)
         self.bf16 = choose_precision(config.precision, device) == "bf16-mixed"
 
-    @property
-    def columns(self) -> list[str]:
-        """Return the columns of the table."""
-        return [
-            "file",
-            "start_time",
-            "trigger_time",
-            "class",
-            "confidence",
-            *self.probability_columns,
-            "entropy",
-            "agreement",
-            "sensors",
-            "usable_sensors",
-            "review",
-            "review_reason",
-            "error",
-            "model",
-            "settings",
-        ]
-
-    @property
-    def sensor_columns(self) -> list[str]:
-        """Return the columns of the table of sensors."""
-        return [
-            "file",
-            "start_time",
-            "trigger_time",
-            "channel",
-            "signal_to_noise",
-            "weight",
-            "class",
-            *self.probability_columns,
-        ]
-
     def classify(self, items: Sequence[Item]) -> list[Classified]:
-        """Classify a few items at once; those that cannot be used get a row with the reason."""
+        """Classify a few items at once; those that cannot be used get an ``error``."""
         items = [self._require_usable(item) for item in items]
         usable = [(item, item.recording) for item in items if item.recording is not None]
         results = {}
@@ -110,7 +73,7 @@ class Predictor:
                     *(column[:n] for column in of_sensors),
                 )
         return [
-            results.get(item.key) or Classified(item, self._row(item) | {"error": item.reason}, [])
+            results.get(item.key) or Classified(item, self._event(item, error=item.reason))
             for item in items
         ]
 
@@ -147,16 +110,12 @@ class Predictor:
             mask[row, : len(block)] = torch.from_numpy(live_channels(block))
         return waveforms, mask
 
-    def _row(self, item: Item) -> dict:
+    def _event(self, item: Item, **fields) -> Event:
+        nothing = dict.fromkeys(self.class_names)
         start = "" if item.recording is None else item.recording.start_time
-        places = {
-            "file": item.file,
-            "start_time": start,
-            "trigger_time": item.trigger_time,
-            "model": self.fingerprint,
-            "settings": self.settings,
-        }
-        return dict.fromkeys(self.columns, "") | places
+        places = {"file": item.file, "start_time": start, "trigger_time": item.trigger_time}
+        versions = {"model": self.fingerprint, "settings": self.settings}
+        return Event(**{"probabilities": nothing, **places, **versions, **fields})
 
     def _classified(
         self,
@@ -168,45 +127,48 @@ class Predictor:
         weights: np.ndarray,
         ratio: np.ndarray,
     ) -> Classified:
-        """Turn one event's prediction into the rows of the tables."""
+        """Turn one event's prediction into an ``Event``."""
         probabilities, took_part = np.exp(log_probs), weights > 0
         best = int(log_probs.argmax())
         n_usable, confidence = int((ratio >= USABLE_RATIO).sum()), float(probabilities[best])
-        reasons = self._why_review(recording, confidence, n_usable)
-        row = self._row(item) | {
-            "class": self.class_names[best],
-            "confidence": round(confidence, 4),
-            **self._named(probabilities),
-            "entropy": round(float(-(probabilities * log_probs).sum()), 4),
-            "agreement": round(float((sensor_log_probs[took_part].argmax(-1) == best).mean()), 4),
-            "sensors": int(took_part.sum()),
-            "usable_sensors": n_usable,
-            "review": int(bool(reasons)),
-            "review_reason": "; ".join(reasons),
-        }
+        event = self._event(
+            item,
+            class_name=self.class_names[best],
+            confidence=confidence,
+            probabilities=self._named(probabilities),
+            entropy=float(-(probabilities * log_probs).sum()),
+            agreement=float((sensor_log_probs[took_part].argmax(-1) == best).mean()),
+            sensors=int(took_part.sum()),
+            usable_sensors=n_usable,
+            review_reason="; ".join(self._why_review(recording, confidence, n_usable)),
+            per_sensor=self._sensors(recording, sensor_log_probs, weights, ratio),
+        )
+        return Classified(item, event, waveforms)
+
+    def _sensors(
+        self,
+        recording: Recording,
+        log_probs: np.ndarray,
+        weights: np.ndarray,
+        ratio: np.ndarray,
+    ) -> tuple[Sensor, ...]:
+        """Return what each channel says; a model of the previous study has one, the stack."""
         stacked = self.model.trace_kind == "stacked_trace"
         names = ("stack of all",) if stacked else recording.channels
-        places = {name: row[name] for name in ("file", "start_time", "trigger_time")}
-        nothing = dict.fromkeys(["class", *self.probability_columns], "")
-        sensor_rows = [
-            places
-            | {
-                "channel": name,
-                "signal_to_noise": "" if stacked else round(float(snr), 3),
-                "weight": round(float(weight), 4),
-            }
-            | (
-                {"class": self.class_names[int(own.argmax())]} | self._named(np.exp(own))
-                if weight > 0
-                else nothing
+        nothing = dict.fromkeys(self.class_names)
+        return tuple(
+            Sensor(
+                channel=name,
+                signal_to_noise=None if stacked else float(snr),
+                weight=float(weight),
+                class_name=self.class_names[int(own.argmax())] if weight > 0 else "",
+                probabilities=self._named(np.exp(own)) if weight > 0 else nothing,
             )
-            for name, snr, weight, own in zip(names, ratio, weights, sensor_log_probs)
-        ]
-        sensor_probabilities = np.where(took_part[:, None], np.exp(sensor_log_probs), np.nan)
-        return Classified(item, row, sensor_rows, waveforms, sensor_probabilities)
+            for name, snr, weight, own in zip(names, ratio, weights, log_probs)
+        )
 
-    def _named(self, probabilities: np.ndarray) -> dict:
-        return dict(zip(self.probability_columns, [round(float(p), 4) for p in probabilities]))
+    def _named(self, probabilities: np.ndarray) -> dict[str, float | None]:
+        return dict(zip(self.class_names, map(float, probabilities)))
 
     def _why_review(self, recording: Recording, confidence: float, n_usable: int) -> list[str]:
         """Return reasons why a person should review the event; empty if there are none."""

@@ -1,10 +1,9 @@
 """Detections as QuakeML, which seismological software reads."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from prediction.predictor import Predictor
 from utils.files import write_atomically
 
 # QuakeML knows no slope quakes, tremors or spikes
@@ -17,12 +16,18 @@ EVENT_TYPES = {
 UNKNOWN_TYPE = "other event"
 
 
-def write_quakeml(rows: Iterable[dict], predictor: Predictor, path: Path) -> None:
-    """Write the rows of a table of events as a QuakeML catalogue.
+def write_quakeml(rows: Iterable[dict], class_names: Sequence[str], path: Path) -> None:
+    """Write the rows of a table of events as a QuakeML catalogue, see ``build_catalogue``."""
+    catalogue = build_catalogue(rows, class_names)
+    write_atomically(path, lambda partial: catalogue.write(str(partial), format="QUAKEML"))
+
+
+def build_catalogue(rows: Iterable[dict], class_names: Sequence[str]):
+    """Return the rows of a table of events as an ObsPy catalogue.
 
     An event has its type, class and probabilities, and a pick if there was a trigger. Rows without
-    a prediction are left out. Identifiers depend only on the events: the same table gives the same
-    file.
+    a prediction or a time are left out. Identifiers depend only on the events: the same table gives
+    the same catalogue.
     """
     from obspy import UTCDateTime
     from obspy.core.event import (
@@ -36,18 +41,19 @@ def write_quakeml(rows: Iterable[dict], predictor: Predictor, path: Path) -> Non
         WaveformStreamID,
     )
 
-    events = []
+    events, model = [], ""
     for row in rows:
-        if not row["class"]:
+        if not row["class"] or not (row["trigger_time"] or row["start_time"]):
             continue
+        model = row["model"]
         time = UTCDateTime(row["trigger_time"] or row["start_time"])
         place = hashlib.sha256(
             f"{row['file']} {row['trigger_time']}".encode("utf-8", "surrogateescape")
         ).hexdigest()[:8]
         stamp = time.strftime("%Y%m%dT%H%M%S%f")
-        name = f"smi:local/aknes-ssl/{stamp}-{place}-{predictor.fingerprint}"
+        name = f"smi:local/aknes-ssl/{stamp}-{place}-{model}"
         probabilities = ", ".join(
-            f"{kind} {float(row[f'prob_{kind}']):.3f}" for kind in predictor.class_names
+            f"{kind} {float(row[f'prob_{kind}']):.3f}" for kind in class_names
         )
         text = f"{probabilities}; sensors in agreement: {100 * float(row['agreement']):.0f} %"
         review = (
@@ -75,11 +81,10 @@ def write_quakeml(rows: Iterable[dict], predictor: Predictor, path: Path) -> Non
                 ]
                 if row["trigger_time"]
                 else [],
-                creation_info=CreationInfo(author=f"aknes-ssl, model {predictor.fingerprint}"),
+                creation_info=CreationInfo(author=f"aknes-ssl, model {model}"),
             )
         )
-    catalogue = Catalog(
+    return Catalog(
         events,
-        resource_id=ResourceIdentifier(f"smi:local/aknes-ssl/catalogue-{predictor.fingerprint}"),
+        resource_id=ResourceIdentifier(f"smi:local/aknes-ssl/catalogue-{model}"),
     )
-    write_atomically(path, lambda partial: catalogue.write(str(partial), format="QUAKEML"))

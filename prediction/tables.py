@@ -10,6 +10,12 @@ from utils.errors import UserError
 from utils.files import write_atomically
 
 
+def write_table(path: Path, rows: Iterable[dict], columns: Sequence[str]) -> None:
+    """Write a whole CSV table, in place of an existing one."""
+    text = _head(columns) + _lines(rows, columns, "csv")
+    _write_text(path, text)
+
+
 class Table:
     """A CSV or JSON file that grows row by row.
 
@@ -27,16 +33,8 @@ class Table:
                 f"{self.path}: exists; choose another name, remove it, or go on with it by --resume"
             )
         rows = [row for row in self.rows() if keep(row)] if self.path.exists() else []
-        head = (
-            _lines([dict(zip(self.columns, self.columns))], self.columns, "csv")
-            if self.form == "csv"
-            else ""
-        )
-        content = head + _lines(rows, self.columns, self.form)
-        write_atomically(
-            self.path,
-            lambda partial: partial.write_text(content, encoding="utf-8", errors="surrogateescape"),
-        )
+        head = _head(self.columns) if self.form == "csv" else ""
+        _write_text(self.path, head + _lines(rows, self.columns, self.form))
         return rows
 
     def rows(self) -> list[dict]:
@@ -72,7 +70,19 @@ class Table:
             ) from error
 
 
-def _lines(rows: Iterable[dict], columns: list[str], form: str) -> str:
+def _write_text(path: Path, text: str) -> None:
+    # file names in tables need not be UTF-8
+    write_atomically(
+        path,
+        lambda partial: partial.write_text(text, encoding="utf-8", errors="surrogateescape"),
+    )
+
+
+def _head(columns: Sequence[str]) -> str:
+    return _lines([dict(zip(columns, columns))], columns, "csv")
+
+
+def _lines(rows: Iterable[dict], columns: Sequence[str], form: str) -> str:
     if form == "json":
         return "".join(
             json.dumps({name: row[name] for name in columns}, ensure_ascii=False) + "\n"

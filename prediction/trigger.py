@@ -16,7 +16,8 @@ from obspy import UTCDateTime
 from tqdm import tqdm
 
 from prediction.config import TriggerParams
-from prediction.continuous import NS, ContinuousData
+from prediction.continuous import NS
+from prediction.streams import Source
 from preprocessing.recordings import Recording, join_channels
 from preprocessing.traces import RecordingError
 
@@ -34,8 +35,18 @@ class Window:
     reason: str = ""
 
 
+def utc(time_ns: int) -> str:
+    """Return a time in ns since 1970 as UTC in ISO 8601, to the microsecond."""
+    return f"{np.datetime64(time_ns, 'ns').astype('datetime64[us]')}Z"
+
+
+def time_ns(text: str) -> int:
+    """Return a time that ``utc`` has written in ns since 1970."""
+    return int(np.datetime64(text[:-1], "ns").astype(np.int64))
+
+
 def find_events(
-    data: ContinuousData,
+    data: Source,
     trigger: TriggerParams,
     chunk_s: float,
     pre_trigger_s: float,

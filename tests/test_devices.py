@@ -253,7 +253,7 @@ def test_predictions(monkeypatch, kind, ensemble, precision):
         config = PredictConfig(ensemble=ensemble, precision=precision)
         predictor = Predictor(model, "", config, GPU)
         (found,) = predictor.classify([Item("1", "1.mseed", recording)])
-        assert len(found.sensor_rows) == (1 if kind is StackedTraceClassifier else 3)
+        assert len(found.event.per_sensor) == (1 if kind is StackedTraceClassifier else 3)
         assert model.predict_waveforms(torch.rand(2, 3, N_SAMPLES, device=GPU)).device == GPU
         assert model.probabilities_of_all(torch.rand(3, N_SAMPLES, device=GPU)).device == GPU
 

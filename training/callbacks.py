@@ -16,6 +16,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
+from training.about import about_training
 from training.loggers import MetricsTable
 from training.runs import LAST_CHECKPOINT, Run
 from utils.errors import Interrupted, UserError
@@ -133,7 +134,8 @@ class SaveCheckpoints(pl.Callback):
 
     ``encoder-ep_N.ckpt`` is a dict with ``epoch``, ``model_state_dict`` and ``stem_stride``. After
     pretraining both files also have ``seen_events``: identities of the training events, a sorted
-    list of integers; held-out events are not among them.
+    list of integers; held-out events are not among them. The ``last.ckpt`` of a classifier has
+    ``about``, see ``training.about``.
     """
 
     def __init__(self, run: Run, period: int, memory: EpochMemory):
@@ -141,18 +143,21 @@ class SaveCheckpoints(pl.Callback):
         self.last_saved = time.monotonic()
         self.is_new = False
         self.seen: dict[str, list[int]] = {}
+        self.about: dict[str, dict] = {}
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict
     ) -> None:
-        """Add the configuration and the events of pretraining to the checkpoint."""
-        checkpoint |= {"config": self.run.plain_config} | self.seen
+        """Add to the checkpoint the configuration, and which events it was trained on."""
+        checkpoint |= {"config": self.run.plain_config} | self.seen | self.about
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Collect ``seen_events``; remove rows of the metrics table that are computed again."""
+        """Note the training events; remove rows of the metrics table that are computed again."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         if self.run.config.kind == "ssl":
-            data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
             self.seen = {"seen_events": sorted(data.archive.identities[data.train_events].tolist())}
+        else:
+            self.about = {"about": about_training(self.run, data)}
         for logger in trainer.loggers:
             if isinstance(logger, MetricsTable):
                 logger.forget_after(trainer.current_epoch)

@@ -14,6 +14,7 @@ from models.event_classifier import EventClassifier
 from models.outputs import Evaluation
 from preprocessing.dataset import EventDataModule
 from preprocessing.limits import UNLABELED
+from training.about import now_utc, plain_metrics
 from training.callbacks import save_atomically, stoppable
 from training.loggers import log_pictures
 from training.plots import (
@@ -90,21 +91,30 @@ def report_classifier(
     if module.calibrations:
         facts["calibration"] = report_calibration(run, module)
         plots.append(run.plots / "calibration.png")
+    complete_checkpoint(run, module)
     facts["learned_classes"] = (module.class_weights > 0).tolist()
     _write_curves_and_summary(run, trainer, data, metrics, plots, **facts)
     log.info("%s", results_table(metrics))
 
 
-def report_calibration(run: Run, module: EventClassifier) -> dict:
-    """Add the calibration to last.ckpt, plot it, and return its scores on the test events."""
-    calibration, evaluation = module.calibrations["all"], _test_outputs(module)
+def complete_checkpoint(run: Run, module: EventClassifier) -> None:
+    """Add to last.ckpt what is known after the test: metrics, date, calibration."""
     path = run.dir / LAST_CHECKPOINT
-    if path.is_file():
-        states = {kind: of_ensemble.state() for kind, of_ensemble in module.calibrations.items()}
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True) | {
-            "calibrations": states
+    if not path.is_file():
+        return
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    known = checkpoint.get("about", {})
+    checkpoint["about"] = known | {"metrics": plain_metrics(module), "date": now_utc()}
+    if module.calibrations:
+        checkpoint["calibrations"] = {
+            kind: of_ensemble.state() for kind, of_ensemble in module.calibrations.items()
         }
-        save_atomically(checkpoint, path)
+    save_atomically(checkpoint, path)
+
+
+def report_calibration(run: Run, module: EventClassifier) -> dict:
+    """Plot the calibration, and return its scores on the test events."""
+    calibration, evaluation = module.calibrations["all"], _test_outputs(module)
     before, labels = evaluation.log_probs(), evaluation.labels
     after, n_events = temper(before, calibration.temperature), len(calibration.correct)
     plot_calibration(before, after, labels, run.plots / "calibration.png")

@@ -121,8 +121,7 @@ class Run:
                 "class_names": list(data.class_names),
             },
             "duration_s": round(time.monotonic() - self.started, 1),
-            "versions": {"python": platform.python_version()}
-            | {name: _version(name) for name in PACKAGES},
+            "versions": package_versions(),
         }
         path = self.dir / SUMMARY
         write_atomically(
@@ -130,6 +129,11 @@ class Run:
             lambda partial: partial.write_text(json.dumps(content, indent=1), encoding="utf-8"),
         )
         return path
+
+
+def package_versions() -> dict[str, str | None]:
+    """Return the versions of Python and of the packages that results depend on."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
 def _unused_date_time(parent: Path) -> str:

@@ -43,6 +43,15 @@ def load_config(path: str | Path, model: type[Config], overrides: Sequence[str] 
     tree = _read_tree(Path(path))
     for override in overrides:
         _override(tree, override)
+    return build_config(tree, model, str(path))
+
+
+def build_config(tree: dict, model: type[Config], place: str) -> Config:
+    """Check a tree of keys and values and return it as an instance of ``model``.
+
+    ``place`` says in messages where the values come from. Raises ``ConfigError`` like
+    ``load_config``.
+    """
     try:
         config = model.model_validate(tree)
         mistakes = config.contradictions()
@@ -54,7 +63,7 @@ def load_config(path: str | Path, model: type[Config], overrides: Sequence[str] 
         n_more = len(mistakes) - MAX_SHOWN
         lines = mistakes[:MAX_SHOWN] + [f"… and {n_more} more"] * (n_more > 0)
         raise ConfigError(
-            f"{path}: {len(mistakes)} mistake{'s' * (len(mistakes) > 1)}\n  " + "\n  ".join(lines)
+            f"{place}: {len(mistakes)} mistake{'s' * (len(mistakes) > 1)}\n  " + "\n  ".join(lines)
         )
     return config
 

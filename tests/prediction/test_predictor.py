@@ -41,7 +41,7 @@ def test_an_event_is_the_same_block_in_training_and_in_prediction(tmp_path, pred
     classified = predictor.classify([Item("0", str(file), read_recording(file, RATE_HZ))])[0]
     np.testing.assert_array_equal(classified.waveforms, in_training)
     ratio = signal_to_noise(torch.from_numpy(in_training), RATE_HZ, PRE_TRIGGER_S)
-    assert [row["signal_to_noise"] for row in classified.sensor_rows] == pytest.approx(
+    assert [sensor.signal_to_noise for sensor in classified.event.per_sensor] == pytest.approx(
         ratio.tolist(), abs=1e-3
     )
     assert (ratio >= USABLE_RATIO).tolist() == [True, True, False]

@@ -1,0 +1,81 @@
+"""Say in words what a model knows: classes, input, training, metrics."""
+
+from prediction.predictor import Predictor
+
+UNKNOWN = "not in the checkpoint"
+
+
+def describe(predictor: Predictor, name: str) -> str:
+    """Return several lines about a model; older checkpoints say what they do not know."""
+    model, about = predictor.model, predictor.model.about
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    network = f"{model.hparams['backbone_type']}, {n_parameters:,} parameters"
+    if model.trace_kind == "stacked_trace":
+        network += ", on the stack of all channels (previous study)"
+    lines = {
+        "model": f"{name} ({predictor.fingerprint})",
+        "network": network,
+        "classes": ", ".join(model.class_names) + _never(predictor),
+        "input": f"{predictor.duration_s:g} s at {predictor.rate_hz:g} Hz, beginning "
+        f"{predictor.pre_trigger_s:g} s before the trigger; any number of channels",
+        "trained on": _training_set(about),
+        "sensors": _sensors(about),
+        "calibration": _calibration(predictor),
+        **_metrics(about),
+        "date": about.get("date", UNKNOWN),
+        "versions": _versions(about),
+    }
+    width = max(map(len, lines))
+    return "\n".join(f"{title:<{width}}  {text}" for title, text in lines.items())
+
+
+def _never(predictor: Predictor) -> str:
+    """Name the classes that were left out of the loss."""
+    weights = predictor.model.hparams["class_weights"] or ()
+    names = [name for name, weight in zip(predictor.class_names, weights) if weight == 0]
+    return f" (not learned: {', '.join(names)})" if names else ""
+
+
+def _training_set(about: dict) -> str:
+    if "n_train" not in about:
+        return UNKNOWN
+    counts = ", ".join(f"{name} {n}" for name, n in about["n_train_of_class"].items())
+    days = " to ".join(dict.fromkeys(about.get("days", [])))
+    return (
+        f"{about['n_train']} events ({counts})"
+        + (f" of {days}" if days else "")
+        + f"; source {about['source']}, archive {about['archive']} ({about['fingerprint']})"
+    )
+
+
+def _sensors(about: dict) -> str:
+    if "sensors" not in about:
+        return UNKNOWN
+    least, most = about["sensors"]
+    return f"{most} channels" if least == most else f"{least} to {most} channels"
+
+
+def _calibration(predictor: Predictor) -> str:
+    calibrations = predictor.model.calibrations
+    if not calibrations:
+        return "none: probabilities are those of the network"
+    found = calibrations[predictor.config.ensemble]
+    return f"temperature {found.temperature:.3f}, from {len(found.correct)} events"
+
+
+def _metrics(about: dict) -> dict[str, str]:
+    """Return a line of metrics per kind of prediction."""
+    if "metrics" not in about:
+        return {"test": UNKNOWN}
+    return {
+        kind.replace("_", " "): f"accuracy {100 * found['accuracy']:.1f} ± "
+        f"{100 * found['accuracy_standard_error']:.1f} %, balanced "
+        f"{100 * found['balanced_accuracy']:.1f} %, ECE {found['expected_calibration_error']:.3f} "
+        f"on {found['n_events']} test events"
+        for kind, found in about["metrics"].items()
+    }
+
+
+def _versions(about: dict) -> str:
+    found = about.get("versions", {})
+    return ", ".join(f"{name} {version}" for name, version in found.items()) or UNKNOWN

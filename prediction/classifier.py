@@ -1,0 +1,162 @@
+"""A trained classifier as users of ObsPy call it; predict.py does the same.
+
+Importing this file imports neither PyTorch nor ObsPy.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prediction.config import PredictConfig
+from prediction.events import Events
+from utils.config import build_config
+from utils.errors import UserError
+from utils.parallel import ahead
+
+if TYPE_CHECKING:
+    from obspy import Stream
+
+    from prediction.predictor import Classified, Predictor
+    from prediction.reading import Item
+    from prediction.streams import Source
+
+EVENTS_PER_BATCH = 16
+
+
+class Classifier:
+    """Classify events, find them in continuous recordings, or follow probabilities over time.
+
+    ``print(classifier)`` says what the model knows.
+    """
+
+    def __init__(self, predictor: "Predictor", name: str):
+        self.predictor, self.name = predictor, name
+        self.class_names = predictor.class_names
+        self.config = predictor.config
+
+    @classmethod
+    def load(
+        cls, checkpoint: str | Path, config: PredictConfig | None = None, **settings: Any
+    ) -> "Classifier":
+        """Load a checkpoint of finetune.py or original_implementation/train.py, or ``demo``.
+
+        ``settings`` are keys of configs/predict.yaml, such as ``ensemble="usable"`` or
+        ``trigger={"channels": 4}``; ``config`` is a whole configuration instead. Raises
+        ``CheckpointError`` and ``ConfigError``, which say what is wrong.
+        """
+        config = config or build_config(settings, PredictConfig, "Classifier.load")
+        from prediction.load import load_classifier
+        from prediction.predictor import Predictor, choose_device
+
+        model, fingerprint = load_classifier(checkpoint)
+        predictor = Predictor(model, fingerprint, config, choose_device(config))
+        return cls(predictor, str(checkpoint))
+
+    def __str__(self) -> str:
+        from prediction.about import describe
+
+        return describe(self.predictor, self.name)
+
+    def classify(self, recordings: Any, sampling_rate_hz: float | None = None) -> Events:
+        """Classify recordings that hold one event each, beginning like those of the training.
+
+        ``recordings`` is an ObsPy stream, a list of streams, or an array (S, T) in recorder units
+        with its ``sampling_rate_hz``. An event that cannot be used says why in ``error``.
+        """
+        items = [
+            self._item(number, recording, sampling_rate_hz)
+            for number, recording in enumerate(_one_by_one(recordings), start=1)
+        ]
+        return self._events(self.classify_items(items))
+
+    def detect(self, stream: "Stream") -> Events:
+        """Find events in a continuous stream by the trigger, and classify them."""
+        from prediction.streams import StreamData
+
+        if not any(trace.stats.npts for trace in stream):
+            return self._events([])
+        batches = self.scan(StreamData(stream), "stream")
+        return self._events(event for batch in batches for event in batch)
+
+    def scan(
+        self, data: "Source", source: str, known: Collection[str] = ()
+    ) -> Iterator[list["Classified"]]:
+        """Yield the events in continuous recordings in batches, in order of time.
+
+        ``source`` is written into the events as their file. ``known`` are trigger times of events
+        that an interrupted run has found; batches of only such events are left out.
+        """
+        from prediction.reading import Item
+        from prediction.trigger import find_events, time_ns, utc
+
+        predictor, known = self.predictor, set(known)
+        chunks = find_events(
+            data,
+            self.config.trigger,
+            self.config.chunk_s,
+            predictor.pre_trigger_s,
+            predictor.duration_s,
+            predictor.rate_hz,
+            self.config.max_gap_s,
+            sorted(map(time_ns, known)),
+        )
+        for windows in ahead(chunks):
+            times = [utc(window.trigger_ns) for window in windows]
+            items = [
+                Item(time, source, window.recording, window.reason, time)
+                for time, window in zip(times, windows)
+            ]
+            for start in range(0, len(items), EVENTS_PER_BATCH):
+                batch = items[start : start + EVENTS_PER_BATCH]
+                if not known.issuperset(item.key for item in batch):
+                    yield predictor.classify(batch)
+
+    def classify_items(self, items: Sequence["Item"]) -> Iterator["Classified"]:
+        """Classify any number of items, a batch at a time."""
+        for start in range(0, len(items), EVENTS_PER_BATCH):
+            yield from self.predictor.classify(items[start : start + EVENTS_PER_BATCH])
+
+    def _events(self, classified) -> Events:
+        return Events((each.event for each in classified), self.class_names)
+
+    def _item(self, number: int, recording: Any, sampling_rate_hz: float | None) -> "Item":
+        """Return what was given as an item, or the reason why it cannot be used."""
+        from prediction.reading import Item
+        from preprocessing.recordings import join_channels
+        from preprocessing.traces import RecordingError
+
+        name = f"event {number}"
+        is_array = isinstance(recording, np.ndarray)
+        traces = _traces(recording, sampling_rate_hz) if is_array else list(recording)
+        try:
+            joined = join_channels(name, traces, self.predictor.rate_hz, self.config.max_gap_s)
+        except RecordingError as error:
+            return Item(name, name, None, str(error).removeprefix(f"{name}: "))
+        return Item(name, name, replace(joined, start_time="") if is_array else joined)
+
+
+def _one_by_one(recordings: Any) -> list:
+    from obspy import Stream, Trace
+
+    if isinstance(recordings, Trace):
+        return [Stream([recordings])]
+    if isinstance(recordings, Stream | np.ndarray):
+        return [recordings]
+    return list(recordings)
+
+
+def _traces(waveforms: np.ndarray, sampling_rate_hz: float | None) -> list:
+    """Return the rows of an array (S, T) as ObsPy traces without names."""
+    from obspy import Trace
+
+    if waveforms.ndim != 2:
+        raise UserError(
+            f"classify: found an array of shape {waveforms.shape}; should be (sensors, samples)"
+        )
+    if not sampling_rate_hz:
+        raise UserError("classify: an array needs its sampling_rate_hz")
+    header = {"sampling_rate": sampling_rate_hz}
+    return [Trace(np.ascontiguousarray(row), header) for row in waveforms]
