@@ -42,7 +42,9 @@ class Event:
     ``start_time`` (of the window) and ``trigger_time`` are UTC in ISO 8601, empty if unknown.
     ``probabilities`` are those of the ensemble, by class name; ``sensors`` and ``usable_sensors``
     are numbers of channels, ``per_sensor`` is what each channel says. ``model`` and ``settings``
-    are the first digits of the SHA-256 of checkpoint and configuration.
+    are the first digits of the SHA-256 of checkpoint and configuration. ``left_out`` and ``padded``
+    have the name of each channel that was left out, or padded to the event's window, and why;
+    ``best_channel`` has the highest signal-to-noise ratio.
     """
 
     file: str
@@ -60,6 +62,9 @@ class Event:
     review_reason: str = ""
     error: str = ""
     per_sensor: tuple[Sensor, ...] = ()
+    left_out: tuple[str, ...] = ()
+    padded: tuple[str, ...] = ()
+    best_channel: str = ""
 
     @property
     def time(self) -> "UTCDateTime | None":
@@ -90,6 +95,9 @@ class Event:
             "error": self.error,
             "model": self.model,
             "settings": self.settings,
+            "left_out": "; ".join(self.left_out),
+            "padded": "; ".join(self.padded),
+            "best_channel": self.best_channel,
         }
 
     def sensor_rows(self) -> list[dict]:

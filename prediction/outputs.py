@@ -68,7 +68,7 @@ class EventWriter:
             of_sensors = sensor_columns(predictor.class_names)
             self.tables.append(Table(outputs.sensors, of_sensors, outputs.form))
         self.done: set[str] = set()
-        self.n_written = self.n_resampled = 0
+        self.n_written = self.n_resampled = self.n_left_out = 0
 
     def __enter__(self) -> "EventWriter":
         path, resume = self.outputs.out, self.outputs.resume
@@ -131,6 +131,9 @@ class EventWriter:
         self.n_resampled += sum(
             bool(event.item.recording and event.item.recording.n_resampled) for event in new
         )
+        self.n_left_out += sum(
+            bool(event.item.recording and event.item.recording.left_out) for event in new
+        )
 
     def finish(self, span_ns: tuple[int, int] | None = None) -> int:
         """Write QuakeML and timeline, log a summary; return the number of unusable events."""
@@ -140,6 +143,12 @@ class EventWriter:
                 "%d recordings had another sampling rate and were resampled to %g Hz of the model",
                 self.n_resampled,
                 self.predictor.rate_hz,
+            )
+        if self.n_left_out:
+            log.info(
+                "In %d recordings channels were left out; the column left_out names them and says "
+                "why",
+                self.n_left_out,
             )
         rows = self.tables[0].rows()
         if self.outputs.quakeml is not None:

@@ -21,7 +21,8 @@ from utils.errors import UserError
 from utils.precision import choose_precision
 
 log = logging.getLogger(__name__)
-MIN_LENGTH_FRACTION = 0.5  # of the model's length; shorter events are flagged for review
+# of the model's length and sampling rate; events below are flagged for review
+MIN_LENGTH_FRACTION, MIN_RATE_FRACTION = 0.5, 0.8
 
 
 class Classified(NamedTuple):
@@ -115,7 +116,11 @@ class Predictor:
         start = "" if item.recording is None else item.recording.start_time
         places = {"file": item.file, "start_time": start, "trigger_time": item.trigger_time}
         versions = {"model": self.fingerprint, "settings": self.settings}
-        return Event(**{"probabilities": nothing, **places, **versions, **fields})
+        changes = {}
+        if item.recording is not None:
+            changes["left_out"] = item.recording.left_out
+            changes["padded"] = item.recording.padded
+        return Event(**{"probabilities": nothing, **places, **versions, **changes, **fields})
 
     def _classified(
         self,
@@ -142,6 +147,9 @@ class Predictor:
             usable_sensors=n_usable,
             review_reason="; ".join(self._why_review(recording, confidence, n_usable)),
             per_sensor=self._sensors(recording, sensor_log_probs, weights, ratio),
+            best_channel=recording.channels[int(ratio.argmax())]
+            if recording.channels and ratio.any()
+            else "",
         )
         return Classified(item, event, waveforms)
 
@@ -182,6 +190,9 @@ class Predictor:
             )
         if n_usable == 0:
             reasons.append("no sensor shows an event over its own noise")
+        if (rate_hz := recording.own_rate_hz) < MIN_RATE_FRACTION * self.rate_hz:
+            share = 100 * rate_hz / self.rate_hz
+            reasons.append(f"recorded at {rate_hz:g} Hz: {share:.2g} % of the model's frequencies")
         n_samples = recording.waveforms.shape[1]
         if n_samples < MIN_LENGTH_FRACTION * self.n_samples:
             reasons.append(f"only {n_samples / self.rate_hz:g} s of {self.duration_s:g} s")

@@ -14,6 +14,7 @@ EVENT_TYPES = {
     "Noise": "other event",
 }
 UNKNOWN_TYPE = "other event"
+WHOLE_NETWORK = "XX.NETW.."  # where channels have no such names: SEG-2
 
 
 def write_quakeml(rows: Iterable[dict], class_names: Sequence[str], path: Path) -> None:
@@ -25,8 +26,9 @@ def write_quakeml(rows: Iterable[dict], class_names: Sequence[str], path: Path) 
 def build_catalogue(rows: Iterable[dict], class_names: Sequence[str]):
     """Return the rows of a table of events as an ObsPy catalogue.
 
-    An event has its type, class and probabilities, and a pick if there was a trigger. Rows without
-    a prediction or a time are left out. Identifiers depend only on the events: the same table gives
+    An event has its type, class and probabilities, and a pick if there was a trigger: at the time
+    of the network's trigger, on the channel with the highest signal-to-noise ratio. Rows without a
+    prediction or a time are left out. Identifiers depend only on the events: the same table gives
     the same catalogue.
     """
     from obspy import UTCDateTime
@@ -76,7 +78,7 @@ def build_catalogue(rows: Iterable[dict], class_names: Sequence[str]):
                         resource_id=ResourceIdentifier(f"{name}/pick"),
                         time=time,
                         evaluation_mode="automatic",
-                        waveform_id=WaveformStreamID(network_code="XX", station_code="NETW"),
+                        waveform_id=WaveformStreamID(seed_string=_stream(row["best_channel"])),
                     )
                 ]
                 if row["trigger_time"]
@@ -88,3 +90,8 @@ def build_catalogue(rows: Iterable[dict], class_names: Sequence[str]):
         events,
         resource_id=ResourceIdentifier(f"smi:local/aknes-ssl/catalogue-{model}"),
     )
+
+
+def _stream(channel: str) -> str:
+    """Return a channel's name if it is network.station.location.channel, as QuakeML wants it."""
+    return channel if channel.count(".") == 3 else WHOLE_NETWORK

@@ -8,7 +8,7 @@ within one second. [LS23]
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -164,14 +164,15 @@ def _cut(
             None,
             "no channel covers enough of the window (gap, or end of the recordings)",
         )
+    left_out = {trace.id for trace in cut} - {trace.id for trace in covering}
     for trace in covering:
         trace.trim(start, start + duration_s - trace.stats.delta)
     try:
-        return Window(
-            trigger_ns, join_channels("the window", covering, sampling_rate_hz, max_gap_s)
-        )
+        recording = join_channels("the window", covering, sampling_rate_hz, max_gap_s)
     except RecordingError as error:
         return Window(trigger_ns, None, str(error))
+    reasons = (f"{name}: covers too little of the window" for name in sorted(left_out))
+    return Window(trigger_ns, replace(recording, left_out=(*recording.left_out, *reasons)))
 
 
 def _covering(cut, start, length_s: float, max_gap_s: float) -> list:

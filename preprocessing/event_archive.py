@@ -16,7 +16,14 @@ import h5py
 import numpy as np
 
 from preprocessing.limits import UNLABELED, live_channels
-from preprocessing.metadata import METADATA, RECOVERY_HINT, ArchiveError, read_metadata
+from preprocessing.metadata import (
+    CHANNELS,
+    METADATA,
+    RECOVERY_HINT,
+    ArchiveError,
+    read_metadata,
+    split_names,
+)
 
 WAVEFORMS = "waveforms.hdf5"
 # Size of HDF5's metadata cache. A larger cache fragments the heap while events are read, and the
@@ -93,6 +100,14 @@ class EventArchive:
         texts = (source or f"{name} {crc}" for source, name, crc in zip(*columns))
         hashes = b"".join(hashlib.sha256(text.encode()).digest()[:8] for text in texts)
         return np.frombuffer(hashes, dtype="<i8").astype(np.int64)
+
+    def channels(self, index: int) -> tuple[str, ...]:
+        """Return the names of the channels of one event, such as ``NO.AKN03..GHZ``.
+
+        They are ``channel 1`` and so on in archives that do not have them.
+        """
+        cells = self.metadata.get(CHANNELS)
+        return split_names("" if cells is None else str(cells[index]), self.n_sensors[index])
 
     def waveforms(self, index: int, sensors: np.ndarray | list[int] | None = None) -> np.ndarray:
         """Read one event as (S, T) float32: all sensors, or the given ones in the given order.

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import string
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ COLUMNS = {  # column name: regular expression that its values must match
     "trace_component_order": ".+",
     "trace_crc32": "[0-9a-f]{8}",
 }
+CHANNELS = "channels"  # column with the names of the channels of an event, if they are known
+BETWEEN_NAMES = "|"
 RECOVERY_HINT = "restore it from a copy, or delete the folder and pack the recordings again"
 
 
@@ -32,6 +35,19 @@ def component_order(n_sensors: int) -> str:
     """Return a string with one distinct character per channel: A–Z, a–z, 0–9, then others."""
     names = string.ascii_uppercase + string.ascii_lowercase + string.digits
     return names[:n_sensors] + "".join(chr(0x100 + i) for i in range(n_sensors - len(names)))
+
+
+def join_names(channels: Sequence[str]) -> str:
+    """Write the names of an event's channels into one cell of the table."""
+    return BETWEEN_NAMES.join(name.replace(BETWEEN_NAMES, "_") for name in channels)
+
+
+def split_names(cell: str, n_channels: int) -> tuple[str, ...]:
+    """Read the names of ``n_channels`` from a cell; numbered from 1 if it does not have them."""
+    names = tuple(cell.split(BETWEEN_NAMES))
+    if len(names) == n_channels and all(names):
+        return names
+    return tuple(f"channel {number}" for number in range(1, n_channels + 1))
 
 
 def read_metadata(archive_dir: Path) -> tuple[str, dict[str, np.ndarray]]:

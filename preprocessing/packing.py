@@ -18,7 +18,7 @@ from tqdm import tqdm
 from preprocessing.archive_writer import ArchiveWriter, one_process_at_a_time
 from preprocessing.event_archive import WAVEFORMS, EventArchive
 from preprocessing.lengths import PADDING
-from preprocessing.metadata import ArchiveError
+from preprocessing.metadata import ArchiveError, join_names
 from preprocessing.recording_folder import (
     EventSource,
     EventToPack,
@@ -44,13 +44,17 @@ class PackReport:
     n_channels_bridged: int = 0
     n_events_cut: int = 0
     n_events_padded: int = 0
+    n_channels_padded: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, list[str]] = field(default_factory=dict)  # by event: channels and reasons
+    padded: dict[str, list[str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         parts = [f"{self.n_events} events, {self.n_channels} channels"]
         for n, what in (
             (self.n_channels_resampled, "channels resampled"),
-            (self.n_channels_left_out, "channels left out (gaps or non-finite samples)"),
+            (self.n_channels_left_out, f"channels left out ({PACKING} says why)"),
+            (self.n_channels_padded, f"channels padded to the event's length ({PACKING})"),
             (self.n_channels_bridged, "channels with interpolated gaps"),
             (self.n_events_cut, "events cut at the end to the archive's length"),
             (self.n_events_padded, "events padded at the end to the archive's length"),
@@ -60,13 +64,30 @@ class PackReport:
                 parts.append(f"{n} {what}")
         return "; ".join(parts)
 
-    def count(self, recording: Recording) -> None:
+    def count(self, name: str, recording: Recording) -> None:
         """Add one recording to the counts."""
         self.n_events += 1
         self.n_channels += len(recording.waveforms)
         self.n_channels_resampled += recording.n_resampled
         self.n_channels_left_out += len(recording.left_out)
         self.n_channels_bridged += recording.n_bridged
+        self.n_channels_padded += len(recording.padded)
+        if recording.left_out:
+            self.left_out[name] = list(recording.left_out)
+        if recording.padded:
+            self.padded[name] = list(recording.padded)
+
+    def examples(self, n: int = 5) -> list[str]:
+        """Return the first ``n`` channels that were left out or padded, with the reasons."""
+        changes = (self.left_out, "left out"), (self.padded, "padded")
+        lines = [
+            f"{name}: {what}: {reason}"
+            for events, what in changes
+            for name, reasons in events.items()
+            for reason in reasons
+        ]
+        more = [f"and {len(lines) - n} more"] if len(lines) > n else []
+        return lines[:n] + more
 
 
 def pack_recordings(
@@ -138,6 +159,8 @@ def open_or_pack(
                 source, archive_dir, sampling_rate_hz, duration_s, max_gap_s, skip_unreadable
             )
             log.info("Packed %s", report)
+            for line in report.examples():
+                log.info("  %s", line)
     return EventArchive(archive_dir)
 
 
@@ -203,10 +226,13 @@ def _add(
             recording.sampling_rate_hz,
             **event.columns,
             source_sha256=identity["sha256"],
+            channels=join_names(recording.channels),
+            source_rate_hz=f"{recording.own_rate_hz:g}",
+            seg2_delay_s="" if recording.delay_s is None else f"{recording.delay_s:g}",
         )
     except ArchiveError as error:
         return str(error)
-    report.count(recording)
+    report.count(event.name, recording)
     return ""
 
 

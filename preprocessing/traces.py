@@ -22,11 +22,13 @@ from utils.errors import UserError
 # With these two limits reading needs less than 1 GB of memory. An Åknes event has 1.5 MB.
 MAX_FILE_BYTES = 2**25
 MAX_SAMPLES = 2**24  # sum over channels: 24 channels of 1000 Hz for 11 minutes
-# ObsPy warns like this for every Geometrics file; the headers concerned are not used here.
+# ObsPy warns like this for every Geometrics file: it ignores DELAY, which is applied below; the
+# custom headers are not used here.
 SEG2_HEADER_WARNINGS = (
     "Many companies use custom defined SEG2 header",
     "Non-zero value found in Trace's 'DELAY' field",
 )
+LONGEST_DELAY_S = 86_400.0  # a larger DELAY of a SEG-2 trace means a damaged header
 # parts of the warnings of libmseed for files with missing or wrong samples
 MSEED_DAMAGE = ("integrity check", "skip bytes", "rest of the file", "not enough to constitute")
 
@@ -98,6 +100,9 @@ def _read(path: Path, file: BinaryIO | None = None, **options) -> tuple[list, li
         _require_sound(path, seg2_problem)
         if is_seg2(path):  # saves ObsPy from trying a dozen other formats first
             options["format"] = "SEG2"
+    # SEG-2 files are read whole: their times are right only after the delay is applied.
+    seg2 = options.get("format") == "SEG2"
+    times = [options.pop(name, None) if seg2 else None for name in ("starttime", "endtime")]
     try:
         # An open file, because obspy.read takes a name with *, ? or [ as a pattern.
         with file or open(path, "rb") as opened, _collect_warnings() as messages:
@@ -107,7 +112,35 @@ def _read(path: Path, file: BinaryIO | None = None, **options) -> tuple[list, li
         if isinstance(error, TypeError) and "Unknown format" in reason:
             reason = "not a format that ObsPy knows"
         raise RecordingError(f"{path}: cannot be read: {reason}") from error
+    _apply_delays(traces)
+    if any(times):
+        traces = [trace.trim(*times) for trace in traces]
+        traces = [trace for trace in traces if trace.stats.npts]
     return traces, messages
+
+
+def _apply_delays(traces: list) -> None:
+    """Move the start of SEG-2 traces, which ObsPy leaves at the trigger, by their DELAY. [SEG-2]
+
+    DELAY is the time in s from the trigger to the first sample: negative with a pre-trigger.
+    """
+    for trace in traces:
+        if (delay := _delay_s(trace)) is not None:
+            trace.stats.starttime += delay
+
+
+def delay_s(traces: list) -> float | None:
+    """Return the DELAY of the first SEG-2 trace in s, which is applied already; None without."""
+    return next((d for d in map(_delay_s, traces) if d is not None), None)
+
+
+def _delay_s(trace) -> float | None:
+    """Return a trace's DELAY in s; None if it has none, or one that is no plausible number."""
+    try:
+        delay = float(trace.stats.get("seg2", {}).get("DELAY", "nan"))
+    except ValueError:
+        return None
+    return delay if abs(delay) <= LONGEST_DELAY_S else None
 
 
 def _require_sound(path: Path, find_problem: Callable[[Path], str]) -> None:

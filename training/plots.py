@@ -116,6 +116,7 @@ def plot_recall(metrics: Mapping[str, dict], class_names: Sequence[str], path: P
 
 def plot_event_sheet(
     images: np.ndarray,
+    channels: Sequence[str],
     live: np.ndarray,
     duration_s: float,
     nyquist_hz: float,
@@ -124,7 +125,7 @@ def plot_event_sheet(
 ) -> Path:
     """Draw the spectrogram images (S, H, W) of one event, values in [0, 1], one panel per channel.
 
-    ``live`` (S,) is False for dead channels.
+    ``channels`` has the S names; ``live`` (S,) is False for dead channels.
     """
     n_shown = min(len(images), MAX_SENSORS_SHOWN)
     n_columns = min(SHEET_COLUMNS, n_shown)
@@ -149,9 +150,9 @@ def plot_event_sheet(
                 extent=(left, left + duration_s, bottom, bottom + nyquist_hz),
                 interpolation="nearest",
             )
-            name = f"channel {sensor + 1}" + ("" if live[sensor] else " (dead)")
+            name = channels[sensor] + ("" if live[sensor] else " (dead)")
             place = left + duration_s / 2, bottom + 1.04 * nyquist_hz
-            axes.text(*place, name, ha="center", va="bottom", fontsize=8)
+            axes.text(*place, name, ha="center", va="bottom", fontsize=8, parse_math=False)
         axes.set(xlim=(0, n_columns * wide), ylim=(0, n_rows * high), title=title)
         axes.set_xticks(*_repeated_ticks(duration_s, wide, n_columns), fontsize=7)
         axes.set_yticks(*_repeated_ticks(nyquist_hz, high, n_rows), fontsize=7)

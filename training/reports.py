@@ -46,6 +46,7 @@ def draw_samples(run: Run, module: pl.LightningModule, data: EventDataModule) ->
         ).numpy()
         plot_event_sheet(
             images,
+            archive.channels(event),
             archive.live[event],
             archive.n_samples / archive.sampling_rate_hz,
             archive.sampling_rate_hz / 2,

@@ -45,6 +45,14 @@ def test_continuous_recordings(place, ckpt, day):
     assert [
         pick.time for event in obspy.read_events(str(place / "day.xml")) for pick in event.picks
     ] == [START + s for s in found_s]
+    streams = {
+        pick.waveform_id.get_seed_string()
+        for event in obspy.read_events(str(place / "day.xml"))
+        for pick in event.picks
+    }
+    assert streams == {row["best_channel"] for row in rows} and streams <= {
+        f"XX.S{number:02d}..HHZ" for number in range(3)
+    }
     assert "14 events in" in output
 
 

@@ -125,6 +125,7 @@ def test_a_mixed_folder_gets_a_row_for_every_file(place, ckpt, mixed):
         "short.mseed": "2 s are too short",
         "dead.mseed": "every channel is constant",
         "nan.mseed": "missing or not finite",
+        "1_test.sac": "1 Hz has 1 % of the frequencies of 100 Hz",
     }
     assert {name for name, row in rows.items() if row["error"]} == set(wrong)
     for name, reason in wrong.items():
@@ -137,7 +138,7 @@ def test_a_mixed_folder_gets_a_row_for_every_file(place, ckpt, mixed):
 
 def test_strict_stops_at_the_first_bad_file(place, ckpt, mixed):
     output = predict(ckpt, mixed, "--out", "strict.csv", "--strict", cwd=place, status=2)
-    assert "error: " in output and "cut.mseed: truncated" in output and "Traceback" not in output
+    assert "error: " in output and "1_test.sac: no usable" in output and "Traceback" not in output
 
 
 def test_the_real_event_goes_through_at_another_rate_and_length(place, ckpt, aknes_event):
@@ -146,7 +147,7 @@ def test_the_real_event_goes_through_at_another_rate_and_length(place, ckpt, akn
     sensors = table(place / "real_sensors.csv")
     # at 100 Hz two channels of the broken station are still told from the others
     assert (
-        row["start_time"] == "2007-02-03T06:22:35.000000Z"
+        row["start_time"] == "2007-02-03T06:22:32.000000Z"
         and row["sensors"] == row["usable_sensors"] == "22"
     )
     assert [k for k, s in enumerate(sensors) if s["weight"] == "0.0"] == [
@@ -219,3 +220,45 @@ def test_names_that_are_no_text_and_tables_among_the_recordings(place, ckpt, eve
     )
     predict(ckpt, *arguments, "--resume", cwd=place)
     assert (folder / "table.csv").read_bytes() == before
+
+
+def test_one_bad_channel_changes_nothing_and_is_named(place, ckpt, events):
+    """A channel that starts late, dies or is the state of the recorder; and a slow recording."""
+    good = sorted(events.glob("high/*.mseed"))[0]
+    folder = place / "bad_channels"
+    folder.mkdir()
+    for name, start_s, seconds, rate_hz in (
+        ("late", 11, 12, 100),
+        ("dies", 0, 1, 100),
+        ("elsewhere", 300, 12, 100),
+        ("soh", 0, 120, 0.1),
+    ):
+        stream = obspy.read(str(good))
+        bad = stream[0].copy()
+        bad.stats.station, bad.stats.sampling_rate = name[:5].upper(), rate_hz
+        bad.data = np.arange(round(seconds * rate_hz), dtype=np.float32)
+        bad.stats.starttime += start_s
+        obspy.Stream([bad, *stream]).write(str(folder / f"{name}.mseed"), format="MSEED")
+    slow = obspy.read(str(good)).decimate(2)
+    for trace in slow:
+        trace.data = trace.data.astype(np.float32)
+    slow.write(str(folder / "slow.mseed"), format="MSEED")
+    output = predict(ckpt, good, folder, "--out", "bad_channels.csv", cwd=place)
+    assert "In 4 recordings channels were left out; the column left_out names them" in output
+    expected, *rows = table(place / "bad_channels.csv")
+    by_name = {Path(row["file"]).stem: row for row in rows}
+    slow_row = by_name.pop("slow")
+    assert (
+        slow_row["review"] == "1" and "recorded at 50 Hz: 50 % of the" in slow_row["review_reason"]
+    )
+    assert expected["left_out"] == "" and expected["best_channel"].startswith("XX.S0")
+    for name, reason in (
+        ("late", "XX.LATE..HHZ: covers 8 % of the event's 12 s"),
+        ("dies", "XX.DIES..HHZ: covers 8 % of the event's 12 s"),
+        ("elsewhere", "XX.ELSEW..HHZ: covers 0 % of the event's 12 s"),
+        ("soh", "XX.SOH..HHZ: 0.1 Hz has 0.1 % of the frequencies of 100 Hz; no seismometer?"),
+    ):
+        row = by_name[name]
+        assert row["left_out"] == reason
+        different = {key for key in row if row[key] != expected[key]}
+        assert different == {"file", "left_out"}

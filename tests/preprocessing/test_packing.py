@@ -1,3 +1,4 @@
+import csv
 import json
 import multiprocessing
 import os
@@ -7,6 +8,7 @@ import time
 
 import h5py
 import numpy as np
+import obspy
 import pytest
 
 from preprocessing import packing, recording_folder
@@ -253,6 +255,38 @@ def test_dead_channels_are_kept_but_marked(folder, tmp_path):
     assert archive.live.shape == (8, 4) and archive.live[0].tolist() == [True, False, True, False]
 
 
+def test_a_bad_channel_is_left_out_and_named_and_the_names_of_the_others_survive(
+    folder, tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    good = np.random.default_rng(1).normal(size=(4, 1000)).astype(np.float32)
+    path = write_mseed(folder / "Quake" / "0.mseed", good)
+    traces = obspy.read(str(path))
+    traces[1].trim(traces[1].stats.starttime + 9.5)
+    traces[1].stats.sampling_rate = 100.0
+    traces.write(str(path), format="MSEED")
+    archive = open_or_pack(folder, tmp_path / "archive", duration_s=10.0)
+    np.testing.assert_array_equal(archive.waveforms(0), good[[0, 2, 3]])
+    assert archive.channels(0) == ("XX.S00..HHZ", "XX.S02..HHZ", "XX.S03..HHZ")
+    assert archive.channels(1) == ("XX.S00..HHZ", "XX.S01..HHZ")
+    reason = "XX.S01..HHZ: covers 5 % of the event's 10 s"
+    report = json.loads((tmp_path / "archive" / "packing.json").read_text())["report"]
+    assert report["left_out"] == {"Quake/0.mseed": [reason]}
+    assert f"Quake/0.mseed: left out: {reason}" in caplog.text
+    assert "1 channels left out" in caplog.text
+
+
+def test_archives_without_names_number_their_channels(folder, tmp_path):
+    pack_recordings(folder, tmp_path / "archive")
+    path = tmp_path / "archive" / "metadata.csv"
+    rows = list(csv.DictReader(path.open(encoding="utf-8")))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, [name for name in rows[0] if name != "channels"])
+        table.writeheader()
+        table.writerows({k: v for k, v in row.items() if k != "channels"} for row in rows)
+    assert EventArchive(tmp_path / "archive").channels(0) == ("channel 1", "channel 2")
+
+
 def test_empty_and_missing_folders(tmp_path):
     with pytest.raises(ArchiveError, match="no such folder"):
         pack_recordings(tmp_path / "nowhere", tmp_path / "archive")
@@ -292,6 +326,9 @@ def test_the_real_event_round_trips(aknes_event, tmp_path):
     archive = EventArchive(tmp_path / "archive")
     np.testing.assert_array_equal(archive.waveforms(0), read_recording(aknes_event).waveforms)
     assert archive.days[0] == "2007-02-03" and archive.live.all()
+    assert archive.metadata["trace_start_time"][0] == "2007-02-03T06:22:32.000000Z"
+    assert archive.metadata["seg2_delay_s"][0] == "-3"
+    assert archive.channels(0)[3] == "channel 4"
     assert (
         json.loads((tmp_path / "archive" / "packing.json").read_text())["report"]["n_events"] == 1
     )

@@ -30,7 +30,7 @@ def test_the_real_event(aknes_event, recwarn):
     recording = read_recording(aknes_event)
     assert recording.waveforms.shape == (24, 16000) and recording.waveforms.dtype == np.float32
     assert (
-        recording.sampling_rate_hz == 1000 and recording.start_time == "2007-02-03T06:22:35.000000Z"
+        recording.sampling_rate_hz == 1000 and recording.start_time == "2007-02-03T06:22:32.000000Z"
     )
     stream = obspy.read(str(aknes_event))
     recwarn.clear()
@@ -77,6 +77,73 @@ def test_channels_are_cut_to_their_common_window(tmp_path):
         and recording.start_time == "2020-01-01T00:00:02.000000Z"
     )
     np.testing.assert_array_equal(recording.waveforms[:, 0], [200, 0, 200])
+
+
+def good_and(bad: Trace, n_good: int = 18) -> list[Trace]:
+    """Return good channels of 180 s at 20 Hz, and a bad one."""
+    good = [trace(RNG.normal(size=3600), 20.0, station=f"G{n:02d}") for n in range(n_good)]
+    return [*good[:5], bad, *good[5:]]
+
+
+@pytest.mark.parametrize(
+    ("start", "seconds", "reason"),
+    [
+        (172.4, 180, ".BAD..: covers 4 % of the event's 180 s"),  # late
+        (0, 12, ".BAD..: covers 7 % of the event's 180 s"),  # dies
+        (300, 180, ".BAD..: covers 0 % of the event's 180 s"),  # elsewhere
+    ],
+)
+def test_one_bad_channel_does_not_ruin_the_event(tmp_path, start, seconds, reason):
+    bad = trace(RNG.normal(size=20 * seconds), 20.0, start, "BAD")
+    traces = good_and(bad)
+    recording = read_recording(write(tmp_path / "e.mseed", *traces))
+    assert recording.left_out == (reason,) and recording.padded == ()
+    good = np.stack([t.data for t in traces if t is not bad])
+    np.testing.assert_array_equal(recording.waveforms, good)
+    assert recording.start_time == "2020-01-01T00:00:00.000000Z"
+    assert recording.channels == tuple(t.id for t in traces if t is not bad)
+
+
+def test_a_channel_that_lacks_a_little_is_padded_with_its_mean_and_named(tmp_path):
+    late, short = RNG.normal(5, 1, (2, 3440)).astype(np.float32)
+    traces = good_and(trace(late, 20.0, 8.0, "LATE"), n_good=40)
+    traces.append(trace(short, 20.0, 0, "SHORT"))
+    recording = read_recording(write(tmp_path / "e.mseed", *traces))
+    assert recording.waveforms.shape == (42, 3600) and not recording.left_out
+    assert recording.padded == (
+        ".LATE..: 8 s padded with its mean",
+        ".SHORT..: 8 s padded with its mean",
+    )
+    channels = dict(zip(recording.channels, recording.waveforms))
+    np.testing.assert_allclose(channels[".LATE.."][:160], late.mean(), rtol=1e-6)
+    np.testing.assert_allclose(channels[".LATE.."][160:], late, rtol=1e-6)
+    np.testing.assert_allclose(channels[".SHORT.."], np.r_[short, np.full(160, short.mean())], 1e-6)
+
+
+def test_the_state_of_a_recorder_is_left_out_by_name(tmp_path):
+    wave = RNG.normal(size=3000)
+    state = trace(np.arange(10.0), 0.1, station="SOH")
+    slow = trace(RNG.normal(size=200), 4.0, station="SLOW")
+    path = write(tmp_path / "e.mseed", trace(wave), state, slow)
+    for rate_hz in (None, 100.0):
+        recording = read_recording(path, rate_hz)
+        np.testing.assert_array_equal(recording.waveforms, wave.astype(np.float32)[None])
+        assert recording.left_out == (
+            ".SOH..: 0.1 Hz has 0.1 % of the frequencies of 100 Hz; no seismometer?",
+            ".SLOW..: 4 Hz has 4 % of the frequencies of 100 Hz; no seismometer?",
+        )
+    ramp = write(tmp_path / "ramp.mseed", trace(np.arange(60.0), 1.0))
+    with pytest.raises(
+        RecordingError, match=r"ramp.mseed: no usable channel \(.A..: 1 Hz has 0.1 %"
+    ):
+        read_recording(ramp, 1000.0)
+
+
+def test_the_rates_as_recorded_are_known(tmp_path):
+    path = write(
+        tmp_path / "e.mseed", trace(RNG.normal(size=6000)), trace(RNG.normal(size=3000), 50, 0, "B")
+    )
+    assert read_recording(path, 100.0).own_rates_hz == (100.0, 50.0)
 
 
 def test_differing_rates_need_a_choice(tmp_path):
@@ -149,7 +216,11 @@ def test_non_finite_samples(tmp_path, bad):
         ),
         (
             lambda p: write(
-                p, trace(RNG.normal(size=100)), trace(RNG.normal(size=100), start=50, station="B")
+                p,
+                *(
+                    trace(RNG.normal(size=100), start=50 * number, station=name)
+                    for number, name in enumerate("ABC")
+                ),
             ),
             "no time window",
         ),
@@ -274,4 +345,10 @@ def test_real_events_of_another_network(pnw):
         recording = read_recording(path, 100.0)
         assert recording.sampling_rate_hz == 100 and np.isfinite(recording.waveforms).all()
     gap = read_recording(pnw / "earthquake" / "uw61801937.mseed", 100.0)
-    assert gap.left_out == ("CC.CRBN..BHZ: gap of 7.52 s",) and gap.n_resampled == 5
+    assert gap.waveforms.shape == (8, 14999) and gap.n_resampled == 2
+    assert gap.left_out == (
+        "CC.CRBN..BHZ: gap of 7.52 s",
+        "CC.PR05..BHZ: covers 65 % of the event's 150 s",
+        "CC.RUSH..BHZ: covers 64 % of the event's 150 s",
+        "CC.VOIT..BHZ: covers 67 % of the event's 150 s",
+    )

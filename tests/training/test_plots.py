@@ -37,4 +37,5 @@ def test_confusion_and_recall(tmp_path, confusion):
 @pytest.mark.parametrize("n_sensors", [1, 5, 24, 30])
 def test_event_sheet_for_any_number_of_sensors(tmp_path, n_sensors):
     images, live = np.random.default_rng(0).random((n_sensors, 16, 40)), np.arange(n_sensors) != 1
-    assert has_ink(plots.plot_event_sheet(images, live, 16.0, 500.0, "event", tmp_path / "e.png"))
+    names, path = [f"NO.AK{n:02d}..GHZ" for n in range(n_sensors)], tmp_path / "e.png"
+    assert has_ink(plots.plot_event_sheet(images, names, live, 16.0, 500.0, "event", path))
