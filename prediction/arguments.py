@@ -75,6 +75,9 @@ def _add_outputs(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--quakeml", type=Path, metavar="FILE", help="also the events as QuakeML")
     parser.add_argument(
+        "--scml", type=Path, metavar="FILE", help="also the events as SeisComP's XML"
+    )
+    parser.add_argument(
         "--plots",
         type=Path,
         metavar="DIR",

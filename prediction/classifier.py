@@ -106,7 +106,7 @@ class Classifier:
         for windows in ahead(chunks):
             times = [utc(window.trigger_ns) for window in windows]
             items = [
-                Item(time, source, window.recording, window.reason, time)
+                Item(time, source, window.recording, window.reason, time, window.picks)
                 for time, window in zip(times, windows)
             ]
             for start in range(0, len(items), EVENTS_PER_BATCH):
@@ -120,7 +120,7 @@ class Classifier:
             yield from self.predictor.classify(items[start : start + EVENTS_PER_BATCH])
 
     def _events(self, classified) -> Events:
-        return Events((each.event for each in classified), self.class_names)
+        return Events((each.event for each in classified), self.class_names, self.config)
 
     def _item(self, number: int, recording: Any, sampling_rate_hz: float | None) -> "Item":
         """Return what was given as an item, or the reason why it cannot be used."""

@@ -4,8 +4,26 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from prediction.event_types import QUAKEML_TYPES
 from utils.config import Section
-from utils.config_types import Count, Index, Number, Positive, Seconds, Share, key
+from utils.config_types import (
+    ClassName,
+    Count,
+    Index,
+    Name,
+    Number,
+    Positive,
+    Seconds,
+    Share,
+    key,
+)
+
+# mypy cannot know the names: they stand in one place only
+QuakemlType = Annotated[Literal[*QUAKEML_TYPES], "type of QuakeML"]  # type: ignore[valid-type]
+NetworkCode = Annotated[str, Field(pattern="^[A-Za-z0-9]{1,2}$"), "1 or 2 letters or digits"]
+StationCode = Annotated[str, Field(pattern="^[A-Za-z0-9]{1,5}$"), "1 to 5 letters or digits"]
+# keys that change no number in the tables
+OUTPUT_KEYS = {"gpu", "event_types", "catalogue"}
 
 
 class TriggerParams(Section):
@@ -18,6 +36,28 @@ class TriggerParams(Section):
     channels: Count = key(10, "Number of channels that must trigger together.")
     within_s: Positive = key(1.0, "How long the trigger of a channel counts, in s.")
     highpass_hz: Positive = key(2.0, "Corner of the highpass filter before the trigger, in Hz.")
+
+
+class CatalogueParams(Section):
+    """What QuakeML and SeisComP's XML say of who has made the events, and where."""
+
+    agency: Name | None = key(None, "Agency that answers for the events, for example NORSAR.")
+    author: Annotated[str, Field(min_length=1)] | None = key(
+        None, "Author of the events. `null`: this program and the fingerprint of its model."
+    )
+    network: NetworkCode | None = key(
+        None,
+        "Network code of channels that have none, and of probability traces (`--annotate`).",
+    )
+    station: StationCode = key("PROB", "Station code of probability traces (`--annotate`).")
+    latitude: Annotated[Number, Field(ge=-90, le=90)] | None = key(
+        None,
+        "Latitude of the slope or network. With `longitude`, every event gets an origin there, "
+        "without which SeisComP does not show events; events are not located.",
+    )
+    longitude: Annotated[Number, Field(ge=-180, le=180)] | None = key(
+        None, "Longitude of the slope or network; see `latitude`."
+    )
 
 
 class PredictConfig(Section):
@@ -52,9 +92,20 @@ class PredictConfig(Section):
         "Event detection in continuous recordings (coincidence trigger).",
     )
 
+    event_types: dict[ClassName, QuakemlType] = key(
+        {"Regional": "earthquake", "Rockfall": "rockslide"},
+        "QuakeML event type of a class. Classes that are QuakeML types themselves (`explosion`, "
+        "`Ice_Quake`) need no entry; others are `other event`.",
+    )
+    catalogue: CatalogueParams = key(
+        CatalogueParams(), "Who has made the events, for QuakeML and SeisComP's XML."
+    )
+
     def contradictions(self) -> list[str]:
         """List keys that do not go together, one line each."""
         trigger, found = self.trigger, []
+        if (self.catalogue.latitude is None) != (self.catalogue.longitude is None):
+            found.append("catalogue: latitude and longitude belong together; set both or none")
         if trigger.lta_s < 2 * trigger.sta_s or trigger.thr_on * trigger.sta_s >= trigger.lta_s:
             found.append(
                 f"trigger.lta_s: found {trigger.lta_s:g}; STA/LTA stays below lta_s / sta_s = "

@@ -1,10 +1,12 @@
 """Classified events as dataclasses; their fields are the columns of the tables."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prediction.catalogue import build_catalogue, format_picks
+from prediction.config import PredictConfig
 from prediction.tables import write_table
 
 if TYPE_CHECKING:
@@ -44,7 +46,8 @@ class Event:
     are numbers of channels, ``per_sensor`` is what each channel says. ``model`` and ``settings``
     are the first digits of the SHA-256 of checkpoint and configuration. ``left_out`` and ``padded``
     have the name of each channel that was left out, or padded to the event's window, and why;
-    ``best_channel`` has the highest signal-to-noise ratio.
+    ``best_channel`` has the highest signal-to-noise ratio. ``picks`` has, of each station that has
+    triggered, the first channel and its seconds after the trigger.
     """
 
     file: str
@@ -65,6 +68,7 @@ class Event:
     left_out: tuple[str, ...] = ()
     padded: tuple[str, ...] = ()
     best_channel: str = ""
+    picks: dict[str, float] = field(default_factory=dict)
 
     @property
     def time(self) -> "UTCDateTime | None":
@@ -98,6 +102,7 @@ class Event:
             "left_out": "; ".join(self.left_out),
             "padded": "; ".join(self.padded),
             "best_channel": self.best_channel,
+            "picks": format_picks(self.picks),
         }
 
     def sensor_rows(self) -> list[dict]:
@@ -109,9 +114,9 @@ class Event:
 class Events(list[Event]):
     """A list of events that can be written as a table or made an ObsPy catalogue."""
 
-    def __init__(self, events: Iterable[Event], class_names: Sequence[str]):
+    def __init__(self, events: Iterable[Event], class_names: Sequence[str], config: PredictConfig):
         super().__init__(events)
-        self.class_names = tuple(class_names)
+        self.class_names, self.config = tuple(class_names), config
 
     def to_csv(self, path: str | Path, per_sensor: bool = False) -> None:
         """Write the table of predict.py: a row per event, or with ``per_sensor`` per channel.
@@ -126,9 +131,7 @@ class Events(list[Event]):
 
     def to_catalog(self) -> "Catalog":
         """Return an ObsPy catalogue; events without a class or a time are left out."""
-        from prediction.quakeml import build_catalogue
-
-        return build_catalogue([event.row() for event in self], self.class_names)
+        return build_catalogue([event.row() for event in self], self.class_names, self.config)
 
 
 def columns(class_names: Sequence[str]) -> list[str]:

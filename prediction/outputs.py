@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from prediction.catalogue import write_catalogue
 from prediction.events import columns, sensor_columns
 from prediction.plots import plot_event, plot_timeline
 from prediction.predictor import Classified, Predictor
-from prediction.quakeml import write_quakeml
 from prediction.reading import file_key
 from prediction.tables import Table
 from utils.errors import UserError
@@ -27,6 +27,7 @@ class Outputs:
     form: str = "csv"
     per_sensor: bool = False
     quakeml: Path | None = None
+    scml: Path | None = None
     plots: Path | None = None
     resume: bool = False
 
@@ -34,7 +35,7 @@ class Outputs:
         """Refuse paths that cannot be written, before anything is computed."""
         if self.plots is not None and self.plots.exists() and not self.plots.is_dir():
             raise UserError(f"--plots: {self.plots} is a file; give a folder")
-        for path in (self.out, self.quakeml):
+        for path in (self.out, self.quakeml, self.scml):
             if path is not None and path.is_dir():
                 raise UserError(f"{path}: is a folder; give the name of a file")
 
@@ -50,7 +51,8 @@ class Outputs:
             str(place).startswith(str(table.resolve())) for table in (self.out, self.sensors)
         )
         drawn = self.plots is not None and self.plots.resolve() in place.parents
-        return tables or drawn or (self.quakeml is not None and place == self.quakeml.resolve())
+        catalogues = [path.resolve() for path in (self.quakeml, self.scml) if path is not None]
+        return tables or drawn or place in catalogues
 
 
 def row_key(row: dict) -> str:
@@ -151,8 +153,10 @@ class EventWriter:
                 self.n_left_out,
             )
         rows = self.tables[0].rows()
-        if self.outputs.quakeml is not None:
-            write_quakeml(rows, self.predictor.class_names, self.outputs.quakeml)
+        for path, form in ((self.outputs.quakeml, "QUAKEML"), (self.outputs.scml, "SCML")):
+            if path is not None:
+                names, config = self.predictor.class_names, self.predictor.config
+                write_catalogue(rows, names, config, path, form)
         if self.outputs.plots is not None and span_ns is not None:
             plot_timeline(
                 rows, self.predictor.class_names, span_ns, self.outputs.plots / "timeline.png"

@@ -11,7 +11,7 @@ import torch
 
 from models.ensemble import USABLE_RATIO, least_samples
 from models.event_classifier import EventClassifier
-from prediction.config import PredictConfig
+from prediction.config import OUTPUT_KEYS, PredictConfig
 from prediction.events import Event, Sensor
 from prediction.reading import Item
 from preprocessing.lengths import fit_length
@@ -41,7 +41,7 @@ class Predictor:
     ):
         self.model, self.fingerprint = model.to(device), fingerprint
         self.config, self.device = config, device
-        settings = config.model_dump_json(exclude={"gpu"})
+        settings = config.model_dump_json(exclude=OUTPUT_KEYS)
         self.settings = hashlib.sha256(settings.encode()).hexdigest()[:4]
         self.class_names = model.class_names
         self.rate_hz = model.spectrogram.sampling_rate_hz
@@ -114,7 +114,12 @@ class Predictor:
     def _event(self, item: Item, **fields) -> Event:
         nothing = dict.fromkeys(self.class_names)
         start = "" if item.recording is None else item.recording.start_time
-        places = {"file": item.file, "start_time": start, "trigger_time": item.trigger_time}
+        places = {
+            "file": item.file,
+            "start_time": start,
+            "trigger_time": item.trigger_time,
+            "picks": item.picks,
+        }
         versions = {"model": self.fingerprint, "settings": self.settings}
         changes = {}
         if item.recording is not None:

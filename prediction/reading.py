@@ -4,7 +4,7 @@ Does not import PyTorch: the processes that read files would each spend seconds 
 """
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from preprocessing.recordings import Recording, read_recording
@@ -20,6 +20,7 @@ class Item:
     recording: Recording | None
     reason: str = ""
     trigger_time: str = ""
+    picks: dict[str, float] = field(default_factory=dict)  # channel to s after the trigger
 
 
 def file_key(path: str | Path) -> str:

@@ -31,6 +31,7 @@ def run(classifier: Classifier, arguments: Namespace) -> int:
         arguments.format,
         arguments.per_sensor,
         arguments.quakeml,
+        arguments.scml,
         arguments.plots,
         arguments.resume,
     )

@@ -8,7 +8,7 @@ within one second. [LS23]
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -33,6 +33,7 @@ class Window:
     trigger_ns: int
     recording: Recording | None
     reason: str = ""
+    picks: dict[str, float] = field(default_factory=dict)  # see ``_first_of_each_station``
 
 
 def utc(time_ns: int) -> str:
@@ -85,14 +86,15 @@ def find_events(
                 f"{trigger.channels} no event is found there",
             )
         windows = []
-        for time_ns in _triggers(stream, trigger):
+        for time_ns, picks in _triggers(stream, trigger):
             within_last = last_ns is not None and time_ns < last_ns + int(
                 (duration_s - pre_trigger_s) * NS
             )
             if start_ns <= time_ns < end_ns and not within_last:
-                windows.append(
-                    _cut(stream, time_ns, pre_trigger_s, duration_s, sampling_rate_hz, max_gap_s)
+                window = _cut(
+                    stream, time_ns, pre_trigger_s, duration_s, sampling_rate_hz, max_gap_s
                 )
+                windows.append(replace(window, picks=picks))
                 last_ns = time_ns
         yield windows
 
@@ -114,8 +116,8 @@ def _leave_out_slow(stream, trigger: TriggerParams) -> list[str]:
     return sorted(slow)
 
 
-def _triggers(stream, trigger: TriggerParams) -> list[int]:
-    """Return when the network triggers, in ns since 1970, in order.
+def _triggers(stream, trigger: TriggerParams) -> list[tuple[int, dict[str, float]]]:
+    """Return when the network triggers, in ns since 1970, in order, and its picks.
 
     A channel triggers where its STA/LTA rises above ``thr_on``, and counts for ``within_s`` from
     there. The network triggers where enough channels overlap (ObsPy's coincidence trigger).
@@ -133,14 +135,41 @@ def _triggers(stream, trigger: TriggerParams) -> list[int]:
     )
     pulses.detrend("demean").filter("highpass", freq=trigger.highpass_hz)
     pulses.trigger("classicstalta", sta=trigger.sta_s, lta=trigger.lta_s)
+    onsets_ns: dict[str, list[int]] = {}
     for trace in pulses:
         onsets = trigger_onset(trace.data, trigger.thr_on, trigger.thr_off)
         trace.data = np.zeros(trace.stats.npts)
         for first, _ in onsets:
             trace.data[first : first + round(trigger.within_s * trace.stats.sampling_rate)] = 1
+            time_ns = trace.stats.starttime.ns + round(first * trace.stats.delta * NS)
+            onsets_ns.setdefault(trace.id, []).append(time_ns)
     events = coincidence_trigger(None, 0.5, 0.5, pulses, trigger.channels)
     # to the microsecond, as it is written
-    return sorted(round(event["time"].ns / 1000) * 1000 for event in events)
+    found = [(round(event["time"].ns / 1000) * 1000, event) for event in events]
+    return [
+        (time_ns, _first_of_each_station(time_ns, event, onsets_ns))
+        for time_ns, event in sorted(found, key=lambda pair: pair[0])
+    ]
+
+
+def _first_of_each_station(
+    trigger_ns: int, event: dict, onsets_ns: dict[str, list[int]]
+) -> dict[str, float]:
+    """Return the picks of a network trigger: channel name to seconds after it, in order of time.
+
+    Of each station, the channel that has triggered first within the coincidence.
+    """
+    last_ns = trigger_ns + int(event["duration"] * NS)
+    times = {
+        name: next((ns for ns in onsets_ns[name] if trigger_ns - 2000 <= ns <= last_ns), trigger_ns)
+        for name in event["trace_ids"]
+    }
+    first: dict[str, tuple[int, str]] = {}
+    for name, ns in times.items():
+        network, station, _, channel = name.split(".")
+        place = f"{network}.{station}" if station else channel
+        first[place] = min(first.get(place, (ns, name)), (ns, name))
+    return {name: (ns - trigger_ns) / NS for ns, name in sorted(first.values())}
 
 
 def _cut(

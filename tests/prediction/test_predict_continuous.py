@@ -20,6 +20,10 @@ def test_continuous_recordings(place, ckpt, day):
         "day",
         "--quakeml",
         "day.xml",
+        "--scml",
+        "day.scml",
+        "catalogue.latitude=62.2",
+        "catalogue.longitude=7.0",
         *TRIGGER,
         "chunk_s=130",
         cwd=place,
@@ -42,17 +46,14 @@ def test_continuous_recordings(place, ckpt, day):
     )
     assert missed == 0 and false == 0 and right > 0.7
     assert (place / "day" / "timeline.png").is_file() and len(list((place / "day").iterdir())) == 15
-    assert [
-        pick.time for event in obspy.read_events(str(place / "day.xml")) for pick in event.picks
-    ] == [START + s for s in found_s]
-    streams = {
-        pick.waveform_id.get_seed_string()
-        for event in obspy.read_events(str(place / "day.xml"))
-        for pick in event.picks
-    }
-    assert streams == {row["best_channel"] for row in rows} and streams <= {
-        f"XX.S{number:02d}..HHZ" for number in range(3)
-    }
+    for catalogue in (obspy.read_events(str(place / name)) for name in ("day.xml", "day.scml")):
+        assert [event.event_descriptions[0].text for event in catalogue] == [
+            row["class"] for row in rows
+        ]
+    of_stations = [sorted(event.picks, key=lambda pick: pick.time) for event in catalogue]
+    assert [picks[0].time for picks in of_stations] == [START + s for s in found_s]
+    stations = {pick.waveform_id.get_seed_string() for picks in of_stations for pick in picks}
+    assert stations == {"XX.S00..HHZ", "XX.S01..HHZ", "XX.S02..HHZ"}
     assert "14 events in" in output
 
 
