@@ -9,41 +9,92 @@ from torch import Tensor
 N_CALIBRATION_BINS = 15
 
 
-def evaluate(log_probs: Tensor, labels: Tensor, n_events: int | None = None) -> dict:
+def evaluate(log_probs: Tensor, labels: Tensor, events: Tensor | None = None) -> dict:
     """Return the metrics of log-probabilities (N, K) with labels (N,), as plain numbers and lists.
 
-    Balanced accuracy is the mean over the classes with labels, macro F1 the mean over the classes
-    that were labelled or predicted. ``accuracy_standard_error`` is binomial with ``n_events``
-    trials (default N): channels of one event are not independent. ``recall`` has K values, None for
-    classes without labels; ``confusion`` is K x K with one row per true class.
+    Rows are events, or channels: then ``events`` (N,) has the event number of each, and the
+    channels of an event share the weight of one event in every metric. Balanced accuracy is the
+    mean over the classes with labels, macro F1 the mean over the classes that were labelled or
+    predicted. Standard errors are over events (binomial, if rows are events). ``recall`` has K
+    values, None for classes without labels; ``confusion`` is K x K with one row per true class, in
+    events.
     """
-    from torchmetrics.functional.classification import multiclass_calibration_error
+    if events is None:
+        return _evaluate(log_probs, labels)
+    _, ids, n_channels = events.unique(return_inverse=True, return_counts=True)
+    return _evaluate(log_probs, labels, ids, (1 / n_channels.double())[ids])
 
+
+def _evaluate(
+    log_probs: Tensor, labels: Tensor, ids: Tensor | None = None, weights: Tensor | None = None
+) -> dict:
+    """Evaluate rows; those with the same number in ``ids`` (N,) belong to one event."""
     n_classes, predicted = log_probs.shape[1], log_probs.argmax(1)
+    ids = torch.arange(len(labels)) if ids is None else ids
     confusion = (
-        torch.bincount(labels * n_classes + predicted, minlength=n_classes**2)
+        torch.bincount(labels * n_classes + predicted, weights, minlength=n_classes**2)
         .view(n_classes, n_classes)
         .numpy()
     )
     true, found, right = confusion.sum(1), confusion.sum(0), confusion.diagonal()
     recall = np.divide(right, true, out=np.full(n_classes, np.nan), where=true > 0)
     f1 = np.divide(2 * right, true + found, out=np.full(n_classes, np.nan), where=true + found > 0)
-    accuracy = float(right.sum() / len(labels))
-    n_events = n_events or len(labels)
-    ece = multiclass_calibration_error(
-        log_probs.exp(), labels, n_classes, n_bins=N_CALIBRATION_BINS
-    )
+    n_events = int(ids.max()) + 1
+    nll = torch.nn.functional.nll_loss(log_probs, labels, reduction="none").double()
+    error, errors = _standard_errors(predicted == labels, labels, ids, n_classes)
     return {
         "n_events": n_events,
-        "accuracy": accuracy,
-        "accuracy_standard_error": math.sqrt(accuracy * (1 - accuracy) / n_events),
+        "accuracy": float(right.sum() / n_events),
+        "accuracy_standard_error": error,
         "balanced_accuracy": float(np.nanmean(recall)),
         "macro_f1": float(np.nanmean(f1)),
-        "nll": float(torch.nn.functional.nll_loss(log_probs, labels)),
-        "expected_calibration_error": float(ece),
-        "recall": [None if math.isnan(r) else float(r) for r in recall],
+        "nll": float(torch.nn.functional.nll_loss(log_probs, labels))
+        if weights is None
+        else float((nll * weights).sum() / n_events),
+        "expected_calibration_error": _calibration_error(log_probs, labels, weights),
+        "recall": _plain(recall),
+        "recall_standard_error": _plain(errors),
         "confusion": confusion.tolist(),
     }
+
+
+def _standard_errors(
+    right: Tensor, labels: Tensor, ids: Tensor, n_classes: int
+) -> tuple[float, np.ndarray]:
+    """Return the standard errors of the accuracy and of each recall (K,), NaN without labels.
+
+    They come from the variance over events of the share of right rows; if every event has one row,
+    this is the binomial variance.
+    """
+    n_rows = torch.bincount(ids)
+    share = torch.bincount(ids, right.double()) / n_rows
+    label = torch.zeros_like(n_rows).scatter_(0, ids, labels)
+    count, total, squares = (
+        torch.bincount(label, values, minlength=n_classes)
+        for values in (torch.ones_like(share), share, share.square())
+    )
+    variance = (squares / count - (total / count).square()).clamp(min=0)
+    of_all = (share.square().mean() - share.mean().square()).clamp(min=0)
+    return math.sqrt(float(of_all) / len(share)), (variance / count).sqrt().numpy()
+
+
+def _calibration_error(log_probs: Tensor, labels: Tensor, weights: Tensor | None) -> float:
+    """Return the expected calibration error of rows, each with its weight if given."""
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    n_bins = N_CALIBRATION_BINS
+    if weights is None:
+        error = multiclass_calibration_error(log_probs.exp(), labels, log_probs.shape[1], n_bins)
+        return float(error)
+    confidence, predicted = log_probs.exp().max(-1)  # torchmetrics knows no weights
+    bins = (confidence * n_bins).long().clamp(max=n_bins - 1)
+    gap = ((predicted == labels).double() - confidence) * weights
+    return float(torch.bincount(bins, gap, minlength=n_bins).abs().sum() / weights.sum())
+
+
+def _plain(values: np.ndarray) -> list[float | None]:
+    """Return plain numbers; None for NaN."""
+    return [None if math.isnan(value) else float(value) for value in values]
 
 
 def effective_rank(representations: Tensor) -> float:

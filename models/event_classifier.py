@@ -207,7 +207,8 @@ class EventClassifier(pl.LightningModule):
     def test_metrics(self) -> dict[str, dict]:
         """Return the metrics of the test events, for each kind of ensemble and for single traces.
 
-        Without events of several live traces there are no ensembles. See ``evaluate``.
+        Without events of several live traces there are no ensembles. The traces of an event share
+        the weight of one event, see ``evaluate``.
         """
         assert self.evaluation is not None, "call trainer.test first"
         _, labels, logits, mask, _ = self.evaluation
@@ -218,8 +219,8 @@ class EventClassifier(pl.LightningModule):
                 name: evaluate(self.evaluation.log_probs(kind), labels)
                 for kind, name in names.items()
             }
-        trace_labels = labels[:, None].expand(mask.shape)[mask]
-        of_traces = evaluate(F.log_softmax(logits[mask], -1), trace_labels, n_events=len(labels))
+        event, _ = _indices(mask)
+        of_traces = evaluate(F.log_softmax(logits[mask], -1), labels[event], event)
         return metrics | {self.trace_kind: of_traces}
 
     def predict_waveforms(self, waveforms: Tensor) -> Tensor:

@@ -52,15 +52,19 @@ def read_result(cell: Cell) -> Result:
     try:
         summary = json.loads((cell.folder / SUMMARY).read_text(encoding="utf-8"))
         metrics, n_train = summary["metrics"], summary["data"]["n_train"]
-        _balance_over_learned_classes(metrics, summary.get("learned_classes"))
         with np.load(cell.folder / PREDICTIONS, allow_pickle=False) as file:
             logits, mask, labels = file["logits"], file["mask"], file["labels"]
         _require_shapes(logits, mask, labels)
+        single = metrics.get("single_channel")
+        if single is not None and "recall_standard_error" not in single:
+            metrics["single_channel"] = _evaluate_per_event(logits, mask, labels)
+        _balance_over_learned_classes(metrics, summary.get("learned_classes"))
     except (
         OSError,
         ValueError,
         KeyError,
         TypeError,
+        AttributeError,
         EOFError,
         MemoryError,
         RecursionError,
@@ -80,6 +84,17 @@ def read_result(cell: Cell) -> Result:
     }
     right["stacked_trace"] = right["ensemble"]
     return Result(cell, n_train, len(labels), metrics, right, log_probs, labels)
+
+
+def _evaluate_per_event(logits: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> dict:
+    """Evaluate the channels again: earlier versions gave each the same weight, not each event."""
+    import torch
+
+    from models.evaluation import evaluate
+
+    event, _ = np.nonzero(mask)
+    log_probs = torch.from_numpy(logits[mask]).log_softmax(-1)
+    return evaluate(log_probs, torch.from_numpy(labels[event]), torch.from_numpy(event))
 
 
 def _balance_over_learned_classes(metrics: dict[str, dict], learned: list[bool] | None) -> None:
@@ -187,7 +202,8 @@ def _spread(
 ) -> dict[tuple[str, Budget, str], dict[str, tuple[float, float]]]:
     """Return (mean, spread) of each metric by (method, budget, prediction).
 
-    The spread is the standard deviation over seeds and draws; for one, the binomial standard error.
+    The spread is the standard deviation over seeds and draws; for one, the standard error over
+    events.
     """
     spread = {}
     for (method, budget), chosen in _grouped(results).items():
@@ -209,10 +225,13 @@ def _mean_and_spread(metrics: list[dict], name: str) -> tuple[float, float]:
 
 
 def _balanced_error(metrics: dict) -> float:
-    """Return the standard error of the mean of recalls, each with its binomial variance."""
+    """Return the standard error of the mean of recalls."""
+    if errors := metrics.get("recall_standard_error"):
+        known = [e for e, recall in zip(errors, metrics["recall"]) if recall is not None]
+        return float(np.sqrt(np.sum(np.square(known))) / len(known))
+    # summaries of earlier versions have none; the variance of their recalls is binomial
     counts = np.sum(metrics["confusion"], axis=1)
-    per_class = counts * metrics["n_events"] / np.sum(metrics["confusion"])
-    recalls = [(recall, n) for recall, n in zip(metrics["recall"], per_class) if recall is not None]
+    recalls = [(recall, n) for recall, n in zip(metrics["recall"], counts) if recall is not None]
     return float(np.sqrt(sum(recall * (1 - recall) / n for recall, n in recalls)) / len(recalls))
 
 
@@ -220,7 +239,7 @@ def _meaning(results: Sequence[Result]) -> str:
     """Return what ± means."""
     n_seeds, n_draws = (len({getattr(r.cell, of) for r in results}) for of in ("seed", "draw"))
     if n_seeds == n_draws == 1:
-        return "binomial standard error (one seed)"
+        return "standard error over events (one seed)"
     if n_draws == 1:
         return f"standard deviation over {n_seeds} seeds"
     return f"standard deviation over {n_seeds * n_draws} draws of the labels"

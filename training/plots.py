@@ -54,7 +54,7 @@ def plot_loss_curves(metrics_csv: Path, path: Path) -> Path | None:
 
 
 def plot_confusion(
-    confusion: Sequence[Sequence[int]], class_names: Sequence[str], title: str, path: Path
+    confusion: Sequence[Sequence[float]], class_names: Sequence[str], title: str, path: Path
 ) -> Path:
     """Draw a confusion matrix (K, K), rows are true classes, with counts and row percentages."""
     counts = np.asarray(confusion)
@@ -70,7 +70,7 @@ def plot_confusion(
                 axes.text(
                     column,
                     row,
-                    f"{count}\n{100 * share[row, column]:.0f} %",
+                    f"{_count(count)}\n{100 * share[row, column]:.0f} %",
                     ha="center",
                     va="center",
                     fontsize=8,
@@ -78,11 +78,18 @@ def plot_confusion(
                 )
         names = [name.replace("_", " ") for name in class_names]
         axes.set_xticks(range(n_classes), names, rotation=40, ha="right")
-        axes.set_yticks(range(n_classes), [f"{name} ({n})" for name, n in zip(names, totals[:, 0])])
+        axes.set_yticks(
+            range(n_classes), [f"{name} ({n:.0f})" for name, n in zip(names, totals[:, 0])]
+        )
         axes.set(xlabel="predicted class", ylabel="true class (count)", title=title)
 
     side = 2.2 + 0.75 * n_classes
     return save_figure(path, (side + 1, side), draw)
+
+
+def _count(events: float) -> str:
+    """Write a number of events; channels give fractions of events."""
+    return f"{events:.0f}" if float(events).is_integer() else f"{events:.1f}"
 
 
 def plot_recall(metrics: Mapping[str, dict], class_names: Sequence[str], path: Path) -> Path:
@@ -104,7 +111,7 @@ def plot_recall(metrics: Mapping[str, dict], class_names: Sequence[str], path: P
                 label=label,
             )
         totals = np.sum(next(iter(metrics.values()))["confusion"], axis=1)
-        names = [f"{name.replace('_', ' ')} ({n})" for name, n in zip(class_names, totals)]
+        names = [f"{name.replace('_', ' ')} ({n:.0f})" for name, n in zip(class_names, totals)]
         axes.set_yticks(places, names)
         axes.invert_yaxis()
         axes.set(xlim=(0, 100), xlabel="recall (%)", ylabel="true class (count)")

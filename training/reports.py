@@ -196,6 +196,4 @@ def results_table(metrics: dict[str, dict]) -> str:
             f"{values['nll']:>8.3f}{values['expected_calibration_error']:>8.3f}"
         )
     events = next(iter(metrics.values()))["n_events"]
-    return "\n".join(
-        [*lines, f"{events} test events; ± is the binomial standard error over events"]
-    )
+    return "\n".join([*lines, f"{events} test events; ± is the standard error over events"])

@@ -50,12 +50,39 @@ def test_calibration_error_is_the_binned_gap(scored):
     )
 
 
-def test_standard_error_counts_events_not_channels(scored):
+def test_channels_of_an_event_share_its_weight(scored):
+    """Against scikit-learn with sample weights, and against the mean of the events' shares."""
     log_probs, labels = scored
-    found = evaluate(log_probs, labels, n_events=50)
-    assert found["accuracy_standard_error"] == pytest.approx(
-        np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / 50)
+    n_channels = np.r_[90, np.full(10, 1), np.full(20, 5)]
+    events = np.repeat(np.arange(len(n_channels)), n_channels)
+    of_event = torch.randint(0, 4, (len(n_channels),), generator=torch.Generator().manual_seed(1))
+    labels, weights = of_event[events], 1 / n_channels[events]
+    found = evaluate(log_probs, labels, torch.from_numpy(events))
+    true, predicted = labels.numpy(), log_probs.argmax(1).numpy()
+    right = np.array([(predicted == true)[events == e].mean() for e in range(len(n_channels))])
+    assert found["n_events"] == 31 and found["accuracy"] == pytest.approx(right.mean())
+    assert found["accuracy_standard_error"] == pytest.approx(right.std() / np.sqrt(31))
+    np.testing.assert_allclose(
+        found["confusion"],
+        sk.confusion_matrix(true, predicted, labels=range(6), sample_weight=weights),
     )
+    recalls = sk.recall_score(true, predicted, labels=range(4), average=None, sample_weight=weights)
+    assert found["recall"][:4] == pytest.approx(recalls)
+    one = right[of_event.numpy() == 1]
+    assert found["recall"][1] == pytest.approx(one.mean())
+    assert found["recall_standard_error"][1] == pytest.approx(one.std() / np.sqrt(len(one)))
+    assert found["nll"] == pytest.approx(
+        sk.log_loss(true, log_probs.exp().numpy(), labels=range(6), sample_weight=weights), rel=1e-5
+    )
+
+
+def test_events_of_one_channel_are_evaluated_as_events(scored):
+    log_probs, labels = scored
+    of_channels = evaluate(log_probs, labels, torch.arange(200).flip(0))
+    for name, value in evaluate(log_probs, labels).items():
+        np.testing.assert_allclose(
+            np.array(of_channels[name], float), np.array(value, float), atol=1e-6
+        )
 
 
 def test_effective_rank_counts_directions():

@@ -110,6 +110,36 @@ def test_report(tmp_path, seeds, fractions):
     )
 
 
+def test_single_channels_count_per_event_in_tables_and_differences(tmp_path, monkeypatch):
+    """An event of 90 channels, all wrong, counts as much as one of 3, of an earlier version too."""
+    rng, n_classes = np.random.default_rng(0), 2
+    n_channels = np.r_[np.full(4, 90), np.full(36, 3)]
+    mask = np.arange(90) < n_channels[:, None]
+    labels = rng.integers(n_classes, size=40)
+    logits = rng.normal(size=(40, 90, n_classes)).astype(np.float32)
+    logits[4:, :2] += 9 * np.eye(n_classes)[labels[4:]][:, None]  # two of three channels know it
+    logits[:4] -= 9 * np.eye(n_classes)[labels[:4]][:, None]
+    pooled = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "nll"), 0.2)
+    pooled |= {"expected_calibration_error": 0.1, "recall": [0.2, 0.2], "confusion": [[9, 9]] * 2}
+    pooled |= {"n_events": 40, "accuracy_standard_error": 0.1}
+    monkeypatch.chdir(tmp_path)
+    cell = Cell("scratch", 0, Budget(0.1), "finetune", "c", (), "run")
+    cell.folder.mkdir(parents=True)
+    summary = {"metrics": {"ensemble": pooled, "single_channel": pooled}, "data": {"n_train": 9}}
+    (cell.folder / "summary.json").write_text(json.dumps(summary))
+    np.savez(cell.folder / "predictions.npz", logits=logits, mask=mask, labels=labels)
+    found = read_result(cell)
+    single = found.metrics["single_channel"]
+    right = found.right["single_channel"]
+    assert 0.6 < right.mean() < 0.9
+    assert single["accuracy"] == pytest.approx(right.mean(), abs=1e-6)
+    assert single["recall"][0] == pytest.approx(right[labels == 0].mean(), abs=1e-6)
+    text = write_comparison([found], tmp_path, "python reproduce.py")
+    gain = 100 * (found.right["ensemble"].mean() - right.mean())
+    assert f"scratch ensemble − scratch single channel | {gain:+.1f} |" in text
+    assert f"| single channel | {100 * right.mean():.1f} ±" in text
+
+
 def test_recipes_are_compared_with_every_control_and_earlier_recipe(tmp_path):
     results = []
     for draw in (0, 1):
