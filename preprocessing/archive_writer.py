@@ -14,6 +14,7 @@ from preprocessing.event_archive import WAVEFORMS, checksum
 from preprocessing.lengths import fit_length
 from preprocessing.limits import LARGEST_SAMPLE, SAME_RATE
 from preprocessing.metadata import METADATA, ArchiveError, component_order
+from preprocessing.seisbench_view import write_seisbench_view
 from utils.files import PatientFile, locked
 
 
@@ -177,6 +178,7 @@ class ArchiveWriter:
             "measurement": "raw recorder units",
             "sampling_rate": self.sampling_rate_hz,
         }
+        write_seisbench_view(self.partial, self._rows, WAVEFORMS, layout)
         for key, value in layout.items():
             self._file[f"data_format/{key}"] = value
         self._file.close()

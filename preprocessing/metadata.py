@@ -50,6 +50,15 @@ def split_names(cell: str, n_channels: int) -> tuple[str, ...]:
     return tuple(f"channel {number}" for number in range(1, n_channels + 1))
 
 
+def column_names(archive_dir: Path) -> set[str]:
+    """Return the columns of the table of a folder; none if it cannot be read."""
+    try:
+        with open(archive_dir / METADATA, encoding="utf-8-sig", newline="") as file:
+            return set(next(csv.reader(file), []))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return set()
+
+
 def read_metadata(archive_dir: Path) -> tuple[str, dict[str, np.ndarray]]:
     """Read the table; return its text, and each column as an array of N strings.
 

@@ -109,8 +109,9 @@ def pack_recordings(
     source, archive_dir = _as_source(source_dir), Path(archive_dir)
     events = source.list_events()
     report, identities = PackReport(), {}
-    with ArchiveWriter(archive_dir, sampling_rate_hz, duration_s) as writer:
-        read = partial(_read, source, writer.partial, sampling_rate_hz, max_gap_s)
+    rate_hz = sampling_rate_hz or source.common_rate_hz(events)
+    with ArchiveWriter(archive_dir, rate_hz, duration_s) as writer:
+        read = partial(_read, source, writer.partial, rate_hz, max_gap_s)
         results = map_in_order(read, [event.place for event in events], n_workers, MAX_SERIAL_FILES)
         progress = tqdm(results, total=len(events), desc="Packing", unit="event")
         for event, (stored, reason, identity) in zip(events, progress):
@@ -219,7 +220,7 @@ def _add(
     """Write and count one recording; return the reason if the archive refuses it."""
     try:
         writer.add(
-            event.name.replace("/", "__"),
+            event.name.replace("/", "__").replace("$", "_"),  # SeisBench gives $ a meaning
             recording.waveforms,
             event.category,
             recording.start_time,

@@ -38,6 +38,9 @@ class EventSource(Protocol):
     def list_events(self) -> Sequence[EventToPack]:
         """List the events. Raises ``ArchiveError`` if there are none."""
 
+    def common_rate_hz(self, events: Sequence[EventToPack]) -> float | None:
+        """Return the sampling rate of an archive for which none is wanted; None: the first's."""
+
     def read(
         self, place: Any, sampling_rate_hz: float | None, max_gap_s: float
     ) -> tuple[Recording | str, dict]:
@@ -67,6 +70,10 @@ class RecordingFolder:
             EventToPack(name, name.split("/")[0], path, {"source_file": name})
             for name, path in self.files().items()
         ]
+
+    def common_rate_hz(self, events: Sequence[EventToPack]) -> float | None:
+        """Return None: the rates are known only when the recordings are read."""
+        return None
 
     def read(
         self, place: Path, sampling_rate_hz: float | None, max_gap_s: float

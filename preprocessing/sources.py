@@ -4,11 +4,14 @@ import hashlib
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from preprocessing.event_archive import WAVEFORMS, EventArchive
-from preprocessing.metadata import METADATA, ArchiveError
+from preprocessing.metadata import METADATA, ArchiveError, column_names
 from utils.dataset_sections import DatasetParams
+
+if TYPE_CHECKING:  # training from a packed archive needs no ObsPy
+    from preprocessing.recording_folder import EventSource
 
 DATA_DIR = Path("data")  # relative to the working directory
 AKNES_ROOT = DATA_DIR / "aknes"
@@ -27,7 +30,7 @@ def open_source(dataset: DatasetParams) -> EventArchive:
     if dataset.source == "simulated":
         return _open_or_simulate(dataset)
     folder = Path(dataset.root) if dataset.root else AKNES_ROOT
-    if (folder / METADATA).is_file() and (folder / WAVEFORMS).is_file():
+    if is_packed(folder, dataset.source):
         return _require_wanted(EventArchive(folder), dataset)
     from preprocessing.packing import open_or_pack
 
@@ -40,9 +43,39 @@ def open_source(dataset: DatasetParams) -> EventArchive:
         "duration_s": dataset.duration_s,
         "max_gap_s": dataset.max_gap_s,
     }
-    key = hashlib.sha256(json.dumps([str(folder.resolve()), options]).encode()).hexdigest()[:8]
+    source = _source_of(dataset, folder)
+    identity = [str(folder.resolve()), options | source.options]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
     archive_dir = DATA_DIR / "archives" / f"{folder.resolve().name}-{key}"
-    return open_or_pack(folder, archive_dir, skip_unreadable=dataset.skip_unreadable, **options)
+    return open_or_pack(source, archive_dir, skip_unreadable=dataset.skip_unreadable, **options)
+
+
+def is_packed(folder: Path, source: str) -> bool:
+    """Check whether a folder is an event archive; one of another program is none.
+
+    SeisBench's datasets have files of the same names but other columns. Raises ``ArchiveError``
+    for such a dataset if ``source`` is another.
+    """
+    if not ((folder / METADATA).is_file() and (folder / WAVEFORMS).is_file()):
+        return False
+    columns = column_names(folder)
+    if columns & {"trace_crc32", "trace_live_channels"} or "trace_name" not in columns:
+        return True  # perhaps a damaged one, which will say so
+    if source != "seisbench":
+        raise ArchiveError(
+            f"{folder}: a SeisBench dataset, not an event archive; set dataset.source to seisbench"
+        )
+    return False
+
+
+def _source_of(dataset: DatasetParams, folder: Path) -> "EventSource":
+    if dataset.source != "seisbench":
+        from preprocessing.recording_folder import RecordingFolder
+
+        return RecordingFolder(folder)
+    from preprocessing.seisbench_dataset import SeisBenchDataset
+
+    return SeisBenchDataset(folder, dataset.label_column, dataset.group_by)
 
 
 def _require_wanted(archive: EventArchive, dataset: DatasetParams) -> EventArchive:
@@ -50,7 +83,7 @@ def _require_wanted(archive: EventArchive, dataset: DatasetParams) -> EventArchi
 
     Raises ``ArchiveError`` if they differ, and for keys that only matter while packing.
     """
-    for key in ("max_gap_s", "skip_unreadable"):
+    for key in ("max_gap_s", "skip_unreadable", "label_column", "group_by"):
         if getattr(dataset, key):
             raise ArchiveError(
                 f"dataset.{key}: has no meaning for the packed archive {archive.archive_dir}; "

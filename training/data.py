@@ -211,7 +211,7 @@ def class_weights(
         return None
     rare = params.zero_weight_classes
     if rare is None:
-        rare = RARE_AT_AKNES if config.dataset.source != "folder" else ()
+        rare = RARE_AT_AKNES if config.dataset.source in ("aknes", "simulated") else ()
     without = [number for number, name in enumerate(names) if name in rare]
     return balanced_class_weights(data.labels[data.train_events], len(names), without)
 

@@ -48,6 +48,7 @@ Name = Annotated[
     Field(pattern=r"^\w[\w.+-]*$", max_length=100),
     "at most 100 letters, digits, `_`, `.`, `+`, `-`",
 ]
+ColumnName = Annotated[str, Field(min_length=1), "name of a column"]
 ClassName = Annotated[str, "name of a class"]
 Override = Annotated[str, "`key.path=value`"]
 EncoderName = Literal[*ENCODER_SIZES]  # type: ignore[valid-type]  # names stand in one place only

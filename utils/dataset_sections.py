@@ -1,11 +1,12 @@
 """Section ``dataset`` of training configurations: events, splits, spectrogram images."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool
+from pydantic import Field, StrictBool, model_validator
 
 from utils.config import Section
 from utils.config_types import (
+    ColumnName,
     Count,
     FilePath,
     Index,
@@ -23,14 +24,25 @@ from utils.names import AKNES_PRE_TRIGGER_S
 class DatasetParams(Section):
     """Keys of ``dataset`` that all three trainings have."""
 
-    source: Literal["aknes", "folder", "simulated"] = key(
+    source: Literal["aknes", "folder", "seisbench", "simulated"] = key(
         "aknes",
         "Where events come from: the public archive (downloaded), your own recordings in a folder "
-        "per class, or simulated events.",
+        "per class, a SeisBench dataset, or simulated events.",
     )
     root: FilePath | None = key(
         None,
-        "Folder of the recordings or of a packed archive. `null`: data/aknes.",
+        "Folder of the recordings, of a SeisBench dataset or of a packed archive. "
+        "`null`: data/aknes.",
+    )
+    label_column: ColumnName | None = key(
+        None,
+        "Column of a SeisBench dataset with the class of an event; no value: Unlabeled. "
+        "`null`: source_type, or trace_category if there is none.",
+    )
+    group_by: ColumnName | None = key(
+        None,
+        "Column of a SeisBench dataset: rows with the same value are one event and become its "
+        "channels. `null`: source_id, or event_id; without both, each row is an event.",
     )
     n_simulated: Annotated[Integer, Field(ge=100)] | None = key(
         None,
@@ -40,7 +52,8 @@ class DatasetParams(Section):
     sampling_freq: Annotated[Positive, Field(le=1e6)] | None = key(
         1000.0,
         "Sampling rate of the packed archive in Hz; channels at another rate are resampled. "
-        "`null`: the recordings' own, if they have only one.",
+        "`null`: the recordings' own, if they have only one; of a SeisBench dataset, the default "
+        "for it, the most common.",
     )
     duration_s: Annotated[Seconds, Field(gt=0)] | None = key(
         None,
@@ -92,6 +105,14 @@ class DatasetParams(Section):
         128,
         "Rows of resized images, in pixels; their width follows in proportion.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_of_the_dataset(cls, given: Any) -> Any:
+        """Take the dataset's own rate for source seisbench, unless another is wanted."""
+        if isinstance(given, dict) and given.get("source") == "seisbench":
+            return {"sampling_freq": None} | given
+        return given
 
 
 class SSLDataset(DatasetParams):

@@ -29,6 +29,10 @@ Change = Literal[
 ]
 View = Literal["NeighboringCrop", "RandomCrop", "WholeEvent"]
 VIEWS_OF_MODEL = {"VIbCReg": ("RandomCrop", "WholeEvent")}  # the others: NeighboringCrop
+NEED_ROOT = {
+    "folder": "source folder needs a folder with <Class>/<recording>",
+    "seisbench": "source seisbench needs the folder of a SeisBench dataset",
+}
 TRAINING = "Loss, learning rate, checkpoints."
 DATASET = "Events, their division, their images."
 AUGMENTATIONS = (
@@ -72,9 +76,11 @@ class RunConfig(Section):
                 f"dataset.train_data_ratio: {data.train_data_ratio} and test_data_ratio "
                 f"{data.test_data_ratio} exceed 1 together"
             )
-        if data.source == "folder" and not data.root:
-            found.append(
-                "dataset.root: missing; source folder needs a folder with <Class>/<recording>"
+        if data.source in NEED_ROOT and not data.root:
+            found.append(f"dataset.root: missing; {NEED_ROOT[data.source]}")
+        if data.source != "seisbench":
+            found += _without_meaning(
+                self, "dataset", ("label_column", "group_by"), "for source seisbench only"
             )
         if data.source == "simulated":
             found += _without_meaning(

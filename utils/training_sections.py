@@ -105,7 +105,7 @@ class ClassifierParams(TrainingParams):
     )
     zero_weight_classes: tuple[ClassName, ...] | None = key(
         None,
-        "Classes outside the loss. `null`: Noise for aknes and simulated events, none for folder.",
+        "Classes outside the loss. `null`: Noise for aknes and simulated events, none for others.",
     )
 
     def contradictions(self) -> list[str]:
