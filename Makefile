@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-INSTALLED_EXPORT := $(VENV)/.installed-export
+INSTALLED_TEST := $(VENV)/.installed-test
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
@@ -20,17 +20,17 @@ $(INSTALLED): requirements.txt
 	$(BIN)/pip install --quiet -r requirements.txt
 	@touch $@
 
-$(INSTALLED_EXPORT): requirements-export.txt $(INSTALLED)
-	$(BIN)/pip install --quiet -r requirements-export.txt
+$(INSTALLED_TEST): requirements-test.txt requirements-export.txt $(INSTALLED)
+	$(BIN)/pip install --quiet -r requirements-test.txt
 	@touch $@
 
 demo: $(INSTALLED)  ## simulate events, pretrain, fine-tune, compare: the main job at a small size
 	$(BIN)/python reproduce.py --config configs/demo.yaml
 
-test: $(INSTALLED_EXPORT)  ## run the test suite, but for what takes long
+test: $(INSTALLED_TEST)  ## run the test suite, but for what takes long
 	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) --dist loadfile --no-loadscope-reorder
 
-test-slow: $(INSTALLED_EXPORT)  ## run what takes long: kills at many moments, thousands of steps
+test-slow: $(INSTALLED_TEST)  ## run what takes long: kills at many moments, thousands of steps
 	$(BIN)/python -m pytest -m slow $(SIDE_BY_SIDE) --dist worksteal
 
 bench: $(INSTALLED)  ## measure speed against the published way, some minutes; leave the machine alone meanwhile

@@ -106,6 +106,9 @@ def test_processes_and_order_do_not_matter(folder, tmp_path, monkeypatch):
         "waveforms.hdf5",
         "metadata.csv",
         "packing.json",
+        "chunks",  # these three are for SeisBench
+        "metadata_stations.csv",
+        "waveforms_stations.hdf5",
     }
 
 

@@ -1,0 +1,39 @@
+"""Training from a SeisBench dataset, by command."""
+
+from preprocessing.event_archive import EventArchive
+from preprocessing.packing import pack_recordings
+from tests.commands.running import CLEARLY_BETTER, run, summary
+from tests.preprocessing.seisbench_files import seisbench_data, write_dataset
+
+
+def test_a_seisbench_dataset_trains_as_a_folder_does(separable, tmp_path):
+    pack_recordings(separable, tmp_path / "archive", 100.0)
+    archive = EventArchive(tmp_path / "archive")
+    rows = [
+        (
+            {
+                "trace_name": f"t{index}",
+                "trace_start_time": archive.metadata["trace_start_time"][index],
+                "trace_sampling_rate_hz": 100.0,
+                "station_code": "A",
+                "kind": label if label != "Unlabeled" else None,
+            },
+            archive.waveforms(index),
+        )
+        for index, label in enumerate(archive.labels)
+    ]
+    library = seisbench_data(tmp_path / "cache")
+    folder = write_dataset(library, tmp_path / "dataset", rows)
+    output = run(
+        "finetune",
+        folder,
+        "fitted",
+        "dataset.source=seisbench",
+        "dataset.label_column=kind",
+        "exp_params.head=logistic_regression",
+        cwd=tmp_path,
+        epochs=100,
+    )
+    assert "84 events of up to 3 channels, 12 s at 100 Hz; classes: high, low, twice" in output
+    found = summary(tmp_path, "finetune", "fitted")
+    assert found["metrics"]["ensemble"]["accuracy"] > CLEARLY_BETTER
