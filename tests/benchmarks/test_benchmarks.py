@@ -36,6 +36,7 @@ def run(*command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_gpu_experiment_needs_no_optional_package(tmp_path):
     run("-c", WITHOUT, str(tmp_path / "gpu.md"))
     lines = (tmp_path / "gpu.md").read_text().splitlines()

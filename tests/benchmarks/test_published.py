@@ -87,6 +87,7 @@ def _answer_from_process(answer: int):
     return lambda: (answer, os.getpid())
 
 
+@pytest.mark.slow
 def test_own_process_runs_the_function_in_a_separate_process():
     with timing.own_process(_answer_from_process, 42) as ask:
         (answer, process), again = ask(), ask()

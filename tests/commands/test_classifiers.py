@@ -27,6 +27,7 @@ def test_a_classifier_beats_chance(workplace, from_scratch):
     require_better_than_chance(workplace, "scratch", from_scratch[1])
 
 
+@pytest.mark.slow
 def test_the_previous_study_beats_chance(workplace, separable):
     run("original", separable, "stacked", cwd=workplace, new=True)
     metrics = summary(workplace, "original", "stacked")["metrics"]

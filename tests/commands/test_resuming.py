@@ -11,7 +11,11 @@ from tests.commands.running import run, train_and_stop_after
     [
         ("ssl", ["dataset.num_workers=2"]),
         ("finetune", ["dataset.num_workers=0"]),
-        ("original", ["dataset.num_workers=2", "dataset.preload=ram"]),
+        pytest.param(
+            "original",
+            ["dataset.num_workers=2", "dataset.preload=ram"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_resumed_equals_uninterrupted(workplace, separable, kind, loading):

@@ -131,6 +131,7 @@ def test_other_numbers_of_processes_are_refused(
         require(tmp_path, *overrides)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     torch.cuda.device_count() > 1, reason="is about machines where two processes cannot train"
 )
