@@ -18,6 +18,7 @@ def finetune() -> None:
     from models.encoders import build_encoder, load_encoder_weights
     from models.event_classifier import EventClassifier
     from models.linear_probe import LinearProbe
+    from models.self_training import SelfTrainedClassifier, load_teacher
     from preprocessing.splits import classifier_split
     from training import data as events
     from training import reports
@@ -35,7 +36,8 @@ def finetune() -> None:
     sensors_train = "one" if one_sensor else "all"
     sensors_test = "one" if config.dataset.return_single_spectrogram_test else "all"
     data = events.serve_events(config, archive, split, sensors_train, sensors_test)
-    module = (LinearProbe if fitted else EventClassifier)(
+    kinds = {True: SelfTrainedClassifier, False: EventClassifier}
+    module = (LinearProbe if fitted else kinds[params.self_training])(
         class_names=data.class_names,
         backbone_type=source.backbone_type,
         stem_stride=source.stem_stride,
@@ -51,6 +53,8 @@ def finetune() -> None:
     if pretrained is not None:
         module.encoder.load_state_dict(pretrained.state_dict())
         facts = events.compare_with_pretraining(seen, data)
+    if isinstance(module, SelfTrainedClassifier):
+        module.learn_from(load_teacher(params.teacher_ckpt, module))
     trainer = fit(run, module, data)
     reports.report_classifier(run, trainer, module, data, **facts)
 

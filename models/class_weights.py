@@ -17,13 +17,15 @@ def weighted_cross_entropy(
 ) -> Tensor:
     """Return the class-weighted mean cross-entropy of logits (N, K) with labels (N,). [L22]
 
-    It is computed in float32, and 0 if the classes of all labels have weight 0. With several
-    processes, the mean of their values is the weighted mean over the samples of all processes.
+    Labels may also be probabilities of the classes (N, K). The result is computed in float32, and 0
+    if the classes of all labels have weight 0. With several processes, the mean of their values is
+    the weighted mean over the samples of all processes.
     """
     total = F.cross_entropy(
         logits.float(), labels, class_weights, reduction="sum", label_smoothing=label_smoothing
     )
-    weight = mean_over_processes(class_weights[labels].sum())
+    of_labels = labels @ class_weights if labels.is_floating_point() else class_weights[labels]
+    weight = mean_over_processes(of_labels.sum())
     return total / weight.clamp(min=torch.finfo(torch.float32).tiny)
 
 

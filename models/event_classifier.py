@@ -145,15 +145,19 @@ class EventClassifier(pl.LightningModule):
         """Return the class-weighted cross-entropy of one batch; every live trace is a sample."""
         waveforms, mask = self.traces(batch.waveforms, batch.mask)
         event, trace = _indices(mask)
-        images, labels = self.to_images(waveforms[event, trace]), batch.labels[event]
+        images, targets = self.to_images(waveforms[event, trace]), self.targets_of(batch)[event]
         # each trace of an event gets other random numbers; the first trace those of the event
         draws = (batch.draws[event] + GOLDEN_RATIO * trace[:, None]) % 1
         images = augment(images, self.changes, draws)
         logits = self.forward(images)
         smoothing = self.hparams["label_smoothing"]
-        loss = weighted_cross_entropy(logits, labels, self.class_weights, smoothing)
-        self._log("train", loss, logits, labels)
+        loss = weighted_cross_entropy(logits, targets, self.class_weights, smoothing)
+        self._log("train", loss, logits, targets if targets.ndim == 1 else targets.argmax(-1))
         return loss
+
+    def targets_of(self, batch: EventBatch) -> Tensor:
+        """Return what training teaches: class numbers (B,), or probabilities (B, K)."""
+        return batch.labels
 
     def validation_step(self, batch: EventBatch, batch_idx: int) -> None:
         """Log loss and accuracy of held-out events, with as many sensors as in training."""

@@ -189,7 +189,8 @@ class EventDataModule(pl.LightningDataModule):
     """Training, held-out and test batches of an archive.
 
     ``train_events``, ``test_events`` and ``calibration_events`` are indices into the archive;
-    calibration events are evaluated together with the test events. ``sensors_train`` and
+    calibration events are evaluated together with the test events. ``unlabelled_events`` are served
+    among the training events; their labels are unknown, or not to be used. ``sensors_train`` and
     ``sensors_test`` choose the sensors per event, see ``EventDataset``; ``pair`` is for
     self-supervised learning and drops the incomplete last batch. ``batch_size`` counts the events
     of all processes. Raises ``UserError`` if there are fewer training events than one batch needs,
@@ -210,11 +211,16 @@ class EventDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         preload: Preload = "none",
         calibration_events: np.ndarray | None = None,
+        unlabelled_events: np.ndarray | None = None,
     ):
         super().__init__()
-        if len(train_events) < batch_size:
+        none = np.empty(0, dtype=np.int64)
+        self.calibration_events = none if calibration_events is None else calibration_events
+        self.unlabelled_events = none if unlabelled_events is None else unlabelled_events
+        n_served = len(train_events) + len(self.unlabelled_events)
+        if n_served < batch_size:
             raise UserError(
-                f"dataset.batch_size is {batch_size}, but there are only {len(train_events)} "
+                f"dataset.batch_size is {batch_size}, but there are only {n_served} "
                 "training events; lower it"
             )
         if sensors_train == "pair" and len(test_events) < 2:
@@ -223,9 +229,6 @@ class EventDataModule(pl.LightningDataModule):
                 "raise dataset.test_data_ratio"
             )
         self.archive, self.train_events, self.test_events = archive, train_events, test_events
-        self.calibration_events = (
-            np.empty(0, dtype=np.int64) if calibration_events is None else calibration_events
-        )
         self.class_names = tuple(class_names)
         ids = {name: number for number, name in enumerate(self.class_names)}
         self.labels = np.array(
@@ -241,6 +244,11 @@ class EventDataModule(pl.LightningDataModule):
         """Number of sensors of the largest event."""
         return self.archive.live.shape[1]
 
+    @property
+    def served_events(self) -> np.ndarray:
+        """Indices of the events that training sees, with labels and without."""
+        return np.concatenate([self.train_events, self.unlabelled_events])
+
     def event_names(self, events: Tensor) -> list[str]:
         """Return the names of events (B,), as in ``EventBatch.events``."""
         return self.archive.names[events.cpu().numpy()].tolist()
@@ -254,13 +262,15 @@ class EventDataModule(pl.LightningDataModule):
         """Load the waveforms into memory if ``preload`` asks for it."""
         if self.preload != "none" and self.store is None:
             device = self._device() if self.preload == "device" else torch.device("cpu")
-            events = np.concatenate([self.train_events, self.calibration_events, self.test_events])
+            events = np.concatenate([self.served_events, self.calibration_events, self.test_events])
             self.store = WaveformStore(self.archive, np.unique(events), device)
 
     def train_dataloader(self) -> DataLoader:
         """Return the training events in random order."""
         drop_last = self.sensors_train == "pair"
-        return self._loader(self.train_events, self.sensors_train, TRAINING, self._epoch, drop_last)
+        return self._loader(
+            self.served_events, self.sensors_train, TRAINING, self._epoch, drop_last
+        )
 
     def val_dataloader(self) -> DataLoader:
         """Return the held-out events, with the same sensors and crops in every epoch."""
@@ -281,7 +291,11 @@ class EventDataModule(pl.LightningDataModule):
     def labelled_batches(self, training: bool, device: torch.device) -> Iterator[EventBatch]:
         """Yield all ``labelled_events`` on ``device``, each with one sensor that never changes."""
         for batch in self.event_batches(self.labelled_events(training), "one"):
-            yield self.on_after_batch_transfer(self.transfer_batch_to_device(batch, device, 0), 0)
+            yield self.to_device(batch, device)
+
+    def to_device(self, batch: EventBatch, device: torch.device) -> EventBatch:
+        """Return the batch on ``device``, with its waveforms."""
+        return self.on_after_batch_transfer(self.transfer_batch_to_device(batch, device, 0), 0)
 
     def on_after_batch_transfer(self, batch: EventBatch, dataloader_idx: int) -> EventBatch:
         """Insert preloaded waveforms when the event numbers are on the device."""

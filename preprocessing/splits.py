@@ -131,12 +131,19 @@ def pretraining_split(
     kept = np.arange(len(labels))
     if exclude_test_events and (labels != UNLABELED).any():
         _, excluded = classifier_split(labels, 1 - test_ratio, test_ratio, seed, strategy, days)
-        if days is not None and strategy == "by_day":
-            excluded = np.flatnonzero(np.isin(days, days[excluded]))
-        kept = np.setdiff1d(kept, excluded)
+        kept = events_away_from(excluded, len(labels), strategy, days)
     own_days = _of(days, kept)
     train, test = split_events(labels[kept], train_ratio, test_ratio, seed, strategy, own_days)
     return kept[train], kept[test]
+
+
+def events_away_from(
+    held_out: np.ndarray, n_events: int, strategy: str, days: np.ndarray | None
+) -> np.ndarray:
+    """Return the events that are not held out; with ``by_day``, none of a held-out event's day."""
+    if days is not None and strategy == "by_day":
+        held_out = np.flatnonzero(np.isin(days, days[held_out]))
+    return np.setdiff1d(np.arange(n_events), held_out)
 
 
 def _of(days: np.ndarray | None, events: np.ndarray) -> np.ndarray | None:

@@ -13,7 +13,7 @@ from preprocessing.dataset import EventDataModule, Sensors
 from preprocessing.event_archive import EventArchive
 from preprocessing.sources import open_source
 from preprocessing.spectrogram import LogSpectrogram
-from preprocessing.splits import hold_out
+from preprocessing.splits import events_away_from, hold_out
 from preprocessing.views import MIN_COLUMNS_TO_CROP, crop_columns
 from training.devices import require_processes
 from utils.config import ConfigError
@@ -161,9 +161,10 @@ def serve_events(
     """Build the data module of a run.
 
     ``split`` holds the indices of training and test events. A classifier with
-    ``calibration_ratio`` > 0 holds out training events for calibration.
+    ``calibration_ratio`` > 0 holds out training events for calibration; one with a teacher is also
+    served the events without labels.
     """
-    data, calibration_events = config.dataset, None
+    data, calibration_events, unlabelled_events = config.dataset, None, None
     if isinstance(data, LabelledDataset):
         train, calibration_events = hold_out(
             split[0],
@@ -173,6 +174,10 @@ def serve_events(
             data.split,
             archive.days,
         )
+        if isinstance(config, FinetuneConfig) and config.exp_params.self_training:
+            held_out = np.concatenate([calibration_events, split[1]])
+            away = events_away_from(held_out, len(archive), data.split, archive.days)
+            unlabelled_events = np.setdiff1d(away, train)
         split = train, split[1]
     return EventDataModule(
         archive,
@@ -185,6 +190,7 @@ def serve_events(
         num_workers=data.num_workers,
         preload=data.preload,
         calibration_events=calibration_events,
+        unlabelled_events=unlabelled_events,
     )
 
 

@@ -5,13 +5,13 @@ summary.json exists. training/grid_run.py runs them.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from training.feature_config import FeaturesConfig
 from training.grid_config import FROM_PRETRAINED, Recipe, ReproduceConfig
-from training.runs import CONFIG, RUNS_DIR, SUMMARY, require_same_config
+from training.runs import CONFIG, LAST_CHECKPOINT, RUNS_DIR, SUMMARY, require_same_config
 from utils.config import ConfigError, load_config
 from utils.schema import FinetuneConfig, OriginalConfig, RunConfig, SSLConfig
 
@@ -61,6 +61,7 @@ class Cell:
     overrides: tuple[str, ...]
     run_name: str
     draw: int | None = None  # of the labels
+    taught: bool = False  # by the classifier of another cell
 
     @property
     def folder(self) -> Path:
@@ -117,6 +118,14 @@ def plan_cells(grid: ReproduceConfig) -> tuple[list[Cell], list[Cell]]:
     return list(pretraining.values()), compared
 
 
+def rounds(pretraining: Sequence[Cell], compared: Sequence[Cell]) -> list[list[Cell]]:
+    """Return the cells in lists that can run one after another: encoders, teachers, students."""
+    teachers, students = (
+        [cell for cell in compared if cell.taught == taught] for taught in (False, True)
+    )
+    return [list(pretraining), teachers, students]
+
+
 def _budgets(grid: ReproduceConfig) -> list[Budget]:
     per_class = [Budget(per_class=number) for number in grid.events_per_class]
     return per_class + [Budget(fraction=fraction) for fraction in grid.label_fractions]
@@ -151,16 +160,16 @@ def _cell(
     pretraining: Mapping[tuple, Cell],
 ) -> Cell:
     """Return the cell of a method or recipe; ``pretraining`` holds the pretraining cells."""
-    name = f"{grid.name}-{method}-{budget.name}-seed{seed}"
-    own: list[str] = []
-    if draw is not None:
-        name += f"-draw{draw}"
-        own.append(f"dataset.label_draw_seed={draw}")
+    name = _run_name(grid, method, budget, seed, draw)
+    own = [] if draw is None else [f"dataset.label_draw_seed={draw}"]
     recipe = grid.recipes.get(method)
     if recipe is not None:
         kind, config = "finetune", recipe.config_ft
         if recipe.config_ssl:
             own += _from_pretrained(pretraining[_pretraining_key(recipe, seed)])
+        if recipe.teacher:
+            teacher = RUNS_DIR / kind / _run_name(grid, recipe.teacher, budget, seed, draw)
+            own.append(f"exp_params.teacher_ckpt={teacher / LAST_CHECKPOINT}")
         further = recipe.overrides_ft
     else:
         kind = method if method in ("original", "features") else "finetune"
@@ -171,7 +180,15 @@ def _cell(
     own += budget.overrides
     own += grid.overrides.label_fractions.get(budget.fraction, ())
     overrides = (*_common(grid, seed, name), *own, *further)
-    return Cell(method, seed, budget, kind, config, overrides, name, draw)
+    taught = recipe is not None and recipe.teacher is not None
+    return Cell(method, seed, budget, kind, config, overrides, name, draw, taught)
+
+
+def _run_name(
+    grid: ReproduceConfig, method: str, budget: Budget, seed: int, draw: int | None
+) -> str:
+    name = f"{grid.name}-{method}-{budget.name}-seed{seed}"
+    return name if draw is None else f"{name}-draw{draw}"
 
 
 def _of_method(

@@ -117,6 +117,7 @@ class Run:
                 "fingerprint": data.archive.fingerprint,
                 "n_events": len(data.archive),
                 "n_train": len(data.train_events),
+                "n_unlabelled": len(data.unlabelled_events),
                 "n_test": len(data.test_events),
                 "class_names": list(data.class_names),
             },

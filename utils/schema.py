@@ -197,7 +197,7 @@ class FinetuneConfig(RunConfig):
 
     def _without_meaning_for_logistic_regression(self) -> list[str]:
         why = "logistic regression takes no gradient steps"
-        params = ("LR", "weight_decay", "gradient_clip_val", "label_smoothing")
+        params = ("LR", "weight_decay", "gradient_clip_val", "label_smoothing", "teacher_ckpt")
         found = _without_meaning(self, "exp_params", (*params, "freeze_bn_stat_train"), why)
         found += _without_meaning(self, "trainer_params", ("max_epochs",), why)
         data = ("return_single_spectrogram_train",)

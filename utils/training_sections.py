@@ -126,6 +126,12 @@ class FinetuneParams(ClassifierParams):
         "converged; takes seconds. With `load_encoder.ckpt_fname` none the encoder stays random, "
         "as a control.",
     )
+    teacher_ckpt: FilePath = key(
+        "none",
+        "Self-training: a classifier (`last.ckpt` of finetune.py) whose ensemble names the events "
+        "without labels; the training learns from its probabilities, and from the labels where "
+        "there are some. `none`: from labels only.",
+    )
     freeze_encoders: StrictBool = key(
         False,
         "Linear evaluation: only the classifier learns. Needs `load_encoder.ckpt_fname`.",
@@ -134,6 +140,11 @@ class FinetuneParams(ClassifierParams):
         False,
         "Keep BatchNorm's statistics, for few labels. Needs `load_encoder.ckpt_fname`.",
     )
+
+    @property
+    def self_training(self) -> bool:
+        """Whether a teacher names events without labels."""
+        return self.teacher_ckpt != "none"
 
 
 class OriginalParams(ClassifierParams):

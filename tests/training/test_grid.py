@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import CONFIGS, ROOT
 from training import grid as grid_module
 from training import grid_run
-from training.grid import plan_cells
+from training.grid import plan_cells, rounds
 from training.grid_config import ReproduceConfig
 from training.grid_run import run_cells
 from utils.config import ConfigError, load_config
@@ -211,6 +211,30 @@ def test_recipes_are_rows_with_their_own_pretraining(grid):
     assert configs["random"].exp_params.head == "logistic_regression"
     with pytest.raises(ConfigError, match=r"recipes\.linear: is the name of a method"):
         grid("recipes={linear: {}}")
+
+
+def test_students_run_after_their_teachers_of_the_same_labels(grid):
+    recipes = f"{{config_ft: {ROOT}/configs/few_labels_scratch.yaml"
+    pretraining, compared = plan_cells(
+        grid(
+            "methods=[scratch]",
+            f"recipes={{taught: {recipes}, teacher: scratch}}}}",
+            "label_draws=[0,1]",
+        )
+    )
+    _, teachers, students = rounds(pretraining, compared)
+    assert {cell.method for cell in teachers} == {"scratch"} and len(students) == 8
+    for student in students:
+        config = load_config(student.config, FinetuneConfig, student.overrides)
+        teacher = student.run_name.replace("taught", "scratch")
+        assert teacher in {cell.run_name for cell in teachers}
+        expected = f"runs/finetune/{teacher}/checkpoints/last.ckpt"
+        assert config.exp_params.teacher_ckpt == expected
+    with pytest.raises(ConfigError, match=r"recipes.taught.teacher: found original; it can be scr"):
+        grid(
+            "methods=[scratch,original]",
+            f"recipes={{taught: {recipes}, teacher: original}}}}",
+        )
 
 
 def test_label_draws_and_events_per_class_are_further_cells(grid):
