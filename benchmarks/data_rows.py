@@ -17,7 +17,8 @@ from benchmarks.timing import alternate, own_process
 from benchmarks.trainer import quiet_trainer
 from benchmarks.work import Size, Work
 from preprocessing.archive_writer import ArchiveWriter
-from preprocessing.dataset import EventDataModule, EventDataset, Sensors
+from preprocessing.data_module import EventDataModule
+from preprocessing.dataset import EventDataset, Sensors
 from preprocessing.event_archive import EventArchive
 
 

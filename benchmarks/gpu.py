@@ -23,7 +23,8 @@ from benchmarks.trainer import BF16, quiet_trainer
 from benchmarks.work import Networks
 from models.event_classifier import EventClassifier
 from models.vnibcreg import VNIbCReg
-from preprocessing.dataset import EventDataModule, Sensors, WaveformStore
+from preprocessing.data_module import EventDataModule
+from preprocessing.dataset import Sensors, WaveformStore
 from preprocessing.event_archive import EventArchive
 from preprocessing.limits import UNLABELED
 from utils.precision import has_bf16

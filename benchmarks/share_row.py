@@ -14,7 +14,7 @@ from benchmarks.timing import seconds_of
 from benchmarks.trainer import quiet_trainer
 from benchmarks.work import Work
 from models.vnibcreg import VNIbCReg
-from preprocessing.dataset import EventDataModule
+from preprocessing.data_module import EventDataModule
 
 
 class _Timed(VNIbCReg):

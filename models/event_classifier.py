@@ -18,7 +18,8 @@ from models.ensemble import ENSEMBLES, Ensemble, ensemble_log_probs, sensor_weig
 from models.evaluation import evaluate
 from models.optimisers import adam_with_cosine
 from models.outputs import Evaluation, Prediction
-from preprocessing.dataset import EventBatch, data_module_of
+from preprocessing.data_module import data_module_of
+from preprocessing.dataset import EventBatch
 from preprocessing.spectrogram import LogSpectrogram, require_finite
 from preprocessing.views import augment, build_changes
 from utils.distributed import gather_by_event

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from models.class_weights import weighted_cross_entropy
 from models.event_classifier import EventClassifier
 from models.linear_head import fit_linear_head
-from preprocessing.dataset import EventBatch, data_module_of
+from preprocessing.data_module import data_module_of
+from preprocessing.dataset import EventBatch
 from utils.distributed import gather_by_event
 
 

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from models.event_classifier import EventClassifier
-from preprocessing.dataset import EventBatch, EventDataModule, data_module_of
+from preprocessing.data_module import EventDataModule, data_module_of
+from preprocessing.dataset import EventBatch
 from utils.checkpoints import CheckpointError, load_plain
 from utils.distributed import gather_by_event
 

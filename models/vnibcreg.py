@@ -18,7 +18,8 @@ from models.evaluation import effective_rank
 from models.heads import Discriminator, Projector
 from models.losses import covariance_loss, invariance_loss, tnc_loss, variance_loss
 from models.optimisers import adam_with_cosine
-from preprocessing.dataset import EventBatch, data_module_of
+from preprocessing.data_module import data_module_of
+from preprocessing.dataset import EventBatch
 from preprocessing.draws import CROP_DRAWS
 from preprocessing.spectrogram import LogSpectrogram
 from preprocessing.views import VIEWS, WholeEvent, augment, build_changes, crop_columns

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 
 from models.event_classifier import EventClassifier
-from preprocessing.dataset import EventDataModule
+from preprocessing.data_module import EventDataModule
 from training.runs import Run, package_versions
 
 

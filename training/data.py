@@ -9,7 +9,8 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from models.class_weights import balanced_class_weights
 from models.ensemble import least_samples
-from preprocessing.dataset import EventDataModule, Sensors
+from preprocessing.data_module import EventDataModule
+from preprocessing.dataset import Sensors
 from preprocessing.event_archive import EventArchive
 from preprocessing.sources import open_source
 from preprocessing.spectrogram import LogSpectrogram

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from models.evaluation import evaluate
 from models.outputs import Evaluation
-from preprocessing.dataset import EventDataModule
+from preprocessing.data_module import EventDataModule
 from preprocessing.features import hand_made_features
 from preprocessing.splits import classifier_split
 from training import data as events

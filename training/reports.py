@@ -12,7 +12,7 @@ from models.calibration import FEW_EVENTS, temper
 from models.evaluation import evaluate
 from models.event_classifier import EventClassifier
 from models.outputs import Evaluation
-from preprocessing.dataset import EventDataModule
+from preprocessing.data_module import EventDataModule
 from preprocessing.limits import UNLABELED
 from training.about import now_utc, plain_metrics
 from training.callbacks import save_atomically, stoppable

@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from preprocessing.dataset import EventDataModule
+from preprocessing.data_module import EventDataModule
 from training.callbacks import (
     EpochMemory,
     SaveCheckpoints,

@@ -3,11 +3,8 @@ import pytest
 import torch
 
 from preprocessing.archive_writer import ArchiveWriter
-from preprocessing.dataset import (
-    EpochBatches,
-    EventDataModule,
-    EventDataset,
-)
+from preprocessing.data_module import EpochBatches, EventDataModule
+from preprocessing.dataset import EventDataset
 from preprocessing.event_archive import EventArchive
 from utils.errors import UserError
 
@@ -153,7 +150,7 @@ def test_processes_share_every_batch(monkeypatch):
     whole = list(sampler)
     for rank in range(2):
         monkeypatch.setattr(
-            "preprocessing.dataset.rank_and_world_size", lambda rank=rank: (rank, 2)
+            "preprocessing.data_module.rank_and_world_size", lambda rank=rank: (rank, 2)
         )
         shares.append(list(sampler))
     for batch, first, second in zip(whole, *shares, strict=True):
