@@ -20,7 +20,8 @@ def reproduce() -> None:
     arguments = parse_arguments(__doc__, "--config", "configs/reproduce.yaml", resumable=False)
     grid = load_config(arguments.config, ReproduceConfig, arguments.overrides)
 
-    from training.comparison import read_result, write_comparison
+    from training.comparison import write_comparison
+    from training.results import read_result
 
     folder = RUNS_DIR / "reproduce" / grid.name
     pretraining, compared = plan_cells(grid)

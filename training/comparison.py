@@ -1,25 +1,20 @@
 """Compare the cells of a grid: tables, paired differences with bootstrap intervals, plot."""
 
 import csv
-import json
-import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import get_args
 
 import numpy as np
 
 from training.comparison_plots import SHOWN, plot_comparison
-from training.grid import Budget, Cell
+from training.grid import Budget
 from training.grid_config import Method
-from training.runs import PREDICTIONS, SUMMARY
-from utils.errors import UserError
+from training.results import Result, accuracy_over_sensors
 from utils.files import write_atomically
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "expected_calibration_error")
 N_BOOTSTRAP = 4000
-N_SENSOR_DRAWS = 40
 # paired differences: the first (method, prediction) minus the second
 PAIRS = (
     (("scratch", "ensemble"), ("scratch", "single_channel")),
@@ -33,98 +28,6 @@ PAIRS = (
     (("finetuned", "ensemble"), ("original", "stacked_trace")),
     (("scratch", "ensemble"), ("features", "ensemble")),
 )
-
-
-class Result(NamedTuple):
-    """Results of one cell: metrics by kind of prediction, correct answers and outputs by event."""
-
-    cell: Cell
-    n_train: int
-    n_test: int
-    metrics: dict[str, dict]
-    right: dict[str, np.ndarray]  # (N,) by kind of prediction: share of correct channels, or 0, 1
-    log_probs: np.ndarray  # (N, S, K), NaN where a sensor does not exist
-    labels: np.ndarray  # (N,)
-
-
-def read_result(cell: Cell) -> Result:
-    """Read the results of a finished cell; raises ``UserError`` for damaged files."""
-    try:
-        summary = json.loads((cell.folder / SUMMARY).read_text(encoding="utf-8"))
-        metrics, n_train = summary["metrics"], summary["data"]["n_train"]
-        with np.load(cell.folder / PREDICTIONS, allow_pickle=False) as file:
-            logits, mask, labels = file["logits"], file["mask"], file["labels"]
-        _require_shapes(logits, mask, labels)
-        single = metrics.get("single_channel")
-        if single is not None and "recall_standard_error" not in single:
-            metrics["single_channel"] = _evaluate_per_event(logits, mask, labels)
-        _balance_over_learned_classes(metrics, summary.get("learned_classes"))
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        MemoryError,
-        RecursionError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise UserError(
-            f"{cell.folder}: {SUMMARY} or {PREDICTIONS} is damaged ({error}); "
-            "delete the folder and start again"
-        ) from error
-    log_probs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
-    log_probs[~mask] = np.nan
-    single = np.where(mask, log_probs.argmax(-1) == labels[:, None], np.nan)
-    right = {
-        "single_channel": np.nanmean(single, 1),
-        "ensemble": np.nanmean(log_probs, 1).argmax(-1) == labels,
-    }
-    right["stacked_trace"] = right["ensemble"]
-    return Result(cell, n_train, len(labels), metrics, right, log_probs, labels)
-
-
-def _evaluate_per_event(logits: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> dict:
-    """Evaluate the channels again: earlier versions gave each the same weight, not each event."""
-    import torch
-
-    from models.evaluation import evaluate
-
-    event, _ = np.nonzero(mask)
-    log_probs = torch.from_numpy(logits[mask]).log_softmax(-1)
-    return evaluate(log_probs, torch.from_numpy(labels[event]), torch.from_numpy(event))
-
-
-def _balance_over_learned_classes(metrics: dict[str, dict], learned: list[bool] | None) -> None:
-    """Let balanced accuracies be means over the classes that could be learned, if they are known.
-
-    A class without weight is never predicted: Noise at Åknes, with 8 events.
-    """
-    if learned is None:
-        return
-    for values in metrics.values():
-        recalls = [r for r, known in zip(values["recall"], learned) if known and r is not None]
-        values["balanced_accuracy"] = float(np.mean(recalls))
-        values["recall"] = [r if known else None for r, known in zip(values["recall"], learned)]
-
-
-def _require_shapes(logits: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> None:
-    """Raise ``ValueError`` unless these are logits (N, S, K), mask (N, S) and labels (N,)."""
-    if (
-        logits.ndim != 3
-        or logits.dtype.kind != "f"
-        or mask.dtype != bool
-        or labels.dtype.kind != "i"
-    ):
-        raise ValueError("wrong types or numbers of dimensions")
-    if (
-        mask.shape != logits.shape[:2]
-        or labels.shape != logits.shape[:1]
-        or not mask.any(axis=1).all()
-    ):
-        raise ValueError("shapes of arrays do not agree")
 
 
 def write_comparison(results: Sequence[Result], folder: Path, command: str) -> str:
@@ -313,17 +216,3 @@ def bootstrap_interval(gains: Sequence[np.ndarray], seed: int = 0) -> tuple[floa
     means = np.take_along_axis(resampled, chosen, axis=0).mean(0)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(np.mean([gain.mean() for gain in gains])), float(low), float(high)
-
-
-def accuracy_over_sensors(result: Result, seed: int = 0) -> np.ndarray:
-    """Return the accuracy (S,) of ensembles of 1 to S random sensors, mean over many draws."""
-    rng = np.random.default_rng(seed)
-    n_events, n_sensors, _ = result.log_probs.shape
-    accuracy = np.zeros((N_SENSOR_DRAWS, n_sensors))
-    for number in range(N_SENSOR_DRAWS):
-        # existing sensors first, in random order; missing ones add nothing to the sum
-        key = rng.random((n_events, n_sensors)) + np.isnan(result.log_probs[..., 0])
-        order = np.argsort(key, axis=1)[..., None]
-        summed = np.nancumsum(np.take_along_axis(result.log_probs, order, axis=1), axis=1)
-        accuracy[number] = (summed.argmax(-1) == result.labels[:, None]).mean(0)
-    return accuracy.mean(0)

@@ -5,14 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.comparison import (
-    Result,
-    accuracy_over_sensors,
-    bootstrap_interval,
-    read_result,
-    write_comparison,
-)
+from training.comparison import bootstrap_interval, write_comparison
 from training.grid import Budget, Cell
+from training.results import Result, accuracy_over_sensors, read_result
 from utils.errors import UserError
 
 
