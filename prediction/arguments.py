@@ -56,6 +56,8 @@ def parse(description: str | None) -> Namespace:
     only_model = arguments.describe or arguments.export is not None
     if not only_model and (not arguments.recordings or arguments.out is None):
         parser.error("recordings and --out FILE are needed (or --export FILE.onnx, or --describe)")
+    if arguments.annotate is not None and not arguments.continuous:
+        parser.error("--annotate goes with --continuous")
     return arguments
 
 
@@ -82,6 +84,12 @@ def _add_outputs(parser: ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="also a picture of each event, and of continuous data a timeline",
+    )
+    parser.add_argument(
+        "--annotate",
+        type=Path,
+        metavar="FILE.mseed",
+        help="also the probability of each class over time, one trace per class (--continuous)",
     )
     parser.add_argument(
         "--export", type=Path, metavar="FILE.onnx", help="write the model as one ONNX graph instead"

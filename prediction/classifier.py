@@ -81,6 +81,24 @@ class Classifier:
         batches = self.scan(StreamData(stream), "stream")
         return self._events(event for batch in batches for event in batch)
 
+    def annotate(self, stream: "Stream", stride_s: float = 1.0) -> "Stream":
+        """Return the probability of each class over time, one trace per class.
+
+        A window of the model's length moves by ``stride_s``; its probabilities are written where
+        the trigger of an event would be. ``stats.class_name`` of a trace is its class.
+        """
+        from prediction.streams import StreamData
+
+        if not any(trace.stats.npts for trace in stream):
+            return type(stream)()
+        return self.annotate_data(StreamData(stream), stride_s)
+
+    def annotate_data(self, data: "Source", stride_s: float | None = None) -> "Stream":
+        """Do as ``annotate``, for recordings in files; by default ``annotate_stride_s`` is used."""
+        from prediction.annotate import annotate
+
+        return annotate(data, self.predictor, stride_s or self.config.annotate_stride_s)
+
     def scan(
         self, data: "Source", source: str, known: Collection[str] = ()
     ) -> Iterator[list["Classified"]]:

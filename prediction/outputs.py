@@ -6,15 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prediction.catalogue import write_catalogue
 from prediction.events import columns, sensor_columns
-from prediction.plots import plot_event, plot_timeline
+from prediction.plots import plot_event
 from prediction.predictor import Classified, Predictor
 from prediction.reading import file_key
 from prediction.tables import Table
+from prediction.timeline import plot_timeline
 from utils.errors import UserError
-from utils.files import LockHeld, take_lock
+from utils.files import LockHeld, take_lock, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +31,14 @@ class Outputs:
     quakeml: Path | None = None
     scml: Path | None = None
     plots: Path | None = None
+    annotate: Path | None = None
     resume: bool = False
 
     def __post_init__(self) -> None:
         """Refuse paths that cannot be written, before anything is computed."""
         if self.plots is not None and self.plots.exists() and not self.plots.is_dir():
             raise UserError(f"--plots: {self.plots} is a file; give a folder")
-        for path in (self.out, self.quakeml, self.scml):
+        for path in (self.out, self.quakeml, self.scml, self.annotate):
             if path is not None and path.is_dir():
                 raise UserError(f"{path}: is a folder; give the name of a file")
 
@@ -51,8 +54,8 @@ class Outputs:
             str(place).startswith(str(table.resolve())) for table in (self.out, self.sensors)
         )
         drawn = self.plots is not None and self.plots.resolve() in place.parents
-        catalogues = [path.resolve() for path in (self.quakeml, self.scml) if path is not None]
-        return tables or drawn or place in catalogues
+        others = (self.quakeml, self.scml, self.annotate)
+        return tables or drawn or place in [path.resolve() for path in others if path is not None]
 
 
 def row_key(row: dict) -> str:
@@ -137,8 +140,11 @@ class EventWriter:
             bool(event.item.recording and event.item.recording.left_out) for event in new
         )
 
-    def finish(self, span_ns: tuple[int, int] | None = None) -> int:
-        """Write QuakeML and timeline, log a summary; return the number of unusable events."""
+    def finish(self, span_ns: tuple[int, int] | None = None, probabilities: Any = None) -> int:
+        """Write catalogues and timeline, log a summary; return the number of unusable events.
+
+        ``probabilities`` over time are drawn in the timeline, and written if that is asked for.
+        """
         rate = self.n_written / max(self.seconds, 1e-9)
         if self.n_resampled:
             log.info(
@@ -158,9 +164,10 @@ class EventWriter:
                 names, config = self.predictor.class_names, self.predictor.config
                 write_catalogue(rows, names, config, path, form)
         if self.outputs.plots is not None and span_ns is not None:
-            plot_timeline(
-                rows, self.predictor.class_names, span_ns, self.outputs.plots / "timeline.png"
-            )
+            path = self.outputs.plots / "timeline.png"
+            plot_timeline(rows, self.predictor.class_names, span_ns, path, probabilities)
+        if self.outputs.annotate is not None:
+            _write_probabilities(probabilities, self.outputs.annotate)
         classes = Counter(row["class"] for row in rows if row["class"])
         n_review = sum(str(row["review"]) == "1" for row in rows)
         n_errors = sum(bool(row["error"]) for row in rows)
@@ -176,6 +183,19 @@ class EventWriter:
             self.outputs.out,
         )
         return n_errors
+
+
+def _write_probabilities(probabilities: Any, path: Path) -> None:
+    """Write the probability traces as miniSEED; gaps stay gaps."""
+    if not probabilities:
+        raise UserError(f"{path}: not written; the recordings are shorter than the model's window")
+    codes = (f"{trace.stats.channel} {trace.stats.class_name}" for trace in probabilities)
+    write_atomically(
+        path, lambda partial: probabilities.split().write(str(partial), format="MSEED")
+    )
+    log.info(
+        "%s: probabilities every %g s: %s", path, probabilities[0].stats.delta, ", ".join(codes)
+    )
 
 
 def _file_name(key: str) -> str:

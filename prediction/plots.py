@@ -1,7 +1,5 @@
-"""The pictures of a prediction: one sheet per event, and the events of a day by class."""
+"""The picture of an event: waveforms, spectrograms, probabilities."""
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +7,7 @@ import torch
 
 from prediction.events import Event
 from prediction.predictor import Classified, Predictor
-from utils.figures import BLUE, GREY, ORANGE, save_figure
+from utils.figures import ORANGE, save_figure
 
 MAX_CHANNELS = 24
 
@@ -111,82 +109,3 @@ def _title(classified: Classified) -> str:
     name = event.class_name.replace("_", " ")
     title = f"{place}\n{name} ({100 * row['confidence']:.0f} %; {agreement})"
     return f"{title} — for review: {event.review_reason}" if event.review else title
-
-
-def plot_timeline(
-    rows: Sequence[dict], class_names: Sequence[str], span_ns: tuple[int, int], path: Path
-) -> Path:
-    """Draw when which class of event happened; hollow are those that a person should look at."""
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    start, end = (np.datetime64(ns, "ns") for ns in span_ns)
-
-    def draw(figure) -> None:
-        counts, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.2))
-        times = {
-            name: [np.datetime64(row["trigger_time"][:-1]) for row in rows if row["class"] == name]
-            for name in class_names
-        }
-        review = {
-            name: [str(row["review"]) == "1" for row in rows if row["class"] == name]
-            for name in class_names
-        }
-        for line, name in enumerate(class_names):
-            colors = ["white" if flagged else BLUE for flagged in review[name]]
-            axes.scatter(
-                times[name],
-                np.full(len(times[name]), line),
-                c=colors,
-                edgecolors=BLUE,
-                s=28,
-                lw=0.9,
-                zorder=3,
-            )
-        axes.set_yticks(
-            range(len(class_names)),
-            [f"{name.replace('_', ' ')} ({len(times[name])})" for name in class_names],
-        )
-        axes.set(
-            ylim=(len(class_names) - 0.5, -0.5),
-            xlim=(start, end),
-            xlabel="time (UTC); hollow: for review",
-        )
-        axes.grid(alpha=0.3)
-        minutes = _bin_minutes((end - start) / np.timedelta64(1, "m"))
-        width = np.timedelta64(minutes * 60, "s").astype("timedelta64[ns]")
-        edges = (
-            start.astype("datetime64[m]").astype("datetime64[ns]")
-            + np.arange(math.ceil((end - start) / width) + 2) * width
-        )
-        everything = np.array(
-            [time for of_class in times.values() for time in of_class], dtype="datetime64[ns]"
-        )
-        counted, _ = np.histogram(everything.astype(np.int64), edges.astype(np.int64))
-        counts.bar(
-            edges[:-1],
-            counted,
-            width=np.diff(edges),
-            align="edge",
-            color=GREY,
-            edgecolor="white",
-            lw=0.5,
-        )
-        counts.set(ylabel=f"events in {minutes} min", title=f"{everything.size} events")
-        counts.yaxis.get_major_locator().set_params(integer=True)
-        locator = AutoDateLocator()
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-
-    return save_figure(path, (12, 2.8 + 0.32 * len(class_names)), draw)
-
-
-def _bin_minutes(total_minutes: float) -> int:
-    """Return a round number of minutes that makes at most some fifty bins."""
-    return next(
-        (
-            width
-            for width in (1, 2, 5, 10, 15, 30, 60, 120, 240, 360, 720)
-            if total_minutes / width <= 50
-        ),
-        1440,
-    )

@@ -11,6 +11,7 @@ import torch
 
 from models.ensemble import USABLE_RATIO, least_samples
 from models.event_classifier import EventClassifier
+from models.outputs import Prediction
 from prediction.config import OUTPUT_KEYS, PredictConfig
 from prediction.events import Event, Sensor
 from prediction.reading import Item
@@ -58,10 +59,7 @@ class Predictor:
         results = {}
         if usable:
             waveforms, mask = self._batch([recording for _, recording in usable])
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                prediction = self.model.predict_events(
-                    waveforms.to(self.device), self.config.ensemble, mask.to(self.device)
-                )
+            prediction = self.predict(waveforms, mask)
             arrays = [column.cpu().numpy() for column in prediction]
             for number, (item, recording) in enumerate(usable):
                 n = len(recording.waveforms)
@@ -69,7 +67,7 @@ class Predictor:
                 results[item.key] = self._classified(
                     item,
                     recording,
-                    waveforms[number, :n].numpy(),
+                    waveforms[number, :n],
                     log_probs,
                     *(column[:n] for column in of_sensors),
                 )
@@ -77,6 +75,15 @@ class Predictor:
             results.get(item.key) or Classified(item, self._event(item, error=item.reason))
             for item in items
         ]
+
+    def predict(self, waveforms: np.ndarray, mask: np.ndarray) -> Prediction:
+        """Apply the model to events (B, S, T) with the mask (B, S) of their usable channels."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.model.predict_events(
+                torch.from_numpy(waveforms).to(self.device),
+                self.config.ensemble,
+                torch.from_numpy(mask).to(self.device),
+            )
 
     def _require_usable(self, item: Item) -> Item:
         """Return the item; without its recording, but with the reason, if that cannot be used."""
@@ -97,18 +104,18 @@ class Predictor:
             return item
         return replace(item, recording=None, reason=reason)
 
-    def _batch(self, recordings: Sequence[Recording]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _batch(self, recordings: Sequence[Recording]) -> tuple[np.ndarray, np.ndarray]:
         """Return waveforms (B, S, T), cut or padded to the model's length, and the mask (B, S).
 
         The mask is True for channels that are not constant.
         """
         n_sensors = max(len(recording.waveforms) for recording in recordings)
-        waveforms = torch.zeros(len(recordings), n_sensors, self.n_samples)
-        mask = torch.zeros(len(recordings), n_sensors, dtype=torch.bool)
+        waveforms = np.zeros((len(recordings), n_sensors, self.n_samples), np.float32)
+        mask = np.zeros((len(recordings), n_sensors), bool)
         for row, recording in enumerate(recordings):
             block = fit_length(recording.waveforms, self.n_samples)
-            waveforms[row, : len(block)] = torch.from_numpy(block)
-            mask[row, : len(block)] = torch.from_numpy(live_channels(block))
+            waveforms[row, : len(block)] = block
+            mask[row, : len(block)] = live_channels(block)
         return waveforms, mask
 
     def _event(self, item: Item, **fields) -> Event:

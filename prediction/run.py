@@ -28,12 +28,13 @@ def run(classifier: Classifier, arguments: Namespace) -> int:
     """
     outputs = Outputs(
         arguments.out,
-        arguments.format,
-        arguments.per_sensor,
-        arguments.quakeml,
-        arguments.scml,
-        arguments.plots,
-        arguments.resume,
+        form=arguments.format,
+        per_sensor=arguments.per_sensor,
+        quakeml=arguments.quakeml,
+        scml=arguments.scml,
+        plots=arguments.plots,
+        annotate=arguments.annotate,
+        resume=arguments.resume,
     )
     stop_at_signals("go on by the same command with --resume")
     predict = predict_continuous if arguments.continuous else predict_files
@@ -90,7 +91,8 @@ def predict_continuous(
             if file_key(path) not in writer.done:
                 unusable = Item(file_key(path), str(path), None, reason)
                 writer.write(list(classifier.classify_items([unusable])))
-    return writer.finish((data.start_ns, data.end_ns))
+    probabilities = classifier.annotate_data(data) if outputs.annotate is not None else None
+    return writer.finish((data.start_ns, data.end_ns), probabilities)
 
 
 def list_files(paths: Sequence[str], outputs: Outputs) -> list[Path]:

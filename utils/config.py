@@ -14,7 +14,8 @@ from utils.errors import UserError
 MAX_SHOWN = 20  # mistakes in one message
 NUMBERS = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "timestamp")}
 # keys whose value is text, even if YAML would read it as a number or a date
-TEXT_KEYS = {"run_name", "name", "root", "label_column", "group_by"}
+OF_CATALOGUES = {"agency", "author", "network", "station"}  # NO is Norway, not false
+TEXT_KEYS = {"run_name", "name", "root", "label_column", "group_by"} | OF_CATALOGUES
 
 
 class Section(BaseModel):
