@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from training.grid import Cell
+from training.grid import Budget, Cell
 from training.runs import LOCK, METRICS
 from utils.errors import UserError
 from utils.files import locked
@@ -37,6 +37,8 @@ def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
     waiting = [cell for cell in cells if not cell.done]
     if not waiting:
         return
+    # those with the most labels take longest: begun first, no core waits for them at the end
+    waiting.sort(key=lambda cell: cell.budget or Budget(), reverse=True)
     logs.mkdir(parents=True, exist_ok=True)
     n_cores = os.cpu_count() or 1
     places = gpus or (None,) * min(len(waiting), n_cores, MAX_CELLS_ON_CPU)

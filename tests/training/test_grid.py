@@ -133,6 +133,19 @@ def test_finished_cells_are_not_trained_again_and_begun_ones_resume(grid, tmp_pa
     assert len(commands) == 2
 
 
+def test_cells_with_the_most_labels_begin_first(grid, tmp_path, monkeypatch):
+    begun = []
+
+    def begin(cell, **_):
+        begun.append(cell.budget.title)
+
+    monkeypatch.setattr(grid_run, "_run_cell", begin)
+    monkeypatch.setattr(grid_run.os, "cpu_count", lambda: 1)
+    _, compared = plan_cells(grid("methods=[scratch]", "seeds=[0]", "events_per_class=[5,10]"))
+    run_cells(compared, [], tmp_path / "logs")
+    assert begun == ["80 %", "5 %", "10 per class", "5 per class"]
+
+
 def test_a_failed_cell_shows_the_end_of_its_log(grid, tmp_path):
     _, compared = plan_cells(
         grid(
