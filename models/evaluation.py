@@ -41,7 +41,7 @@ def _evaluate(
     f1 = np.divide(2 * right, true + found, out=np.full(n_classes, np.nan), where=true + found > 0)
     n_events = int(ids.max()) + 1
     nll = torch.nn.functional.nll_loss(log_probs, labels, reduction="none").double()
-    error, errors = _standard_errors(predicted == labels, labels, ids, n_classes)
+    error, errors = _standard_errors(predicted == labels, labels, ids, n_events, n_classes)
     return {
         "n_events": n_events,
         "accuracy": float(right.sum() / n_events),
@@ -59,15 +59,15 @@ def _evaluate(
 
 
 def _standard_errors(
-    right: Tensor, labels: Tensor, ids: Tensor, n_classes: int
+    right: Tensor, labels: Tensor, ids: Tensor, n_events: int, n_classes: int
 ) -> tuple[float, np.ndarray]:
     """Return the standard errors of the accuracy and of each recall (K,), NaN without labels.
 
     They come from the variance over events of the share of right rows; if every event has one row,
     this is the binomial variance.
     """
-    n_rows = torch.bincount(ids)
-    share = torch.bincount(ids, right.double()) / n_rows
+    n_rows = torch.bincount(ids, minlength=n_events)
+    share = torch.bincount(ids, right.double(), minlength=n_events) / n_rows
     label = torch.zeros_like(n_rows).scatter_(0, ids, labels)
     count, total, squares = (
         torch.bincount(label, values, minlength=n_classes)
