@@ -21,8 +21,9 @@ def evaluate(log_probs: Tensor, labels: Tensor, events: Tensor | None = None) ->
     """
     if events is None:
         return _evaluate(log_probs, labels)
-    _, ids, n_channels = events.unique(return_inverse=True, return_counts=True)
-    return _evaluate(log_probs, labels, ids, (1 / n_channels.double())[ids])
+    _, ids, n_channels = np.unique(events.numpy(), return_inverse=True, return_counts=True)
+    weights = torch.from_numpy(1 / n_channels[ids])
+    return _evaluate(log_probs, labels, torch.from_numpy(ids), weights)
 
 
 def _evaluate(
