@@ -2,21 +2,24 @@
 
 Strategies: ``nested`` (default) has the same test set for every training ratio, and smaller
 training sets are subsets of larger ones; ``random`` is scikit-learn's stratified split, as in the
-paper; ``by_day`` has no recording day in both sets.
+paper; ``by_day`` has no recording day in both sets, ``by_group`` no group (a station, a site);
+``by_time`` trains on the past and tests on the future; ``given`` is the dataset's own division.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from preprocessing.group_splits import (
+    GIVEN_OTHERS,
+    Split,
+    SplitError,
+    as_given,
+    past_and_future,
+    whole_groups,
+)
 from preprocessing.limits import UNLABELED
-from utils.errors import UserError
 
-STRATEGIES = ("nested", "random", "by_day")
-Split = tuple[np.ndarray, np.ndarray]
-
-
-class SplitError(UserError):
-    """The events cannot be split as configured."""
+STRATEGIES = ("nested", "random", "by_day", "by_group", "by_time", "given")
 
 
 def split_events(
@@ -30,23 +33,30 @@ def split_events(
 ) -> Split:
     """Return the indices of training and test events, stratified by label.
 
-    ``labels`` and ``days`` (UTC day of each event) are (N,) strings. The sets have
-    ``floor(train_ratio * N)`` and ``ceil(test_ratio * N)`` events; with ``by_day``, about as many,
-    because days stay whole. ``draw_seed`` (default ``seed``) changes the training events and not
-    the test events; ``random`` does not use it. Raises ``SplitError`` for invalid ratios and for
-    too few events.
+    ``labels`` and ``days`` are (N,) strings; ``days`` has the UTC day of each event, or what else
+    the strategy divides by (``group_splits.groups_of_events``). The sets have
+    ``floor(train_ratio * N)`` and ``ceil(test_ratio * N)`` events, or about as many, where days or
+    groups stay whole; of the training events of ``given``, the share train_ratio / (1 - test_ratio)
+    is used. ``draw_seed`` (default ``seed``) changes the training events and not the test events;
+    ``random`` does not use it. Raises ``SplitError`` for invalid ratios and for too few events.
     """
     classes = np.asarray(labels)
-    event_days = None if days is None else np.asarray(days)
+    groups = None if days is None else np.asarray(days)
     _require_divisible(classes, train_ratio, test_ratio, strategy)
     if strategy == "random":
         return _random_split(classes, train_ratio, test_ratio, seed)
-    if strategy == "by_day":
-        pool, test = _by_day(classes, event_days, test_ratio, seed)
+    n_train = int(np.floor(train_ratio * len(classes)))
+    if strategy == "given":
+        pool, test = as_given(groups)
+        n_train = round(train_ratio / (1 - test_ratio) * len(pool))
+    elif strategy == "by_time":
+        pool, test = past_and_future(classes, groups, test_ratio)
+    elif strategy in ("by_day", "by_group"):
+        pool, test = whole_groups(classes, groups, test_ratio, seed, strategy)
     else:
         pool, test = _random_split(classes, 1 - test_ratio, test_ratio, seed)
-    n_train = min(int(np.floor(train_ratio * len(classes))), len(pool))
-    return _nested_draw(pool, classes, n_train, seed if draw_seed is None else draw_seed), test
+    draw_seed = seed if draw_seed is None else draw_seed
+    return _nested_draw(pool, classes, min(n_train, len(pool)), draw_seed), test
 
 
 def classifier_split(
@@ -55,7 +65,7 @@ def classifier_split(
     test_ratio: float,
     seed: int,
     strategy: str = "nested",
-    days: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
     draw_seed: int | None = None,
     n_per_class: int | None = None,
 ) -> Split:
@@ -72,9 +82,9 @@ def classifier_split(
             f"the archive has {n_classes} classes of labelled events; "
             "a classifier needs at least two"
         )
-    own_days = _of(days, labelled)
+    own_groups = _of(groups, labelled)
     train, test = split_events(
-        labels[labelled], train_ratio, test_ratio, seed, strategy, own_days, draw_seed
+        labels[labelled], train_ratio, test_ratio, seed, strategy, own_groups, draw_seed
     )
     if n_per_class is not None:
         draw_seed = seed if draw_seed is None else draw_seed
@@ -88,12 +98,13 @@ def hold_out(
     ratio: float,
     seed: int,
     strategy: str = "nested",
-    days: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> Split:
     """Split the training events into training and calibration events, stratified by label.
 
     ``train`` has indices into ``labels``. ``ratio`` 0 gives no calibration events. With ``by_day``
-    no recording day is in both sets. Raises ``SplitError`` if there are too few events to have
+    and ``by_group`` no day or group is in both sets; with ``by_time`` the latest events are held
+    out. Raises ``SplitError`` if there are too few events to have
     every class in both sets.
     """
     if not ratio:
@@ -106,8 +117,10 @@ def hold_out(
             f"{n_held_out} for {len(classes)} classes, of which {classes[counts.argmin()]} has "
             f"{counts.min()}; change the ratio, or set it to 0 for no calibration"
         )
-    if strategy == "by_day":
-        kept, held_out = _by_day(labels[train], _of(days, train), ratio, seed)
+    if strategy in ("by_day", "by_group"):
+        kept, held_out = whole_groups(labels[train], _of(groups, train), ratio, seed, strategy)
+    elif strategy == "by_time":
+        kept, held_out = past_and_future(labels[train], _of(groups, train), ratio)
     else:
         kept, held_out = _random_split(labels[train], len(train) - n_held_out, n_held_out, seed)
     return train[kept], train[held_out]
@@ -119,35 +132,45 @@ def pretraining_split(
     test_ratio: float,
     seed: int,
     strategy: str = "nested",
-    days: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
     exclude_test_events: bool = True,
 ) -> Split:
     """Split all events for pretraining; ``Unlabeled`` counts as a class.
 
     ``exclude_test_events`` leaves out the test events of a classifier with the same test ratio,
-    seed and strategy (with ``by_day``, all events of their days), so that pretraining uses them
-    neither for gradients nor for monitoring. Raises ``SplitError``.
+    seed and strategy, and what ``events_away_from`` leaves out with them, so that pretraining uses
+    them neither for gradients nor for monitoring. Raises ``SplitError``.
     """
     kept = np.arange(len(labels))
     if exclude_test_events and (labels != UNLABELED).any():
-        _, excluded = classifier_split(labels, 1 - test_ratio, test_ratio, seed, strategy, days)
-        kept = events_away_from(excluded, len(labels), strategy, days)
-    own_days = _of(days, kept)
-    train, test = split_events(labels[kept], train_ratio, test_ratio, seed, strategy, own_days)
+        _, excluded = classifier_split(labels, 1 - test_ratio, test_ratio, seed, strategy, groups)
+        kept = events_away_from(excluded, len(labels), strategy, groups)
+    if strategy == "given":  # the events that are left have no test set of their own
+        strategy = "nested"
+    own_groups = _of(groups, kept)
+    train, test = split_events(labels[kept], train_ratio, test_ratio, seed, strategy, own_groups)
     return kept[train], kept[test]
 
 
 def events_away_from(
-    held_out: np.ndarray, n_events: int, strategy: str, days: np.ndarray | None
+    held_out: np.ndarray, n_events: int, strategy: str, groups: np.ndarray | None
 ) -> np.ndarray:
-    """Return the events that are not held out; with ``by_day``, none of a held-out event's day."""
-    if days is not None and strategy == "by_day":
-        held_out = np.flatnonzero(np.isin(days, days[held_out]))
+    """Return the events that are not held out, nor in the day, group or future of one that is.
+
+    With ``given``, no event of another set than train.
+    """
+    if groups is not None and strategy in ("by_day", "by_group"):
+        held_out = np.flatnonzero(np.isin(groups, groups[held_out]))
+    elif groups is not None and strategy == "given":
+        others = np.flatnonzero(np.isin(np.char.lower(groups), GIVEN_OTHERS))
+        held_out = np.union1d(held_out, others)
+    elif groups is not None and strategy == "by_time":
+        held_out = np.flatnonzero(groups >= min(groups[held_out].tolist()))
     return np.setdiff1d(np.arange(n_events), held_out)
 
 
-def _of(days: np.ndarray | None, events: np.ndarray) -> np.ndarray | None:
-    return None if days is None else days[events]
+def _of(groups: np.ndarray | None, events: np.ndarray) -> np.ndarray | None:
+    return None if groups is None else groups[events]
 
 
 def _require_divisible(
@@ -215,23 +238,3 @@ def _first_of_each_class(
         shuffled[labels[shuffled] == name][:n_per_class] for name in np.unique(labels[events])
     ]
     return events[np.isin(events, np.concatenate(chosen))]
-
-
-def _by_day(labels: np.ndarray, days: np.ndarray | None, test_ratio: float, seed: int) -> Split:
-    """Put random days into the test set unless a class would exceed its number of test events."""
-    if days is None or not all(len(day) for day in days):
-        raise SplitError("dataset.split by_day needs the recording day of every event")
-    classes, label_ids = np.unique(labels, return_inverse=True)
-    names, day_ids = np.unique(days, return_inverse=True)
-    counts = np.zeros((len(names), len(classes)), dtype=int)
-    np.add.at(counts, (day_ids, label_ids), 1)
-    missing = np.rint(test_ratio * counts.sum(0)).astype(int)
-    in_test = np.zeros(len(names), dtype=bool)
-    for day in np.random.default_rng(seed).permutation(len(names)):
-        in_test[day] = (counts[day] <= missing).all()
-        missing -= counts[day] * in_test[day]
-    if not in_test.any() or in_test.all():
-        raise SplitError(
-            f"dataset.split by_day: {len(names)} recording days cannot be divided; use nested"
-        )
-    return np.flatnonzero(~in_test[day_ids]), np.flatnonzero(in_test[day_ids])

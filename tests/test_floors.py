@@ -53,6 +53,11 @@ def test_no_import_points_up(file):
     assert not up, f"{file} imports {', '.join(sorted(up))} from a floor above"
 
 
+def test_seisbench_is_for_tests_only():
+    texts = [file.read_text(encoding="utf-8") for file in program_files()]
+    assert not [text for text in texts if "import seisbench" in text or "from seisbench" in text]
+
+
 def test_only_one_door_leads_to_the_previous_study():
     users = {
         file

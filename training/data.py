@@ -12,13 +12,14 @@ from models.ensemble import least_samples
 from preprocessing.data_module import EventDataModule
 from preprocessing.dataset import Sensors
 from preprocessing.event_archive import EventArchive
+from preprocessing.group_splits import groups_of_events
 from preprocessing.sources import open_source
 from preprocessing.spectrogram import LogSpectrogram
 from preprocessing.splits import events_away_from, hold_out
 from preprocessing.views import MIN_COLUMNS_TO_CROP, crop_columns
 from training.devices import require_processes
 from utils.config import ConfigError
-from utils.dataset_sections import LabelledDataset
+from utils.dataset_sections import DatasetParams, LabelledDataset
 from utils.names import ALEXNET_MIN_PIXELS
 from utils.schema import FinetuneConfig, OriginalConfig, RunConfig, SSLConfig
 
@@ -109,6 +110,11 @@ def against_bf16(config: RunConfig, archive: EventArchive) -> str:
     )
 
 
+def _groups(data: DatasetParams, archive: EventArchive) -> np.ndarray:
+    """Return what ``dataset.split`` divides by, (N,) strings."""
+    return groups_of_events(archive, data.split, data.group_column, data.group_pattern)
+
+
 def split_arguments(config: RunConfig, archive: EventArchive) -> dict:
     """Return the arguments of the split functions in ``preprocessing.splits``."""
     data = config.dataset
@@ -118,7 +124,7 @@ def split_arguments(config: RunConfig, archive: EventArchive) -> dict:
         "test_ratio": data.test_data_ratio,
         "seed": data.train_test_split_rand_seed,
         "strategy": data.split,
-        "days": archive.days,
+        "groups": _groups(data, archive),
     }
 
 
@@ -167,17 +173,18 @@ def serve_events(
     """
     data, calibration_events, unlabelled_events = config.dataset, None, None
     if isinstance(data, LabelledDataset):
+        groups = _groups(data, archive)
         train, calibration_events = hold_out(
             split[0],
             archive.labels,
             data.calibration_ratio,
             data.train_test_split_rand_seed,
             data.split,
-            archive.days,
+            groups,
         )
         if isinstance(config, FinetuneConfig) and config.exp_params.self_training:
             held_out = np.concatenate([calibration_events, split[1]])
-            away = events_away_from(held_out, len(archive), data.split, archive.days)
+            away = events_away_from(held_out, len(archive), data.split, groups)
             unlabelled_events = np.setdiff1d(away, train)
         split = train, split[1]
     return EventDataModule(

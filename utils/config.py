@@ -15,7 +15,8 @@ MAX_SHOWN = 20  # mistakes in one message
 NUMBERS = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "timestamp")}
 # keys whose value is text, even if YAML would read it as a number or a date
 OF_CATALOGUES = {"agency", "author", "network", "station"}  # NO is Norway, not false
-TEXT_KEYS = {"run_name", "name", "root", "label_column", "group_by"} | OF_CATALOGUES
+COLUMNS = {"label_column", "group_by", "group_column", "group_pattern"}
+TEXT_KEYS = {"run_name", "name", "root"} | COLUMNS | OF_CATALOGUES
 
 
 class Section(BaseModel):

@@ -3,9 +3,10 @@
 A string in ``Annotated`` describes the allowed values in docs/configuration.md.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from utils.names import ENCODER_SIZES
 
@@ -31,6 +32,17 @@ def _whole(value: Any) -> Any:
         raise ValueError("should be a whole number") from None
 
 
+def _expression(value: str) -> str:
+    """Accept a regular expression with at most one pair of parentheses."""
+    try:
+        n_groups = re.compile(value).groups
+    except re.error as error:
+        raise ValueError(f"should be a regular expression ({error})") from None
+    if n_groups > 1:
+        raise ValueError("should have one pair of parentheses at most; (?:…) is not counted")
+    return value
+
+
 # PyYAML reads 1e-3 as a string; pydantic makes it a number.
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Integer = Annotated[int, Field(lt=WHOLE_NUMBERS_END), BeforeValidator(_whole)]
@@ -49,6 +61,7 @@ Name = Annotated[
     "at most 100 letters, digits, `_`, `.`, `+`, `-`",
 ]
 ColumnName = Annotated[str, Field(min_length=1), "name of a column"]
+Pattern = Annotated[str, AfterValidator(_expression), "regular expression"]
 ClassName = Annotated[str, "name of a class"]
 Override = Annotated[str, "`key.path=value`"]
 EncoderName = Literal[*ENCODER_SIZES]  # type: ignore[valid-type]  # names stand in one place only

@@ -12,6 +12,7 @@ from utils.config_types import (
     Index,
     Integer,
     Number,
+    Pattern,
     Positive,
     Seconds,
     Seed,
@@ -68,11 +69,22 @@ class DatasetParams(Section):
         False,
         "Leave out files that cannot be used, instead of stopping at the first.",
     )
-    split: Literal["nested", "random", "by_day"] = key(
+    split: Literal["nested", "random", "by_day", "by_group", "by_time", "given"] = key(
         "nested",
         "How events are divided. `nested`: one test set for every training share, small training "
         "sets within larger ones. `random`: as in the paper. `by_day`: no recording day on both "
-        "sides.",
+        "sides. `by_group`: no group on both sides. `by_time`: train on the past, test on the "
+        "future. `given`: train and test of the column split of a SeisBench dataset.",
+    )
+    group_column: ColumnName | None = key(
+        None,
+        "For split `by_group`: column of the archive's metadata.csv with the group of an event. "
+        "`null`: trace_name, which begins with the class and the name of the file.",
+    )
+    group_pattern: Pattern | None = key(
+        None,
+        "For split `by_group`: the part of the column that is the group, such as a station or a "
+        "site: what the parentheses of this regular expression match. `null`: all of it.",
     )
     train_data_ratio: Share = key(
         0.8,

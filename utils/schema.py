@@ -102,6 +102,16 @@ class RunConfig(Section):
             found += _without_meaning(
                 self, "dataset", ("label_draw_seed",), "split random draws both sets together"
             )
+        if data.split == "given":
+            found += _without_meaning(
+                self, "dataset", ("test_data_ratio",), "split given has its own test events"
+            )
+        if data.split != "by_group":
+            found += _without_meaning(
+                self, "dataset", ("group_column", "group_pattern"), "for split by_group only"
+            )
+        elif not (data.group_column or data.group_pattern):
+            found.append("dataset.split: by_group needs dataset.group_column or group_pattern")
         if len(set(self.trainer_params.gpus)) < len(self.trainer_params.gpus):
             found.append("trainer_params.gpus: contains duplicates")
         if data.is_ssl != (self.kind == "ssl"):

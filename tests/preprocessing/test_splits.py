@@ -1,10 +1,13 @@
 import csv
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
+from preprocessing.event_archive import EventArchive
+from preprocessing.group_splits import groups_of_events
 from preprocessing.splits import (
     SplitError,
     classifier_split,
@@ -12,6 +15,7 @@ from preprocessing.splits import (
     pretraining_split,
     split_events,
 )
+from tests.preprocessing.small_archive import write_archive
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +179,77 @@ def test_events_per_class(labelled):
     assert set(drawn[3]) < set(drawn[10]) < set(drawn[10**6]) == set(everything)
     other = classifier_split(labels, 0.8, 0.2, 0, draw_seed=1, n_per_class=3)[0]
     assert set(other) != set(drawn[3])
+
+
+def sites(n=300):
+    """Events of three classes at six sites, in the order of time, every tenth unlabelled."""
+    rng = np.random.default_rng(0)
+    labels = np.array(["a", "b", "c"])[rng.integers(0, 3, n)].astype("<U9")
+    labels[::10] = "Unlabeled"
+    names = np.array([f"site{number}" for number in rng.integers(0, 6, n)])
+    start = np.datetime64("2020-01-01") + np.arange(n).astype("timedelta64[h]")
+    return labels, names, np.array([f"{time}:00:00.000000Z" for time in start])
+
+
+def test_by_group_shares_no_group_not_even_with_pretraining_and_calibration():
+    labels, groups, _ = sites()
+    for seed in range(5):
+        train, test = classifier_split(labels, 0.8, 0.2, seed, "by_group", groups)
+        assert len(set(groups[test])) == 1 and set(labels[test]) == {"a", "b", "c"}
+        assert not set(groups[train]) & set(groups[test])
+        kept, held_out = hold_out(train, labels, 0.2, seed, "by_group", groups)
+        assert not set(groups[kept]) & set(groups[held_out]) and len(kept) + len(held_out) > 200
+        seen = np.concatenate(pretraining_split(labels, 0.8, 0.2, seed, "by_group", groups))
+        assert not set(groups[seen]) & set(groups[test]) and "Unlabeled" in labels[seen]
+    with pytest.raises(SplitError, match="1 groups cannot be divided"):
+        split_events(labels, 0.8, 0.2, 0, "by_group", np.full(300, "one"))
+    with pytest.raises(SplitError, match="by_group needs the group of every event"):
+        split_events(labels, 0.8, 0.2, 0, "by_group", np.full(300, ""))
+
+
+def test_by_time_trains_on_the_past_only():
+    labels, _, times = sites()
+    order = np.random.default_rng(1).permutation(300)
+    labels, times = labels[order], times[order]
+    train, test = classifier_split(labels, 0.8, 0.2, 0, "by_time", times)
+    assert max(times[train]) < min(times[test]) and len(test) == 54
+    kept, held_out = hold_out(train, labels, 0.2, 0, "by_time", times)
+    assert max(times[kept]) < min(times[held_out]) and len(held_out) > 40
+    monitored, watched = pretraining_split(labels, 0.8, 0.2, 0, "by_time", times)
+    assert max(times[monitored]) < min(times[watched]) <= max(times[watched]) < min(times[test])
+    few, same_test = classifier_split(labels, 0.1, 0.2, 0, "by_time", times)
+    assert set(few) < set(train) and np.array_equal(test, same_test)
+    with pytest.raises(SplitError, match="all events of c are from 2020-01-.* on, in the test set"):
+        split_events(np.where(times > "2020-01-12", "c", "a"), 0.8, 0.2, 0, "by_time", times)
+    with pytest.raises(SplitError, match="by_time needs the start time of every event"):
+        split_events(labels, 0.8, 0.2, 0, "by_time", np.where(labels == "a", "", times))
+
+
+def test_given_sets_are_taken_as_they_are():
+    labels, _, _ = sites()
+    given = np.random.default_rng(0).choice(["train", "dev", "test", ""], 300)
+    train, test = classifier_split(labels, 0.8, 0.2, 0, "given", given)
+    labelled = labels != "Unlabeled"
+    assert set(test) == set(np.flatnonzero(labelled & (given == "test")))
+    assert set(train) == set(np.flatnonzero(labelled & (given == "train")))
+    half = classifier_split(labels, 0.4, 0.2, 0, "given", given)[0]
+    assert set(half) < set(train) and len(half) == round(len(train) / 2)
+    seen = np.concatenate(pretraining_split(labels, 0.8, 0.2, 0, "given", given))
+    assert set(given[seen]) == {"train", ""}
+    with pytest.raises(SplitError, match="should have train and test; found dev, train"):
+        split_events(np.array(["a", "b"] * 6), 0.6, 0.4, 0, "given", np.array(["dev", "train"] * 6))
+
+
+def test_groups_come_from_a_column_or_a_part_of_it(tmp_path):
+    archive = EventArchive(write_archive(tmp_path / "archive"))
+    part = partial(groups_of_events, archive, "by_group")
+    assert part("magnitude").tolist() == ["0", "1"] and part().tolist() == ["event_0", "event_1"]
+    assert part(pattern=r"_(\d)").tolist() == ["0", "1"]
+    assert part(pattern="event").tolist() == ["event", "event"]
+    with pytest.raises(SplitError, match="group_column: there is no column site; .* trace_name,"):
+        part("site")
+    with pytest.raises(SplitError, match="group_pattern: _1 does not match 'event_0'"):
+        part(pattern="_1")
+    assert groups_of_events(archive, "by_time")[0] == "2020-01-01T00:00:00.000000Z"
+    with pytest.raises(SplitError, match="split given: there is no column split"):
+        groups_of_events(archive, "given")

@@ -168,7 +168,8 @@ def test_other_keys_and_null_are_what_yaml_says(tmp_path, empty):
         (
             "ssl",
             "dataset.split=by_hour",
-            "dataset.split: found 'by_hour'; should be 'nested', 'random' or 'by_day'",
+            "dataset.split: found 'by_hour'; should be 'nested', 'random', 'by_day', 'by_group', "
+            "'by_time' or 'given'",
         ),
         ("ssl", "model_params.in_channels=3", "model_params.in_channels: found 3; should be 1"),
         (
@@ -249,6 +250,12 @@ def test_other_keys_and_null_are_what_yaml_says(tmp_path, empty):
             "dataset.n_simulated=500",
             "dataset.n_simulated: found 500; it has no meaning here",
         ),
+        ("ssl", "dataset.source=seisbench", "dataset.root: missing; source seisbench needs"),
+        ("ssl", "dataset.label_column=kind", "dataset.label_column: found kind; it has no meaning"),
+        ("ssl", "dataset.split=by_group", "dataset.split: by_group needs dataset.group_column or"),
+        ("ssl", "dataset.group_column=site", "dataset.group_column: found site; it has no meaning"),
+        ("ssl", "dataset.group_pattern='(a'", "dataset.group_pattern: found '(a'; should be a reg"),
+        ("ssl", "dataset.group_pattern='(a)(b)'", "dataset.group_pattern: found '(a)(b)'; should"),
         ("original", "backbone_with_clf_type=ResNet50", "backbone_with_clf_type: found 'ResNet50'"),
     ],
 )
@@ -257,6 +264,13 @@ def test_mistakes_are_named_with_what_is_allowed(empty, kind, override, expected
         load_config(empty, CONFIGS[kind], [override])
     else:
         assert mistakes(empty, kind, override)[0].startswith(expected)
+
+
+def test_a_seisbench_dataset_keeps_its_rate_unless_another_is_wanted(empty):
+    given = ("dataset.source=seisbench", "dataset.root=x")
+    assert load_config(empty, SSLConfig, given).dataset.sampling_freq is None
+    wanted = (*given, "dataset.sampling_freq=50")
+    assert load_config(empty, SSLConfig, wanted).dataset.sampling_freq == 50
 
 
 def test_all_mistakes_at_once(empty):
