@@ -37,11 +37,27 @@ def export_onnx(model: EventClassifier, path: Path, ensemble: str) -> None:
     """
     if ensemble != "all":
         raise UserError(
-            "--export writes the ensemble of all sensors, but ensemble is "
-            f"{ensemble}; set it to all"
+            f"--export writes the ensemble of all sensors, but ensemble is {ensemble}; "
+            "set it to all"
         )
+    _require_onnx()
+    graph, n_samples = _Graph(model).eval(), model.hparams["n_samples"]
+    program = _trace(graph, n_samples)
+    program.model.metadata_props["class_names"] = ",".join(model.class_names)
+    program.model.metadata_props["sampling_rate_hz"] = str(model.spectrogram.sampling_rate_hz)
+    difference = _save_if_equal(program, graph, path, n_samples)
+    log.info(
+        "%s: waveforms (sensors, %d) -> probabilities (%d); differs from PyTorch by at most %.1g",
+        path,
+        n_samples,
+        len(model.class_names),
+        difference,
+    )
+
+
+def _require_onnx() -> None:
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(
@@ -49,26 +65,29 @@ def export_onnx(model: EventClassifier, path: Path, ensemble: str) -> None:
         ) from error
     for name in ("onnxscript", "onnx_ir", "torch.onnx"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    graph, n_samples = _Graph(model).eval(), model.hparams["n_samples"]
-    sensors = torch.export.Dim("sensors", min=1)
+
+
+def _trace(graph: nn.Module, n_samples: int) -> torch.onnx.ONNXProgram:
+    """Return ``graph`` as an ONNX program for any number of sensors."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             graph,
             (_example(3, n_samples),),
             dynamo=True,
-            dynamic_shapes=({0: sensors},),
+            dynamic_shapes=({0: torch.export.Dim("sensors", min=1)},),
             verbose=False,
             input_names=["waveforms"],
             output_names=["probabilities"],
         )
     assert program is not None  # with dynamo=True and without a file name it is returned
-    program.model.metadata_props.update(
-        {
-            "class_names": ",".join(model.class_names),
-            "sampling_rate_hz": str(model.spectrogram.sampling_rate_hz),
-        }
-    )
+    return program
+
+
+def _save_if_equal(program, graph: nn.Module, path: Path, n_samples: int) -> float:
+    """Write the file, unless onnxruntime and PyTorch differ; return the largest difference."""
+    import onnxruntime
+
     partial = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -82,13 +101,7 @@ def export_onnx(model: EventClassifier, path: Path, ensemble: str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    log.info(
-        "%s: waveforms (sensors, %d) -> probabilities (%d); differs from PyTorch by at most %.1g",
-        path,
-        n_samples,
-        len(model.class_names),
-        difference,
-    )
+    return difference
 
 
 def _example(n_sensors: int, n_samples: int) -> Tensor:

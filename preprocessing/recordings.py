@@ -80,15 +80,7 @@ def join_channels(
     ``source`` is the name of the data in messages; at most ``max_samples`` are accepted. Raises
     ``RecordingError``.
     """
-    channels, left_out, n_bridged = [], [], 0
-    for segments in by_channel(traces):
-        try:
-            channel, bridged = join_segments(segments, max_gap_s, max_samples)
-        except UnusableChannel as reason:
-            left_out.append(str(reason))
-            continue
-        channels.append(channel)
-        n_bridged += bridged
+    channels, left_out, n_bridged = _join_each_channel(traces, max_gap_s, max_samples)
     channels = _of_useful_rates(channels, sampling_rate_hz, left_out)
     if not channels:
         raise RecordingError(f"{source}: no usable channel ({_first_reasons(left_out)})")
@@ -121,6 +113,22 @@ def join_channels(
         tuple(channel.own_rate_hz for channel in channels),
         delay_s(traces),
     )
+
+
+def _join_each_channel(
+    traces: list, max_gap_s: float, max_samples: float
+) -> tuple[list[Channel], list[str], int]:
+    """Return the usable channels, why each of the others is left out, and the gaps filled."""
+    channels, left_out, n_bridged = [], [], 0
+    for segments in by_channel(traces):
+        try:
+            channel, bridged = join_segments(segments, max_gap_s, max_samples)
+        except UnusableChannel as reason:
+            left_out.append(str(reason))
+            continue
+        channels.append(channel)
+        n_bridged += bridged
+    return channels, left_out, n_bridged
 
 
 def _of_useful_rates(
