@@ -5,7 +5,7 @@ python reproduce.py --config configs/reproduce.yaml [key.path=value ...]
 
 import logging
 
-from training.grid import plan_cells, rounds
+from training.grid import plan_cells
 from training.grid_config import ReproduceConfig
 from training.grid_run import run_cells
 from training.runs import RUNS_DIR
@@ -25,8 +25,7 @@ def reproduce() -> None:
 
     folder = RUNS_DIR / "reproduce" / grid.name
     pretraining, compared = plan_cells(grid)
-    for cells in rounds(pretraining, compared):
-        run_cells(cells, grid.gpus, folder / "logs")
+    run_cells([*pretraining, *compared], grid.gpus, folder / "logs")
     command = " ".join(["python reproduce.py --config", arguments.config, *arguments.overrides])
     log.info("%s", write_comparison([read_result(cell) for cell in compared], folder, command))
     log.info("Table and plot: %s", folder)

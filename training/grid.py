@@ -5,7 +5,7 @@ summary.json exists. training/grid_run.py runs them.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +61,7 @@ class Cell:
     overrides: tuple[str, ...]
     run_name: str
     draw: int | None = None  # of the labels
-    taught: bool = False  # by the classifier of another cell
+    needs: tuple[Path, ...] = ()  # run folders of its encoder and of its teacher
 
     @property
     def folder(self) -> Path:
@@ -83,6 +83,11 @@ class Cell:
         """Whether the run is finished."""
         return (self.folder / SUMMARY).is_file()
 
+    @property
+    def ready(self) -> bool:
+        """Whether the runs that it needs are finished."""
+        return all((folder / SUMMARY).is_file() for folder in self.needs)
+
 
 def plan_cells(grid: ReproduceConfig) -> tuple[list[Cell], list[Cell]]:
     """Return the pretraining cells and the cells that are compared.
@@ -92,8 +97,7 @@ def plan_cells(grid: ReproduceConfig) -> tuple[list[Cell], list[Cell]]:
     """
     recipes = {name: recipe for name, recipe in grid.recipes.items() if recipe.config_ssl}
     if set(FROM_PRETRAINED) & set(grid.methods):
-        paper = Recipe(config_ssl=grid.config_ssl, overrides_ssl=grid.overrides.ssl)
-        recipes = {"": paper} | recipes
+        recipes = {"": _paper(grid)} | recipes
     pretraining: dict[tuple, Cell] = {}  # by what is pretrained: recipes may share a pretraining
     for seed, (name, recipe) in itertools.product(grid.seeds, recipes.items()):
         pretraining.setdefault(
@@ -116,14 +120,6 @@ def plan_cells(grid: ReproduceConfig) -> tuple[list[Cell], list[Cell]]:
         if cell.begun:
             require_same_config(cell.folder, config, "choose another name, or delete the folder")
     return list(pretraining.values()), compared
-
-
-def rounds(pretraining: Sequence[Cell], compared: Sequence[Cell]) -> list[list[Cell]]:
-    """Return the cells in lists that can run one after another: encoders, teachers, students."""
-    teachers, students = (
-        [cell for cell in compared if cell.taught == taught] for taught in (False, True)
-    )
-    return [list(pretraining), teachers, students]
 
 
 def _budgets(grid: ReproduceConfig) -> list[Budget]:
@@ -162,26 +158,34 @@ def _cell(
     """Return the cell of a method or recipe; ``pretraining`` holds the pretraining cells."""
     name = _run_name(grid, method, budget, seed, draw)
     own = [] if draw is None else [f"dataset.label_draw_seed={draw}"]
+    needs = []
     recipe = grid.recipes.get(method)
     if recipe is not None:
-        kind, config = "finetune", recipe.config_ft
-        if recipe.config_ssl:
-            own += _from_pretrained(pretraining[_pretraining_key(recipe, seed)])
-        if recipe.teacher:
-            teacher = RUNS_DIR / kind / _run_name(grid, recipe.teacher, budget, seed, draw)
-            own.append(f"exp_params.teacher_ckpt={teacher / LAST_CHECKPOINT}")
-        further = recipe.overrides_ft
+        kind, config, further = "finetune", recipe.config_ft, recipe.overrides_ft
     else:
         kind = method if method in ("original", "features") else "finetune"
         config = grid.config_original if method == "original" else grid.config_ft
-        if kind == "finetune":
-            own += _of_method(grid, method, budget, seed, pretraining)
         further = getattr(grid.overrides, method)
+        if kind == "finetune":
+            own += _of_method(method, budget)
+    source = _paper(grid) if method in FROM_PRETRAINED else recipe
+    if source is not None and source.config_ssl:
+        encoder = pretraining[_pretraining_key(source, seed)]
+        own += _from_pretrained(encoder)
+        needs.append(encoder.folder)
+    if recipe is not None and recipe.teacher:
+        teacher = RUNS_DIR / kind / _run_name(grid, recipe.teacher, budget, seed, draw)
+        own.append(f"exp_params.teacher_ckpt={teacher / LAST_CHECKPOINT}")
+        needs.append(teacher)
     own += budget.overrides
     own += grid.overrides.label_fractions.get(budget.fraction, ())
     overrides = (*_common(grid, seed, name), *own, *further)
-    taught = recipe is not None and recipe.teacher is not None
-    return Cell(method, seed, budget, kind, config, overrides, name, draw, taught)
+    return Cell(method, seed, budget, kind, config, overrides, name, draw, tuple(needs))
+
+
+def _paper(grid: ReproduceConfig) -> Recipe:
+    """Return the pretraining of the methods that need one."""
+    return Recipe(config_ssl=grid.config_ssl, overrides_ssl=grid.overrides.ssl)
 
 
 def _run_name(
@@ -191,18 +195,9 @@ def _run_name(
     return name if draw is None else f"{name}-draw{draw}"
 
 
-def _of_method(
-    grid: ReproduceConfig,
-    method: str,
-    budget: Budget,
-    seed: int,
-    pretraining: Mapping[tuple, Cell],
-) -> list[str]:
+def _of_method(method: str, budget: Budget) -> list[str]:
     """Return the overrides that make a classifier's configuration that of a method."""
     own = ["load_encoder.ckpt_fname=none"]
-    if method in FROM_PRETRAINED:
-        paper = Recipe(config_ssl=grid.config_ssl, overrides_ssl=grid.overrides.ssl)
-        own = [*_from_pretrained(pretraining[_pretraining_key(paper, seed)])]
     few = budget.fraction <= FEW_LABELS
     if method == "finetuned" and few:
         own.append("exp_params.freeze_bn_stat_train=true")

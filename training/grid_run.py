@@ -1,12 +1,10 @@
 """Run the cells of a grid that are not finished, side by side, with a progress bar."""
 
 import os
-import queue
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from functools import partial
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from tqdm import tqdm
@@ -30,39 +28,39 @@ COMMANDS = {
 def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
     """Run the cells that are not finished: one at a time on each GPU, or a few on the CPU.
 
-    On the CPU, up to ``MAX_CELLS_ON_CPU`` share the cores: much of a small training runs on one.
-    ``logs`` is the folder for their output. Raises ``UserError`` with the end of the log of the
-    first cell that failed.
+    A cell begins when the runs that it needs are finished. On the CPU, up to ``MAX_CELLS_ON_CPU``
+    share the cores: much of a small training runs on one. ``logs`` is the folder for their output.
+    Raises ``UserError`` with the end of the log of the first cell that failed.
     """
     waiting = [cell for cell in cells if not cell.done]
     if not waiting:
         return
-    # those with the most labels take longest: begun first, no core waits for them at the end
-    waiting.sort(key=lambda cell: cell.budget or Budget(), reverse=True)
+    # encoders first: others need them. Then those with the most labels, which take longest:
+    # no core waits for them at the end
+    waiting.sort(key=lambda cell: (cell.kind == "ssl", cell.budget or Budget()), reverse=True)
     logs.mkdir(parents=True, exist_ok=True)
     n_cores = os.cpu_count() or 1
-    places = gpus or (None,) * min(len(waiting), n_cores, MAX_CELLS_ON_CPU)
-    free: queue.Queue[int | None] = queue.Queue()
-    for gpu in places:
-        free.put(gpu)
-    threads = None if gpus else n_cores // len(places)
-    run = partial(_run_cell, free=free, logs=logs, threads=threads)
+    free: list[int | None] = list(gpus) or [None] * min(n_cores, MAX_CELLS_ON_CPU)
     n_epochs = {cell: cell.n_epochs for cell in waiting}
+    running: dict[Future, int | None] = {}
     with (
-        ThreadPoolExecutor(len(places)) as pool,
+        ThreadPoolExecutor(len(free)) as pool,
         tqdm(total=sum(n_epochs.values()), desc="Training", unit="epoch") as bar,
     ):
-        futures = [pool.submit(run, cell) for cell in waiting]
-        try:
-            unfinished = set(futures)
-            while unfinished:
-                finished, unfinished = wait(futures, SHOW_EVERY_S, return_when=FIRST_EXCEPTION)
-                for future in finished:
-                    future.result()
-                _show_progress(bar, n_epochs)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        while waiting or running:
+            ready = [cell for cell in waiting if cell.ready]
+            assert ready or running, f"no cell makes what {waiting[0].run_name} needs"
+            side_by_side = min(len(free) + len(running), len(ready) + len(running))
+            threads = None if gpus else n_cores // side_by_side
+            while ready and free:
+                cell, gpu = ready.pop(0), free.pop(0)
+                waiting.remove(cell)
+                running[pool.submit(_run_cell, cell, gpu, logs, threads)] = gpu
+            finished, _ = wait(running, SHOW_EVERY_S, return_when=FIRST_COMPLETED)
+            for future in finished:
+                free.append(running.pop(future))
+                future.result()
+            _show_progress(bar, n_epochs)
 
 
 def _show_progress(bar: tqdm, n_epochs: Mapping[Cell, int]) -> None:
@@ -93,27 +91,23 @@ def _environment(threads: int | None) -> dict[str, str]:
     return own | os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _run_cell(cell: Cell, free: queue.Queue, logs: Path, threads: int | None) -> None:
+def _run_cell(cell: Cell, gpu: int | None, logs: Path, threads: int | None) -> None:
     _wait_for_another_grid(cell)
     if cell.done:
         return
-    gpu = free.get()
     resume = ["--resume", str(cell.folder)] if cell.begun else []
     command = [sys.executable, *COMMANDS[cell.kind], cell.config, *resume, *cell.overrides]
     command.append(f"trainer_params.gpus=[{'' if gpu is None else gpu}]")
     path = logs / f"{cell.run_name}.log"
-    try:
-        with open(path, "a", encoding="utf-8") as file:
-            status = subprocess.run(
-                command,
-                env=_environment(threads),
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                check=False,
-            ).returncode
-    finally:
-        free.put(gpu)
+    with open(path, "a", encoding="utf-8") as file:
+        status = subprocess.run(
+            command,
+            env=_environment(threads),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        ).returncode
     if status:  # refused, if a run that a killed grid left behind has begun in the folder first
         _wait_for_another_grid(cell)
     if not cell.done:

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import CONFIGS, ROOT
 from training import grid as grid_module
 from training import grid_run
-from training.grid import plan_cells, rounds
+from training.grid import plan_cells
 from training.grid_config import ReproduceConfig
 from training.grid_run import run_cells
 from utils.config import ConfigError, load_config
@@ -136,7 +136,7 @@ def test_finished_cells_are_not_trained_again_and_begun_ones_resume(grid, tmp_pa
 def test_cells_with_the_most_labels_begin_first(grid, tmp_path, monkeypatch):
     begun = []
 
-    def begin(cell, **_):
+    def begin(cell, *_):
         begun.append(cell.budget.title)
 
     monkeypatch.setattr(grid_run, "_run_cell", begin)
@@ -144,6 +144,31 @@ def test_cells_with_the_most_labels_begin_first(grid, tmp_path, monkeypatch):
     _, compared = plan_cells(grid("methods=[scratch]", "seeds=[0]", "events_per_class=[5,10]"))
     run_cells(compared, [], tmp_path / "logs")
     assert begun == ["80 %", "5 %", "10 per class", "5 per class"]
+
+
+def _begun_in_turn(monkeypatch):
+    """Let cells take no time; return the names of those that have begun."""
+    begun = []
+
+    def finish(cell, *_):
+        begun.append(cell.run_name)
+        cell.folder.mkdir(parents=True)
+        (cell.folder / "summary.json").write_text("{}")
+
+    monkeypatch.setattr(grid_run, "_run_cell", finish)
+    return begun
+
+
+def test_only_what_needs_an_encoder_waits_for_it(grid, tmp_path, monkeypatch):
+    pretraining, compared = plan_cells(grid("methods=[scratch,linear]", "seeds=[3]"))
+    begun = _begun_in_turn(monkeypatch)
+    monkeypatch.setattr(grid_run.os, "cpu_count", lambda: 1)
+    run_cells([*compared, *pretraining], [], tmp_path / "logs")
+    assert begun[:3] == ["g-pretrain-seed3", "g-scratch-80pct-seed3", "g-linear-80pct-seed3"]
+    with pytest.raises(AssertionError, match="no cell makes what g-linear"):
+        (pretraining[0].folder / "summary.json").unlink()
+        (compared[1].folder / "summary.json").unlink()
+        run_cells(compared, [], tmp_path / "logs")
 
 
 def test_a_failed_cell_shows_the_end_of_its_log(grid, tmp_path):
@@ -226,23 +251,30 @@ def test_recipes_are_rows_with_their_own_pretraining(grid):
         grid("recipes={linear: {}}")
 
 
-def test_students_run_after_their_teachers_of_the_same_labels(grid):
+def test_students_run_after_their_teachers_of_the_same_labels(grid, tmp_path, monkeypatch):
     recipes = f"{{config_ft: {ROOT}/configs/few_labels_scratch.yaml"
-    pretraining, compared = plan_cells(
+    _, compared = plan_cells(
         grid(
             "methods=[scratch]",
             f"recipes={{taught: {recipes}, teacher: scratch}}}}",
             "label_draws=[0,1]",
         )
     )
-    _, teachers, students = rounds(pretraining, compared)
-    assert {cell.method for cell in teachers} == {"scratch"} and len(students) == 8
+    students = [cell for cell in compared if cell.method == "taught"]
+    teachers = [cell for cell in compared if cell.method == "scratch"]
+    assert len(students) == len(teachers) == 8
     for student in students:
         config = load_config(student.config, FinetuneConfig, student.overrides)
         teacher = student.run_name.replace("taught", "scratch")
         assert teacher in {cell.run_name for cell in teachers}
         expected = f"runs/finetune/{teacher}/checkpoints/last.ckpt"
         assert config.exp_params.teacher_ckpt == expected
+    begun = _begun_in_turn(monkeypatch)
+    run_cells(students + teachers, [0], tmp_path / "logs")
+    for student in students:
+        assert begun.index(student.run_name.replace("taught", "scratch")) < begun.index(
+            student.run_name
+        )
     with pytest.raises(ConfigError, match=r"recipes.taught.teacher: found original; it can be scr"):
         grid(
             "methods=[scratch,original]",
