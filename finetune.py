@@ -3,7 +3,7 @@
 python finetune.py --config_ft configs/finetune.yaml [key.path=value ...]
 """
 
-from training.runs import Run
+from training.runs import Run, config_of
 from utils.cli import main, parse_arguments
 from utils.config import load_config
 from utils.schema import FinetuneConfig
@@ -12,7 +12,9 @@ from utils.schema import FinetuneConfig
 def finetune() -> None:
     """Read the configuration, build data and model, train, evaluate, write the report."""
     arguments = parse_arguments(__doc__, "--config_ft", "configs/finetune.yaml")
-    config = load_config(arguments.config, FinetuneConfig, arguments.overrides)
+    config = load_config(
+        arguments.config, FinetuneConfig, arguments.overrides, config_of(arguments.resume)
+    )
     run = Run(config, arguments.resume)
 
     from preprocessing.splits import classifier_split
@@ -25,7 +27,7 @@ def finetune() -> None:
     archive = events.open_events(config)
     split = classifier_split(**events.label_arguments(config, archive))
     data = events.serve_events(config, archive, split, *sensors_of(config))
-    module = build_classifier(config, archive, data)
+    module = build_classifier(config, data)
     facts = pretrained.give_to(module, data)
     trainer = fit(run, module, data)
     reports.report_classifier(run, trainer, module, data, **facts)

@@ -3,7 +3,7 @@
 python sslearn.py --config_ssl configs/ssl.yaml [key.path=value ...]
 """
 
-from training.runs import Run
+from training.runs import Run, config_of
 from utils.cli import main, parse_arguments
 from utils.config import load_config
 from utils.schema import SSLConfig
@@ -12,7 +12,9 @@ from utils.schema import SSLConfig
 def pretrain() -> None:
     """Read the configuration, build data and model, train, write the report."""
     arguments = parse_arguments(__doc__, "--config_ssl", "configs/ssl.yaml")
-    config = load_config(arguments.config, SSLConfig, arguments.overrides)
+    config = load_config(
+        arguments.config, SSLConfig, arguments.overrides, config_of(arguments.resume)
+    )
     run = Run(config, arguments.resume)
 
     from models.vnibcreg import VNIbCReg

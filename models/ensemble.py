@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from preprocessing.levels import LEAST_SAMPLES, frame_length
+
 FRAME_S = 0.5  # window of the rms
 NOISE_SHARE = 2 / 3  # of the pre-trigger time: first arrivals may come before the trigger
 # Channels of broken stations have at most 1.3. Recorded: channels 12-14 of 2007_034_45_117472.
@@ -33,8 +35,13 @@ def ensemble_log_probs(logits: Tensor, weights: Tensor | None = None) -> Tensor:
     return F.log_softmax(total / weights.sum(1).clamp(min=torch.finfo(torch.float32).tiny), dim=-1)
 
 
-def least_samples(sampling_rate_hz: float, pre_trigger_s: float) -> int:
-    """Return the least number of samples that ``signal_to_noise`` needs."""
+def least_samples(sampling_rate_hz: float, pre_trigger_s: float | None) -> int:
+    """Return the least number of samples that ``signal_to_noise`` needs.
+
+    With None, those that ``signal_to_quiet`` needs.
+    """
+    if pre_trigger_s is None:
+        return LEAST_SAMPLES
     frame, n_noise = _lengths(sampling_rate_hz, pre_trigger_s)
     return n_noise + frame
 
@@ -68,6 +75,26 @@ def signal_to_noise(waveforms: Tensor, sampling_rate_hz: float, pre_trigger_s: f
     # no noise: the sensor was off; the rms of a constant channel may round to above 0
     silent = (noise == 0) | (waveforms.amax(-1) == waveforms.amin(-1))
     return torch.where(silent, 0, ratio)
+
+
+def signal_to_quiet(waveforms: Tensor, sampling_rate_hz: float, quiet_s: Tensor) -> Tensor:
+    """Return the signal-to-noise ratio of each channel, with noise from the event's quiet part.
+
+    ``waveforms`` is (B, S, T), ``quiet_s`` (B, 2) start and end of the quiet parts in s, as
+    measured by ``preprocessing.levels``; the result is (B, S), float32. Signal is the largest rms
+    of a frame about its own mean, noise the median rms of the quiet frames. The ratio is 0 for
+    channels without a signal there, and for events whose quiet part is not known
+    (zeros).
+    """
+    frame = frame_length(waveforms.shape[-1], sampling_rate_hz)
+    n_frames = waveforms.shape[-1] // frame
+    frames = waveforms[..., : n_frames * frame].float().unflatten(-1, (n_frames, frame))
+    rms = (frames - frames[..., :1]).std(-1, correction=0)
+    middle_s = (torch.arange(n_frames, device=waveforms.device) + 0.5) * frame / sampling_rate_hz
+    start_s, end_s = quiet_s[:, None, :1], quiet_s[:, None, 1:]
+    is_noise = (middle_s >= start_s) & (middle_s < end_s) & (rms > 0)
+    noise = torch.where(is_noise, rms, torch.nan).nanmedian(-1).values
+    return (rms.amax(-1) / noise).nan_to_num(nan=0.0)
 
 
 def sensor_weights(ratio: Tensor, mask: Tensor, ensemble: Ensemble) -> Tensor:

@@ -14,12 +14,21 @@ from torch.nn import functional as F
 from models.calibration import Calibration, calibrate, temper
 from models.class_weights import weighted_cross_entropy
 from models.encoders import build_encoder
-from models.ensemble import ENSEMBLES, Ensemble, ensemble_log_probs, sensor_weights, signal_to_noise
+from models.ensemble import (
+    ENSEMBLES,
+    Ensemble,
+    ensemble_log_probs,
+    least_samples,
+    sensor_weights,
+    signal_to_noise,
+    signal_to_quiet,
+)
 from models.evaluation import evaluate
 from models.optimisers import adam_with_cosine
 from models.outputs import Evaluation, Prediction
 from preprocessing.data_module import data_module_of
 from preprocessing.dataset import EventBatch
+from preprocessing.levels import measure
 from preprocessing.spectrogram import LogSpectrogram, require_finite
 from preprocessing.views import augment, build_changes
 from utils.distributed import gather_by_event
@@ -40,7 +49,9 @@ class EventClassifier(pl.LightningModule):
     encoder stays in evaluation mode. ``freeze_bn_stat_train`` trains all weights, but BatchNorm
     uses its running statistics and does not update them. ``n_samples`` and ``pre_trigger_s`` (s)
     are the length of the training events and their time before the trigger; predict.py cuts windows
-    with the same values.
+    with the same values. ``quiet_noise`` takes the noise of an event not from the time before the
+    trigger but from its quiet part, see ``preprocessing.levels``. ``levels`` has the ranges of
+    noise and signal of the training events, see ``training.levels``; None: not known.
 
     The first checkpoints do not contain the arguments that have a default here. They were made with
     these values, and the length of their events is unknown.
@@ -65,6 +76,8 @@ class EventClassifier(pl.LightningModule):
         stem_stride: int = PUBLISHED_STEM_STRIDE,
         n_samples: int | None = None,
         pre_trigger_s: float = AKNES_PRE_TRIGGER_S,
+        quiet_noise: bool = False,
+        levels: dict | None = None,
     ):
         super().__init__()
         self.save_hyperparameters()
@@ -182,7 +195,7 @@ class EventClassifier(pl.LightningModule):
         """Collect the logits of test and calibration events."""
         waveforms, mask = self.traces(batch.waveforms, batch.mask)
         logits = self.sensor_logits(waveforms, mask)
-        ratio = self._signal_to_noise(waveforms)
+        ratio = self._signal_to_noise(waveforms, batch.quiet_s)
         # batches differ in their number of sensors
         missing = data_module_of(self.trainer).n_sensors - mask.shape[1]
         logits = F.pad(logits, (0, 0, 0, missing))
@@ -238,19 +251,24 @@ class EventClassifier(pl.LightningModule):
 
     @torch.no_grad()
     def predict_events(
-        self, waveforms: Tensor, ensemble: Ensemble = "all", mask: Tensor | None = None
+        self,
+        waveforms: Tensor,
+        ensemble: Ensemble = "all",
+        mask: Tensor | None = None,
+        quiet_s: Tensor | None = None,
     ) -> Prediction:
         """Classify events (B, S, T) in recorder units.
 
         ``ensemble`` sets the weights of the sensors, see ``sensor_weights``. ``mask`` (B, S) is
-        True for live sensors; None takes every channel that is not constant. Raises ``ValueError``
+        True for live sensors; None takes every channel that is not constant. ``quiet_s`` (B, 2) is
+        the quiet part of each event, for ``quiet_noise``; None measures it. Raises ``ValueError``
         with event and channel for NaN or infinite samples, and for events that are too short for
         ``signal_to_noise``.
         """
         require_finite(waveforms)
         was_training, _ = self.training, self.eval()
         try:
-            ratio = self._signal_to_noise(waveforms)
+            ratio = self._signal_to_noise(waveforms, quiet_s)
             live = waveforms.amax(-1) > waveforms.amin(-1) if mask is None else mask
             ratio = torch.where(live, ratio, 0)
             weights = sensor_weights(ratio, live, ensemble)
@@ -276,9 +294,20 @@ class EventClassifier(pl.LightningModule):
         """Return the calibrated temperature; 1 without a calibration."""
         return self.calibrations[ensemble].temperature if self.calibrations else 1.0
 
-    def _signal_to_noise(self, waveforms: Tensor) -> Tensor:
-        rate_hz, pre_trigger_s = self.spectrogram.sampling_rate_hz, self.hparams["pre_trigger_s"]
-        return signal_to_noise(waveforms, rate_hz, pre_trigger_s)
+    @property
+    def least_samples(self) -> int:
+        """The least number of samples of an event that can be classified."""
+        before_s = None if self.hparams["quiet_noise"] else self.hparams["pre_trigger_s"]
+        return least_samples(self.spectrogram.sampling_rate_hz, before_s)
+
+    def _signal_to_noise(self, waveforms: Tensor, quiet_s: Tensor | None) -> Tensor:
+        rate_hz = self.spectrogram.sampling_rate_hz
+        if not self.hparams["quiet_noise"]:
+            return signal_to_noise(waveforms, rate_hz, self.hparams["pre_trigger_s"])
+        if quiet_s is None:
+            measured = [measure(event, rate_hz)[1:3] for event in waveforms.cpu().numpy()]
+            quiet_s = torch.tensor(measured, dtype=torch.float32)
+        return signal_to_quiet(waveforms, rate_hz, quiet_s.to(waveforms.device))
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Load the calibration, and what is known about the training, if the checkpoint has it."""

@@ -10,7 +10,7 @@ from pathlib import Path
 # Python looks for modules in the folder of the script, which is one below the packages.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from training.runs import Run
+from training.runs import Run, config_of
 from utils.cli import main, parse_arguments
 from utils.config import load_config
 from utils.schema import OriginalConfig
@@ -19,7 +19,9 @@ from utils.schema import OriginalConfig
 def train() -> None:
     """Read the configuration, build data and model, train, evaluate, write the report."""
     arguments = parse_arguments(__doc__, "--configs", "original_implementation/config.yaml")
-    config = load_config(arguments.config, OriginalConfig, arguments.overrides)
+    config = load_config(
+        arguments.config, OriginalConfig, arguments.overrides, config_of(arguments.resume)
+    )
     run = Run(config, arguments.resume)
 
     from original_implementation.stacking import StackedTraceClassifier
@@ -42,7 +44,7 @@ def train() -> None:
         freeze_encoder=False,
         freeze_bn_stat_train=False,
         augmentations=(),
-        **events.event_arguments(config, archive),
+        **events.event_arguments(config, data),
     )
     trainer = fit(run, module, data)
     reports.report_classifier(run, trainer, module, data)

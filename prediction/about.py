@@ -20,6 +20,7 @@ def describe(predictor: Predictor, name: str) -> str:
         f"{predictor.pre_trigger_s:g} s before the trigger; any number of channels",
         "trained on": _training_set(about),
         "sensors": _sensors(about),
+        "levels": _levels(predictor),
         "calibration": _calibration(predictor),
         **_metrics(about),
         "date": about.get("date", UNKNOWN),
@@ -53,6 +54,21 @@ def _sensors(about: dict) -> str:
         return UNKNOWN
     least, most = about["sensors"]
     return f"{most} channels" if least == most else f"{least} to {most} channels"
+
+
+def _levels(predictor: Predictor) -> str:
+    """Say the ranges of noise and signal of the training events, and the unit of the waveforms."""
+    levels = predictor.model.hparams["levels"]
+    if not levels:
+        return UNKNOWN
+    ranges = [
+        f"{name} {levels[name][0]:.3g} to {levels[name][1]:.3g}"
+        for name in ("noise", "signal")
+        if levels[name]
+    ]
+    scale = predictor.model.spectrogram.amplitude_scale
+    units = "recorder counts" if scale == 1 else f"the units of its training, times {scale:.4g}"
+    return f"{', '.join(ranges) or UNKNOWN} (rms, {units})"
 
 
 def _calibration(predictor: Predictor) -> str:

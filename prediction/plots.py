@@ -41,7 +41,7 @@ def plot_event(event: Classified, predictor: Predictor, path: Path) -> Path:
             title="waveforms, each to its own peak",
         )
         left.set_yticks(range(n), map(_drawable, names[:n]), fontsize=7, parse_math=False)
-        left.axvline(predictor.pre_trigger_s, color=ORANGE, lw=0.8)
+        left.axvline(event.onset_s, color=ORANGE, lw=0.8)
         # one strip per channel, low frequencies at its bottom
         strips = np.concatenate([image[::-1] for image in images])
         middle.imshow(

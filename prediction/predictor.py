@@ -9,29 +9,30 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from models.ensemble import USABLE_RATIO, least_samples
+from models.ensemble import USABLE_RATIO
 from models.event_classifier import EventClassifier
 from models.outputs import Prediction
 from prediction.config import OUTPUT_KEYS, PredictConfig
 from prediction.events import Event, Sensor
 from prediction.reading import Item
+from prediction.review import low_confidence, unlike_training
 from preprocessing.lengths import fit_length
+from preprocessing.levels import Levels, measure
 from preprocessing.limits import live_channels
 from preprocessing.recordings import Recording
 from utils.errors import UserError
 from utils.precision import choose_precision
 
 log = logging.getLogger(__name__)
-# of the model's length and sampling rate; events below are flagged for review
-MIN_LENGTH_FRACTION, MIN_RATE_FRACTION = 0.5, 0.8
 
 
 class Classified(NamedTuple):
-    """A classified item, and its waveforms (S, T) as the model has seen them."""
+    """A classified item, its waveforms (S, T) as the model has seen them, and where it begins."""
 
     item: Item
     event: Event
     waveforms: np.ndarray = np.empty((0, 0))
+    onset_s: float = np.nan
 
 
 class Predictor:
@@ -58,8 +59,9 @@ class Predictor:
         usable = [(item, item.recording) for item in items if item.recording is not None]
         results = {}
         if usable:
-            waveforms, mask = self._batch([recording for _, recording in usable])
-            prediction = self.predict(waveforms, mask)
+            waveforms, mask, levels = self._batch([recording for _, recording in usable])
+            quiet_s = np.array([(x.quiet_start_s, x.quiet_end_s) for x in levels], np.float32)
+            prediction = self.predict(waveforms, mask, np.nan_to_num(quiet_s))
             arrays = [column.cpu().numpy() for column in prediction]
             for number, (item, recording) in enumerate(usable):
                 n = len(recording.waveforms)
@@ -67,6 +69,7 @@ class Predictor:
                 results[item.key] = self._classified(
                     item,
                     recording,
+                    levels[number],
                     waveforms[number, :n],
                     log_probs,
                     *(column[:n] for column in of_sensors),
@@ -76,23 +79,26 @@ class Predictor:
             for item in items
         ]
 
-    def predict(self, waveforms: np.ndarray, mask: np.ndarray) -> Prediction:
-        """Apply the model to events (B, S, T) with the mask (B, S) of their usable channels."""
+    def predict(
+        self, waveforms: np.ndarray, mask: np.ndarray, quiet_s: np.ndarray | None = None
+    ) -> Prediction:
+        """Apply the model to events (B, S, T) with the mask (B, S) of their usable channels.
+
+        ``quiet_s`` (B, 2) is the quiet part of each event; None measures it where it is needed.
+        """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             return self.model.predict_events(
                 torch.from_numpy(waveforms).to(self.device),
                 self.config.ensemble,
                 torch.from_numpy(mask).to(self.device),
+                None if quiet_s is None else torch.from_numpy(quiet_s),
             )
 
     def _require_usable(self, item: Item) -> Item:
         """Return the item; without its recording, but with the reason, if that cannot be used."""
         if item.recording is None:
             return item
-        waveforms, needed = (
-            item.recording.waveforms,
-            least_samples(self.rate_hz, self.pre_trigger_s),
-        )
+        waveforms, needed = item.recording.waveforms, self.model.least_samples
         found_s, needed_s = waveforms.shape[1] / self.rate_hz, needed / self.rate_hz
         if not live_channels(waveforms[:, : self.n_samples]).any():
             reason = (
@@ -104,19 +110,23 @@ class Predictor:
             return item
         return replace(item, recording=None, reason=reason)
 
-    def _batch(self, recordings: Sequence[Recording]) -> tuple[np.ndarray, np.ndarray]:
-        """Return waveforms (B, S, T), cut or padded to the model's length, and the mask (B, S).
+    def _batch(
+        self, recordings: Sequence[Recording]
+    ) -> tuple[np.ndarray, np.ndarray, list[Levels]]:
+        """Return waveforms (B, S, T), cut or padded to the model's length, mask (B, S) and levels.
 
         The mask is True for channels that are not constant.
         """
         n_sensors = max(len(recording.waveforms) for recording in recordings)
         waveforms = np.zeros((len(recordings), n_sensors, self.n_samples), np.float32)
         mask = np.zeros((len(recordings), n_sensors), bool)
+        levels = []
         for row, recording in enumerate(recordings):
             block = fit_length(recording.waveforms, self.n_samples)
             waveforms[row, : len(block)] = block
             mask[row, : len(block)] = live_channels(block)
-        return waveforms, mask
+            levels.append(measure(block, self.rate_hz))
+        return waveforms, mask, levels
 
     def _event(self, item: Item, **fields) -> Event:
         nothing = dict.fromkeys(self.class_names)
@@ -138,6 +148,7 @@ class Predictor:
         self,
         item: Item,
         recording: Recording,
+        levels: Levels,
         waveforms: np.ndarray,
         log_probs: np.ndarray,
         sensor_log_probs: np.ndarray,
@@ -157,13 +168,14 @@ class Predictor:
             agreement=float((sensor_log_probs[took_part].argmax(-1) == best).mean()),
             sensors=int(took_part.sum()),
             usable_sensors=n_usable,
-            review_reason="; ".join(self._why_review(recording, confidence, n_usable)),
+            review_reason="; ".join(self._why_review(recording, levels, confidence, n_usable)),
             per_sensor=self._sensors(recording, sensor_log_probs, weights, ratio),
             best_channel=recording.channels[int(ratio.argmax())]
             if recording.channels and ratio.any()
             else "",
         )
-        return Classified(item, event, waveforms)
+        onset_s = levels.onset_s if self.model.hparams["quiet_noise"] else self.pre_trigger_s
+        return Classified(item, event, waveforms, onset_s)
 
     def _sensors(
         self,
@@ -190,31 +202,14 @@ class Predictor:
     def _named(self, probabilities: np.ndarray) -> dict[str, float | None]:
         return dict(zip(self.class_names, map(float, probabilities)))
 
-    def _why_review(self, recording: Recording, confidence: float, n_usable: int) -> list[str]:
+    def _why_review(
+        self, recording: Recording, levels: Levels, confidence: float, n_usable: int
+    ) -> list[str]:
         """Return reasons why a person should review the event; empty if there are none."""
-        reasons = []
-        if confidence < self.threshold:
-            reasons.append(
-                f"confidence {_below(confidence, self.threshold)}"
-                if self.threshold <= 1
-                else "the held-out events of the training allow no confidence threshold for "
-                f"{100 * self.config.error_rate:g} % errors"
-            )
+        reasons = low_confidence(confidence, self.threshold, self.config.error_rate)
         if n_usable == 0:
             reasons.append("no sensor shows an event over its own noise")
-        if (rate_hz := recording.own_rate_hz) < MIN_RATE_FRACTION * self.rate_hz:
-            share = 100 * rate_hz / self.rate_hz
-            reasons.append(f"recorded at {rate_hz:g} Hz: {share:.2g} % of the model's frequencies")
-        n_samples = recording.waveforms.shape[1]
-        if n_samples < MIN_LENGTH_FRACTION * self.n_samples:
-            reasons.append(f"only {n_samples / self.rate_hz:g} s of {self.duration_s:g} s")
-        return reasons
-
-
-def _below(smaller: float, larger: float) -> str:
-    """Write two numbers with as many digits as it takes to see which is smaller."""
-    digits = next(n for n in range(3, 18) if f"{smaller:.{n}f}" != f"{larger:.{n}f}")
-    return f"{smaller:.{digits}f} below {larger:.{digits}f}"
+        return reasons + unlike_training(self.model, recording, levels)
 
 
 def _threshold(model: EventClassifier, config: PredictConfig) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 
 from preprocessing.event_archive import WAVEFORMS, checksum
 from preprocessing.lengths import fit_length
+from preprocessing.levels import level_cells, measure
 from preprocessing.limits import LARGEST_SAMPLE, SAME_RATE
 from preprocessing.metadata import METADATA, ArchiveError, component_order
 from preprocessing.seisbench_view import write_seisbench_view
@@ -142,11 +143,14 @@ class ArchiveWriter:
         self.n_cut += n_found > n_samples
         self.n_padded += n_found < n_samples
         flags = "".join("01"[int(is_live)] for is_live in live)
+        assert self.sampling_rate_hz is not None  # ``add`` has set it
+        levels = measure(block, self.sampling_rate_hz)
         return {
             "trace_npts": n_samples,
             "trace_component_order": component_order(len(block)),
             "trace_live_channels": flags,
             "trace_crc32": checksum(block),
+            **level_cells(levels),
         }
 
     def fit_lengths(self) -> None:

@@ -80,9 +80,10 @@ class EventDataModule(pl.LightningDataModule):
     calibration events are evaluated together with the test events. ``unlabelled_events`` are served
     among the training events; their labels are unknown, or not to be used. ``sensors_train`` and
     ``sensors_test`` choose the sensors per event, see ``EventDataset``; ``pair`` is for
-    self-supervised learning and drops the incomplete last batch. ``batch_size`` counts the events
-    of all processes. Raises ``UserError`` if there are fewer training events than one batch needs,
-    or fewer than two held-out events for ``pair``.
+    self-supervised learning and drops the incomplete last batch. ``quiet_s`` (N, 2) is start and
+    end of the quiet part of each event of the archive, in s. ``batch_size`` counts the events of
+    all processes. Raises ``UserError`` if there are fewer training events than one batch needs, or
+    fewer than two held-out events for ``pair``.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class EventDataModule(pl.LightningDataModule):
         preload: Preload = "none",
         calibration_events: np.ndarray | None = None,
         unlabelled_events: np.ndarray | None = None,
+        quiet_s: np.ndarray | None = None,
     ):
         super().__init__()
         none = np.empty(0, dtype=np.int64)
@@ -124,7 +126,7 @@ class EventDataModule(pl.LightningDataModule):
         )
         self.batch_size, self.seed = batch_size, seed
         self.sensors_train, self.sensors_test = sensors_train, sensors_test
-        self.num_workers, self.preload = num_workers, preload
+        self.num_workers, self.preload, self.quiet_s = num_workers, preload, quiet_s
         self.store: WaveformStore | None = None
 
     @property
@@ -209,7 +211,9 @@ class EventDataModule(pl.LightningDataModule):
         # with waveforms on the device, workers have nothing to read
         n_workers = 0 if self.preload == "device" else self.num_workers
         return _LazyLoader(
-            EventDataset(self.archive, self.labels, sensors, self.seed, stream, self.store),
+            EventDataset(
+                self.archive, self.labels, sensors, self.seed, stream, self.store, self.quiet_s
+            ),
             batch_sampler=EpochBatches(
                 events, min(self.batch_size, len(events)), self.seed, epoch, drop_last
             ),

@@ -30,13 +30,16 @@ class EventBatch(NamedTuple):
     labels: Tensor  # (B,) int64, -1 for unlabelled events
     events: Tensor  # (B,) int64, indices into the archive
     draws: Tensor  # (B, 27) float32, uniform in [0, 1); columns: preprocessing/draws.py
+    # (B, 2) float32, start and end of the quiet part of each event in s; zeros if it is not known
+    quiet_s: Tensor | None = None
 
 
 class EventDataset(Dataset):
     """Batches made from keys (epoch, event).
 
     ``sensors`` is ``one`` random live sensor per event, a ``pair`` of live sensors drawn with
-    replacement, or ``all`` live sensors. ``labels`` has one class number per event of the archive.
+    replacement, or ``all`` live sensors. ``labels`` has one class number per event of the archive,
+    ``quiet_s`` (N, 2) start and end of its quiet part, if the models need it.
     """
 
     def __init__(
@@ -47,8 +50,10 @@ class EventDataset(Dataset):
         seed: int,
         stream: int = TRAINING,
         store: "WaveformStore | None" = None,
+        quiet_s: np.ndarray | None = None,
     ):
         self.archive, self.labels, self.sensors = archive, labels, sensors
+        self.quiet_s = np.zeros((len(archive), 2)) if quiet_s is None else quiet_s
         self.seed, self.stream, self.store = seed, stream, store
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> EventBatch:
@@ -63,6 +68,7 @@ class EventDataset(Dataset):
             labels=torch.from_numpy(self.labels[events]),
             events=torch.from_numpy(events),
             draws=torch.from_numpy(draws[:, N_SENSOR_DRAWS:]).float(),
+            quiet_s=torch.from_numpy(self.quiet_s[events]).float(),
         )
 
     def _choose_sensors(self, events: np.ndarray, draws: np.ndarray) -> np.ndarray:

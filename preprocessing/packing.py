@@ -6,7 +6,7 @@ The source is packed again only when they have changed.
 
 import json
 import logging
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from tqdm import tqdm
 from preprocessing.archive_writer import ArchiveWriter, one_process_at_a_time
 from preprocessing.event_archive import WAVEFORMS, EventArchive
 from preprocessing.lengths import PADDING
+from preprocessing.levels import about_onsets
 from preprocessing.metadata import ArchiveError, join_names
+from preprocessing.pack_report import PACKING, PackReport
 from preprocessing.recording_folder import (
     EventSource,
     EventToPack,
@@ -29,65 +31,7 @@ from preprocessing.recordings import Recording
 from utils.parallel import map_in_order
 
 log = logging.getLogger(__name__)
-PACKING = "packing.json"
 MAX_SERIAL_FILES = 100  # up to this number, starting worker processes takes longer than reading
-
-
-@dataclass
-class PackReport:
-    """Counts of packed, changed and skipped recordings and channels."""
-
-    n_events: int = 0
-    n_channels: int = 0
-    n_channels_resampled: int = 0
-    n_channels_left_out: int = 0
-    n_channels_bridged: int = 0
-    n_events_cut: int = 0
-    n_events_padded: int = 0
-    n_channels_padded: int = 0
-    unreadable: dict[str, str] = field(default_factory=dict)
-    left_out: dict[str, list[str]] = field(default_factory=dict)  # by event: channels and reasons
-    padded: dict[str, list[str]] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        parts = [f"{self.n_events} events, {self.n_channels} channels"]
-        for n, what in (
-            (self.n_channels_resampled, "channels resampled"),
-            (self.n_channels_left_out, f"channels left out ({PACKING} says why)"),
-            (self.n_channels_padded, f"channels padded to the event's length ({PACKING})"),
-            (self.n_channels_bridged, "channels with interpolated gaps"),
-            (self.n_events_cut, "events cut at the end to the archive's length"),
-            (self.n_events_padded, "events padded at the end to the archive's length"),
-            (len(self.unreadable), "unreadable files skipped"),
-        ):
-            if n:
-                parts.append(f"{n} {what}")
-        return "; ".join(parts)
-
-    def count(self, name: str, recording: Recording) -> None:
-        """Add one recording to the counts."""
-        self.n_events += 1
-        self.n_channels += len(recording.waveforms)
-        self.n_channels_resampled += recording.n_resampled
-        self.n_channels_left_out += len(recording.left_out)
-        self.n_channels_bridged += recording.n_bridged
-        self.n_channels_padded += len(recording.padded)
-        if recording.left_out:
-            self.left_out[name] = list(recording.left_out)
-        if recording.padded:
-            self.padded[name] = list(recording.padded)
-
-    def examples(self, n: int = 5) -> list[str]:
-        """Return the first ``n`` channels that were left out or padded, with the reasons."""
-        changes = (self.left_out, "left out"), (self.padded, "padded")
-        lines = [
-            f"{name}: {what}: {reason}"
-            for events, what in changes
-            for name, reasons in events.items()
-            for reason in reasons
-        ]
-        more = [f"and {len(lines) - n} more"] if len(lines) > n else []
-        return lines[:n] + more
 
 
 def pack_recordings(
@@ -101,9 +45,9 @@ def pack_recordings(
 ) -> PackReport:
     """Pack the recordings ``source_dir/<Class>/*`` into ``archive_dir``: all of them or nothing.
 
-    ``source_dir`` may also be another source of events. ``sampling_rate_hz=None`` takes the rate of
-    the recordings, ``duration_s=None`` their median length. Gaps up to ``max_gap_s`` are
-    interpolated. Raises ``ArchiveError`` with a list of the unreadable files, unless
+    ``source_dir`` may also be another source of events. ``sampling_rate_hz=None`` takes the most
+    common rate of the recordings, ``duration_s=None`` their median length. Gaps up to ``max_gap_s``
+    are interpolated. Raises ``ArchiveError`` with a list of the unreadable files, unless
     ``skip_unreadable`` is set and at least one event can be packed.
     """
     source, archive_dir = _as_source(source_dir), Path(archive_dir)
@@ -123,6 +67,7 @@ def pack_recordings(
             raise ArchiveError(_unreadable_message(archive_dir, report))
         writer.fit_lengths()
         report.n_events_cut, report.n_events_padded = writer.n_cut, writer.n_padded
+        report.sampling_rate_hz = writer.sampling_rate_hz
         content = {
             "options": _options(sampling_rate_hz, duration_s, max_gap_s) | source.options,
             "padding": PADDING,
@@ -162,6 +107,11 @@ def open_or_pack(
             log.info("Packed %s", report)
             for line in report.examples():
                 log.info("  %s", line)
+            archive = EventArchive(archive_dir)
+            about = report.about_rates(sampling_rate_hz is not None), about_onsets(archive)
+            for line in filter(None, about):
+                log.info("%s", line)
+            return archive
     return EventArchive(archive_dir)
 
 

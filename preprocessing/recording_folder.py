@@ -2,14 +2,19 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from preprocessing.channels import LEAST_RATE_SHARE
+from preprocessing.limits import SAME_RATE
 from preprocessing.metadata import ArchiveError
 from preprocessing.recordings import Recording, read_recording
-from preprocessing.traces import RecordingError
+from preprocessing.traces import RecordingError, read_traces
+
+MAX_FILES_FOR_RATE = 200  # whose headers are read to find the most common sampling rate
 
 
 class EventToPack(NamedTuple):
@@ -39,7 +44,7 @@ class EventSource(Protocol):
         """List the events. Raises ``ArchiveError`` if there are none."""
 
     def common_rate_hz(self, events: Sequence[EventToPack]) -> float | None:
-        """Return the sampling rate of an archive for which none is wanted; None: the first's."""
+        """Return the most common sampling rate; None if no rate is known before reading."""
 
     def read(
         self, place: Any, sampling_rate_hz: float | None, max_gap_s: float
@@ -72,8 +77,8 @@ class RecordingFolder:
         ]
 
     def common_rate_hz(self, events: Sequence[EventToPack]) -> float | None:
-        """Return None: the rates are known only when the recordings are read."""
-        return None
+        """Return the sampling rate of most channels, from the headers of at most 200 files."""
+        return _most_common_rate([event.place for event in events])
 
     def read(
         self, place: Path, sampling_rate_hz: float | None, max_gap_s: float
@@ -121,6 +126,40 @@ def list_recordings(source_dir: str | Path) -> list[Path]:
             f"{source_dir}: no recordings found; expected {source_dir}/<Class>/<recording>"
         )
     return files
+
+
+def _most_common_rate(files: Sequence[Path]) -> float | None:
+    """Return the sampling rate of most channels in some of the files; None if none can be read.
+
+    Channels with far lower rates than others of their file (state of health) do not count.
+    """
+    step = max(1, len(files) // MAX_FILES_FOR_RATE)
+    counts: Counter[float] = Counter()
+    for path in files[::step]:
+        try:
+            traces = read_traces(path, headonly=True)
+        except (RecordingError, OSError):
+            continue
+        rates = {
+            trace.id + str(number) * (not trace.id.strip(".")): trace.stats.sampling_rate
+            for number, trace in enumerate(traces)
+        }
+        highest = max(rates.values(), default=0)
+        counts.update(
+            float(rate)
+            for rate in rates.values()
+            if rate > 0 and rate >= LEAST_RATE_SHARE * highest
+        )
+    if not counts:
+        return None
+    # clocks differ a little: 99.9999 and 100 Hz are one rate
+    groups = Counter(
+        {
+            rate: sum(n for other, n in counts.items() if abs(other / rate - 1) <= SAME_RATE)
+            for rate in counts
+        }
+    )
+    return max(groups, key=lambda rate: (groups[rate], counts[rate], rate))
 
 
 def file_identity(path: Path) -> dict:

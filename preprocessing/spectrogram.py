@@ -26,7 +26,8 @@ class LogSpectrogram(nn.Module):
     Steps: power spectral density as ``scipy.signal.spectrogram(x, fs, nperseg=nperseg)`` with its
     defaults, ``log10(S + 1)``, min–max scaling per image, bilinear resizing to ``resize_size`` rows
     and proportional width. ``resize_size=None`` keeps the native size, 41 x 228 for 16 s at
-    1000 Hz. Always float32. Raises ``ValueError`` for non-finite and for too short waveforms.
+    1000 Hz. Waveforms are multiplied by ``amplitude_scale`` first. Always float32. Raises
+    ``ValueError`` for non-finite and for too short waveforms.
     """
 
     basis: Tensor
@@ -38,10 +39,11 @@ class LogSpectrogram(nn.Module):
         log_scale: bool = True,
         minmax_scale: bool = True,
         resize_size: int | None = 128,
+        amplitude_scale: float = 1.0,
     ):
         super().__init__()
         self.sampling_rate_hz = float(sampling_rate_hz)
-        self.nperseg = nperseg
+        self.nperseg, self.amplitude_scale = nperseg, amplitude_scale
         self.hop = nperseg - nperseg // OVERLAP_FRACTION
         self.log_scale, self.minmax_scale, self.resize_size = log_scale, minmax_scale, resize_size
         window = get_window(("tukey", TUKEY_TAPER), nperseg)
@@ -54,7 +56,7 @@ class LogSpectrogram(nn.Module):
         basis = np.sqrt(scale)[:, None] * np.fft.rfft(
             window[:, None] * (np.eye(nperseg) - 1 / nperseg), axis=0
         )
-        basis = np.concatenate([basis.real, basis.imag])
+        basis = amplitude_scale * np.concatenate([basis.real, basis.imag])
         self.register_buffer("basis", torch.tensor(basis, dtype=torch.float32), persistent=False)
 
     def forward(self, waveforms: Tensor) -> Tensor:

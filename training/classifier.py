@@ -5,7 +5,6 @@ from models.event_classifier import EventClassifier
 from models.linear_probe import LinearProbe
 from models.self_training import SelfTrainedClassifier, load_teacher
 from preprocessing.data_module import EventDataModule, Sensors
-from preprocessing.event_archive import EventArchive
 from training.data import class_weights, compare_with_pretraining, event_arguments
 from utils.schema import FinetuneConfig
 
@@ -31,9 +30,7 @@ class PretrainedEncoder:
         return compare_with_pretraining(self.seen_events, data)
 
 
-def build_classifier(
-    config: FinetuneConfig, archive: EventArchive, data: EventDataModule
-) -> EventClassifier:
+def build_classifier(config: FinetuneConfig, data: EventDataModule) -> EventClassifier:
     """Build the classifier, with random weights, of the kind that the configuration asks for.
 
     Raises ``ConfigError``, and ``CheckpointError`` for a teacher that does not fit.
@@ -54,7 +51,7 @@ def build_classifier(
         freeze_encoder=params.freeze_encoders or fitted,
         freeze_bn_stat_train=params.freeze_bn_stat_train,
         augmentations=config.augmentations,
-        **event_arguments(config, archive),
+        **event_arguments(config, data),
     )
     if isinstance(module, SelfTrainedClassifier):
         module.learn_from(load_teacher(params.teacher_ckpt, module))

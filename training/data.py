@@ -18,8 +18,9 @@ from preprocessing.spectrogram import LogSpectrogram
 from preprocessing.splits import events_away_from, hold_out
 from preprocessing.views import MIN_COLUMNS_TO_CROP, crop_columns
 from training.devices import require_processes
+from training.levels import amplitude_scale, noise_arguments, quiet_parts
 from utils.config import ConfigError
-from utils.dataset_sections import DatasetParams, LabelledDataset
+from utils.dataset_sections import OWN_RECORDINGS, DatasetParams, LabelledDataset
 from utils.names import ALEXNET_MIN_PIXELS
 from utils.schema import FinetuneConfig, OriginalConfig, RunConfig, SSLConfig
 
@@ -57,13 +58,15 @@ def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
         raise ConfigError(
             f"dataset.nperseg: found {data.nperseg}; events have only {archive.n_samples} samples"
         )
-    if isinstance(data, LabelledDataset) and archive.n_samples < (
-        needed := least_samples(archive.sampling_rate_hz, data.pre_trigger_s)
-    ):
-        raise ConfigError(
-            f"dataset.pre_trigger_s: found {data.pre_trigger_s:g}; "
-            f"events have {archive.n_samples} samples, noise and event need {needed}"
-        )
+    if isinstance(data, LabelledDataset):
+        before_s = data.pre_trigger_s
+        needed = least_samples(archive.sampling_rate_hz, before_s)
+        if archive.n_samples < needed:
+            found = "null" if before_s is None else f"{before_s:g}"
+            raise ConfigError(
+                f"dataset.pre_trigger_s: found {found}; "
+                f"events have {archive.n_samples} samples, noise and event need {needed}"
+            )
     rows, columns = _image_shape(config, archive)
     least_rows = least_columns = 1
     if _crops(config):
@@ -85,7 +88,7 @@ def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
 
 
 def _image_shape(config: RunConfig, archive: EventArchive) -> tuple[int, int]:
-    return LogSpectrogram(**spectrogram_arguments(config, archive)).image_shape(archive.n_samples)
+    return LogSpectrogram(**_image_arguments(config, archive)).image_shape(archive.n_samples)
 
 
 def _crops(config: RunConfig) -> bool:
@@ -139,6 +142,11 @@ def label_arguments(config: FinetuneConfig | OriginalConfig, archive: EventArchi
 
 def spectrogram_arguments(config: RunConfig, archive: EventArchive) -> dict:
     """Return the arguments of ``LogSpectrogram`` for this archive."""
+    scale = amplitude_scale(config, archive)
+    return _image_arguments(config, archive) | {"amplitude_scale": scale}
+
+
+def _image_arguments(config: RunConfig, archive: EventArchive) -> dict:
     data = config.dataset
     return {
         "sampling_rate_hz": archive.sampling_rate_hz,
@@ -149,12 +157,12 @@ def spectrogram_arguments(config: RunConfig, archive: EventArchive) -> dict:
     }
 
 
-def event_arguments(config: FinetuneConfig | OriginalConfig, archive: EventArchive) -> dict:
-    """Return a classifier's arguments on events: spectrogram, length, time before the trigger."""
+def event_arguments(config: FinetuneConfig | OriginalConfig, data: EventDataModule) -> dict:
+    """Return a classifier's arguments on events: spectrogram, length, noise, trigger."""
     return {
-        "spectrogram": spectrogram_arguments(config, archive),
-        "n_samples": archive.n_samples,
-        "pre_trigger_s": config.dataset.pre_trigger_s,
+        "spectrogram": spectrogram_arguments(config, data.archive),
+        "n_samples": data.archive.n_samples,
+        **noise_arguments(config, data),
     }
 
 
@@ -172,6 +180,7 @@ def serve_events(
     served the events without labels.
     """
     data, calibration_events, unlabelled_events = config.dataset, None, None
+    held_out = split[1]
     if isinstance(data, LabelledDataset):
         groups = _groups(data, archive)
         train, calibration_events = hold_out(
@@ -182,8 +191,8 @@ def serve_events(
             data.split,
             groups,
         )
+        held_out = np.concatenate([calibration_events, held_out])
         if isinstance(config, FinetuneConfig) and config.exp_params.self_training:
-            held_out = np.concatenate([calibration_events, split[1]])
             away = events_away_from(held_out, len(archive), data.split, groups)
             unlabelled_events = np.setdiff1d(away, train)
         split = train, split[1]
@@ -199,6 +208,7 @@ def serve_events(
         preload=data.preload,
         calibration_events=calibration_events,
         unlabelled_events=unlabelled_events,
+        quiet_s=quiet_parts(config, archive, held_out),
     )
 
 
@@ -225,7 +235,7 @@ def class_weights(
         return None
     rare = params.zero_weight_classes
     if rare is None:
-        rare = RARE_AT_AKNES if config.dataset.source in ("aknes", "simulated") else ()
+        rare = () if config.dataset.source in OWN_RECORDINGS else RARE_AT_AKNES
     without = [number for number, name in enumerate(names) if name in rare]
     return balanced_class_weights(data.labels[data.train_events], len(names), without)
 

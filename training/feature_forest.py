@@ -19,7 +19,7 @@ from preprocessing.splits import classifier_split
 from training import data as events
 from training import reports
 from training.feature_config import FeaturesConfig
-from training.runs import Run
+from training.runs import Run, config_of
 from utils.cli import main, parse_arguments
 from utils.config import load_config
 
@@ -30,7 +30,9 @@ LEAST_PROBABILITY = 1e-3  # no tree votes for the class
 def train_forest() -> None:
     """Compute features of the training events, train the forest, evaluate, write the results."""
     arguments = parse_arguments(__doc__, "--config_ft", "configs/finetune.yaml")
-    config = load_config(arguments.config, FeaturesConfig, arguments.overrides)
+    config = load_config(
+        arguments.config, FeaturesConfig, arguments.overrides, config_of(arguments.resume)
+    )
     run = Run(config, arguments.resume)
     archive = events.open_events(config)
     split = classifier_split(**events.label_arguments(config, archive))

@@ -21,9 +21,21 @@ from utils.config_types import (
 )
 from utils.names import AKNES_PRE_TRIGGER_S
 
+# sources of recordings of any network, and their defaults where those of Åknes do not suit
+OWN_RECORDINGS = ("folder", "seisbench")
+OWN_DEFAULTS = {"sampling_freq": None, "pre_trigger_s": None, "amplitude": "auto"}
+
 
 class DatasetParams(Section):
     """Keys of ``dataset`` that all three trainings have."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_source(cls, values: Any) -> Any:
+        """Fill in the defaults for recordings of another network than the one at Åknes."""
+        if not isinstance(values, dict) or values.get("source") not in OWN_RECORDINGS:
+            return values
+        return {k: v for k, v in OWN_DEFAULTS.items() if k in cls.model_fields} | values
 
     source: Literal["aknes", "folder", "seisbench", "simulated"] = key(
         "aknes",
@@ -53,8 +65,8 @@ class DatasetParams(Section):
     sampling_freq: Annotated[Positive, Field(le=1e6)] | None = key(
         1000.0,
         "Sampling rate of the packed archive in Hz; channels at another rate are resampled. "
-        "`null`: the recordings' own, if they have only one; of a SeisBench dataset, the default "
-        "for it, the most common.",
+        "`null`, the default for sources `folder` and `seisbench`: the most common rate of their "
+        "channels.",
     )
     duration_s: Annotated[Seconds, Field(gt=0)] | None = key(
         None,
@@ -103,6 +115,14 @@ class DatasetParams(Section):
         "Keep all waveforms in memory: of the machine (`ram`) or of the GPU (`device`).",
     )
     is_ssl: StrictBool = key(False, "Only checked: true for sslearn.py, false for the others.")
+    amplitude: Literal["counts", "auto"] = key(
+        "counts",
+        "Units of the waveforms. `counts`: as they are, as in the paper; log10(S + 1) then suits "
+        "recorder counts like those at Åknes. `auto`, the default for sources `folder` and `seisbench`: "
+        "multiplied by one factor for the whole archive, which gives their noise the level of the "
+        "noise at Åknes; it is stored in the checkpoint, which then needs recordings in the same "
+        "units.",
+    )
     nperseg: Annotated[Integer, Field(ge=8)] = key(
         80,
         "Samples per segment of the spectrogram: 80 are 0.08 s at 1000 Hz.",
@@ -117,14 +137,6 @@ class DatasetParams(Section):
         128,
         "Rows of resized images, in pixels; their width follows in proportion.",
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _rate_of_the_dataset(cls, given: Any) -> Any:
-        """Take the dataset's own rate for source seisbench, unless another is wanted."""
-        if isinstance(given, dict) and given.get("source") == "seisbench":
-            return {"sampling_freq": None} | given
-        return given
 
 
 class SSLDataset(DatasetParams):
@@ -146,10 +158,13 @@ class LabelledDataset(DatasetParams):
         "Seed of the draw of training events: other labels, same test events. "
         "`null`: `train_test_split_rand_seed`. Not for split `random`.",
     )
-    pre_trigger_s: Positive = key(
+    pre_trigger_s: Positive | None = key(
         AKNES_PRE_TRIGGER_S,
         "Time from the beginning of an event to its trigger, in s. Noise is measured in it, and "
-        "predict.py begins its windows of continuous recordings so long before a trigger.",
+        "predict.py begins its windows of continuous recordings so long before a trigger. `null`, "
+        "the default for sources `folder` and `seisbench`: the beginning of each event is found in its "
+        "waveforms, noise is measured in its quietest tenth, and windows begin the median time "
+        "before a trigger.",
     )
     calibration_ratio: Annotated[Number, Field(ge=0, lt=1)] = key(
         0.0,

@@ -8,7 +8,9 @@ from models.ensemble import (
     least_samples,
     sensor_weights,
     signal_to_noise,
+    signal_to_quiet,
 )
+from preprocessing.levels import measure
 from preprocessing.recordings import read_recording
 from preprocessing.simulate.events import simulate_event
 
@@ -121,3 +123,25 @@ def test_a_sensor_that_was_off_before_the_event_has_no_weight():
     x[0, :300] = 0
     ratio = signal_to_noise(x, 100, 3.0)
     assert ratio[0] == 0 and sensor_weights(ratio, torch.tensor([True, True]), "weighted")[0] == 0
+
+
+def test_noise_of_the_quiet_part_wherever_it_is():
+    """An event that begins at 2 s; noise before it, and more of it after 20 s."""
+    rng = np.random.default_rng(0)
+    time_s = np.arange(6000) / 100
+    burst = np.where(time_s < 2, 0, np.exp(-(time_s - 2) / 3)) * np.sin(2 * np.pi * 9 * time_s)
+    waveforms = rng.normal(0, 3, (1, 4, 6000)) + 90 * burst + 5e4
+    waveforms[0, 1] = 5e4 + rng.normal(0, 3, 6000)  # records no event
+    waveforms[0, 2] = 5.0  # dead
+    waveforms = torch.from_numpy(waveforms).float()
+    quiet_s = torch.tensor([measure(waveforms[0].numpy(), 100.0)[1:3]])
+    ratio = signal_to_quiet(waveforms, 100.0, quiet_s)[0]
+    assert ratio[0] == pytest.approx(90 / np.sqrt(2) / 3, rel=0.15) and ratio[2] == 0
+    assert 1 < ratio[1] < USABLE_RATIO
+    torch.testing.assert_close(
+        signal_to_quiet(1e-7 * (waveforms - 5e4), 100.0, quiet_s)[0][:2],
+        ratio[:2],
+        rtol=1e-2,
+        atol=0,
+    )
+    assert not signal_to_quiet(waveforms, 100.0, torch.zeros(1, 2)).any()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -262,3 +263,19 @@ def test_one_bad_channel_changes_nothing_and_is_named(place, ckpt, events):
         assert row["left_out"] == reason
         different = {key for key in row if row[key] != expected[key]}
         assert different == {"file", "left_out"}
+
+
+def test_other_units_are_flagged_with_the_factor(place, ckpt, events):
+    """The same event in m/s: log10(S + 1) sees nothing of it."""
+    good = sorted(events.glob("low/*.mseed"))[0]
+    stream = obspy.read(str(good))
+    for trace in stream:
+        trace.data = (1e-9 * trace.data).astype(np.float32)
+    stream.write(str(place / "metres.mseed"), format="MSEED")
+    predict(ckpt, good, place / "metres.mseed", "--out", "units.csv", cwd=place)
+    counts, metres = table(place / "units.csv")
+    assert "units?" not in counts["review_reason"]
+    factor = re.search(
+        r"noise (\S+) times below that of the training events", metres["review_reason"]
+    )
+    assert metres["review"] == "1" and 1e8 < float(factor[1]) < 1e10

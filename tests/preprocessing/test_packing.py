@@ -178,12 +178,33 @@ def test_one_rate_per_archive(folder, tmp_path):
     write_mseed(
         folder / "Rock" / "other.mseed", RNG.normal(size=(2, 900)).astype(np.float32), rate_hz=50.0
     )
-    with pytest.raises(
-        ArchiveError, match=r"50 Hz where the others have 100 Hz; set dataset.sampling_freq"
-    ):
-        pack_recordings(folder, tmp_path / "archive")
-    report = pack_recordings(folder, tmp_path / "archive", sampling_rate_hz=100.0)
-    assert report.n_channels_resampled == 2
+    for rate_hz in (None, 100.0):
+        report = pack_recordings(folder, tmp_path / "archive", sampling_rate_hz=rate_hz)
+        assert report.n_channels_resampled == 2 and report.sampling_rate_hz == 100
+        assert report.n_channels_of_rate == {"100": 20, "50": 2}
+    archive = EventArchive(tmp_path / "archive")
+    assert archive.metadata["source_rate_hz"].tolist().count("50") == 1
+
+
+def test_the_usual_rate_and_the_beginnings_of_events_are_said_once(folder, tmp_path, caplog):
+    """The state of a recorder does not vote; a rate that only makes files larger is named."""
+    caplog.set_level("INFO")
+    for path in sorted((folder / "Rock").iterdir())[1:]:
+        stream = obspy.read(str(path))
+        state = stream[0].copy()
+        state.data, state.stats.sampling_rate = np.arange(20, dtype=np.float32), 1.0
+        more = [state.copy() for _ in range(30)]
+        for number, trace in enumerate(more):
+            trace.stats.channel = f"V{number:02d}"
+        obspy.Stream([*stream, *more]).write(str(path), format="MSEED")
+    open_or_pack(folder, tmp_path / "archive")
+    assert "Sampling rate: 100 Hz, the most common one" in caplog.text
+    assert "Events begin" in caplog.text
+    caplog.clear()
+    open_or_pack(folder, tmp_path / "archive")
+    assert "Sampling rate" not in caplog.text and "Events begin" not in caplog.text
+    open_or_pack(folder, tmp_path / "large", sampling_rate_hz=1000.0)
+    assert "sampling_freq 1000 makes the archive 10 times as large and adds nothing" in caplog.text
 
 
 def test_nothing_but_unreadable_files_is_never_skipped(tmp_path):

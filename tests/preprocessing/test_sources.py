@@ -39,18 +39,13 @@ def test_a_packed_archive_opens_without_obspy_and_pooch(tmp_path, monkeypatch):
         writer.add("e", np.random.default_rng(0).random((2, 100)), "A")
     for name in ("obspy", "pooch", "wandb", "preprocessing.packing", "preprocessing.recordings"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert (
-        len(
-            open_source(
-                DatasetParams(source="folder", root=str(tmp_path / "packed"), sampling_freq=100)
-            )
-        )
-        == 1
-    )
+    assert len(open_source(DatasetParams(source="folder", root=str(tmp_path / "packed")))) == 1
     with pytest.raises(
         ArchiveError, match="dataset.sampling_freq: found 1000, but the packed archive .* has 100"
     ):
-        open_source(DatasetParams(source="folder", root=str(tmp_path / "packed")))
+        open_source(
+            DatasetParams(source="folder", root=str(tmp_path / "packed"), sampling_freq=1000)
+        )
     for late in ({"max_gap_s": 1.0}, {"skip_unreadable": True}):
         with pytest.raises(
             ArchiveError, match=f"dataset.{next(iter(late))}: has no meaning for the packed archive"

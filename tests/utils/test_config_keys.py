@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from tests.conftest import CONFIGS
 from training.grid_config import ReproduceConfig
 from utils.config import TEXT_KEYS, ConfigError, load_config, parse_yaml
-from utils.schema import SSLConfig
+from utils.schema import FinetuneConfig, SSLConfig
 
 ONE_LETTER = "abcdefghijklmnopqrstuvwxyz_"
 
@@ -290,3 +290,23 @@ def test_numbers_beyond_all_bounds_are_refused(empty, value):
             assert any(line.startswith(f"{key.name}: ") and len(line) < 400 for line in found), (
                 key.name
             )
+
+
+def test_defaults_of_aknes_are_not_those_of_other_networks():
+    """Explicit values win; an interrupted run keeps the defaults with which it began."""
+    keys = ("sampling_freq", "pre_trigger_s", "amplitude")
+
+    def values(dataset: dict) -> tuple:
+        section = FinetuneConfig(dataset=dataset).dataset
+        return tuple(getattr(section, key) for key in keys)
+
+    for source in ("aknes", "simulated"):
+        assert values({"source": source}) == values({}) == (1000, 3, "counts")
+    own = {"source": "folder", "root": "a"}
+    assert values(own) == (None, None, "auto")
+    assert values(own | {"sampling_freq": 50, "amplitude": "counts"}) == (50, None, "counts")
+    before = {"dataset": own | {"sampling_freq": 1000.0, "pre_trigger_s": 3.0}}
+    resumed = FinetuneConfig.with_defaults_of({"dataset": own}, before)
+    assert values(resumed["dataset"]) == (1000, 3, "counts")
+    new = FinetuneConfig(dataset=own).model_dump()
+    assert values(FinetuneConfig.with_defaults_of({"dataset": own}, new)["dataset"]) == values(own)

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+
+from preprocessing.data_module import EventDataModule
+from preprocessing.event_archive import EventArchive
+from preprocessing.spectrogram import LogSpectrogram
+from tests.preprocessing.small_archive import write_archive
+from training.data import spectrogram_arguments
+from training.levels import NOISE_DENSITY, amplitude_scale, noise_arguments, quiet_parts
+from utils.config import ConfigError
+from utils.schema import FinetuneConfig
+
+
+def config(**dataset) -> FinetuneConfig:
+    return FinetuneConfig(dataset={"source": "folder", "root": "events", **dataset})
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    """Four events of white noise with a burst from 30 s on, in counts and in m/s."""
+    place, rng = tmp_path_factory.mktemp("levels"), np.random.default_rng(0)
+    waveforms = rng.normal(0, 3, (4, 3, 6000))
+    waveforms[..., 3000:3500] *= 40
+    units = {"counts": 1.0, "metres": 1e-9}
+    return {
+        name: EventArchive(write_archive(place / name, (unit * waveforms).astype(np.float32)))
+        for name, unit in units.items()
+    }
+
+
+def test_automatic_amplitudes_make_images_of_any_unit_the_same(archives):
+    images = [
+        LogSpectrogram(**spectrogram_arguments(config(), archive))(
+            torch.from_numpy(archive.waveforms(0))
+        )
+        for archive in archives.values()
+    ]
+    torch.testing.assert_close(*images, rtol=1e-3, atol=1e-4)
+    scale = amplitude_scale(config(), archives["counts"])
+    assert scale**2 * 3**2 / 50 == pytest.approx(NOISE_DENSITY, rel=0.1)
+    for archive in archives.values():
+        assert amplitude_scale(config(amplitude="counts"), archive) == 1
+
+
+def test_events_too_short_for_a_noise_are_refused(tmp_path):
+    waveforms = np.random.default_rng(0).normal(size=(2, 1, 20)).astype(np.float32)
+    archive = EventArchive(write_archive(tmp_path / "short", waveforms))
+    with pytest.raises(ConfigError, match="dataset.amplitude: found auto.*set it to counts"):
+        amplitude_scale(config(), archive)
+
+
+def test_a_classifier_knows_its_levels_and_where_events_begin(archives):
+    archive = archives["counts"]
+    data = EventDataModule(
+        archive,
+        np.array([0, 1, 2]),
+        np.array([3]),
+        class_names=("A", "B"),
+        batch_size=2,
+        sensors_train="one",
+    )
+    found = noise_arguments(config(), data)
+    assert found["quiet_noise"] and found["pre_trigger_s"] == pytest.approx(30, abs=0.6)
+    low, high = found["levels"]["noise"]
+    assert 2.5 < low <= high < 3.5 and 100 < found["levels"]["signal"][0] < 140
+    assert found["levels"]["rate_hz"] == 100
+    assert quiet_parts(config(), archive, np.array([3]))[:3].tolist() == [[0, 0]] * 3
+    start_s, end_s = quiet_parts(config(), archive, np.array([3]))[3]
+    assert end_s <= 30 or start_s >= 35
+    at_aknes = config(pre_trigger_s=3.0)
+    assert noise_arguments(at_aknes, data) == {"levels": found["levels"], "pre_trigger_s": 3.0}
+    assert quiet_parts(at_aknes, archive, np.array([3])) is None
