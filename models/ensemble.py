@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from preprocessing.levels import LEAST_SAMPLES, frame_length
+from preprocessing.levels import frame_length
 
 FRAME_S = 0.5  # window of the rms
 NOISE_SHARE = 2 / 3  # of the pre-trigger time: first arrivals may come before the trigger
@@ -35,13 +35,8 @@ def ensemble_log_probs(logits: Tensor, weights: Tensor | None = None) -> Tensor:
     return F.log_softmax(total / weights.sum(1).clamp(min=torch.finfo(torch.float32).tiny), dim=-1)
 
 
-def least_samples(sampling_rate_hz: float, pre_trigger_s: float | None) -> int:
-    """Return the least number of samples that ``signal_to_noise`` needs.
-
-    With None, those that ``signal_to_quiet`` needs.
-    """
-    if pre_trigger_s is None:
-        return LEAST_SAMPLES
+def least_samples(sampling_rate_hz: float, pre_trigger_s: float) -> int:
+    """Return the least number of samples that ``signal_to_noise`` needs."""
     frame, n_noise = _lengths(sampling_rate_hz, pre_trigger_s)
     return n_noise + frame
 

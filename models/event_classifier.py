@@ -28,7 +28,7 @@ from models.optimisers import adam_with_cosine
 from models.outputs import Evaluation, Prediction
 from preprocessing.data_module import data_module_of
 from preprocessing.dataset import EventBatch
-from preprocessing.levels import measure
+from preprocessing.levels import least_measurable, measure
 from preprocessing.spectrogram import LogSpectrogram, require_finite
 from preprocessing.views import augment, build_changes
 from utils.distributed import gather_by_event
@@ -297,8 +297,10 @@ class EventClassifier(pl.LightningModule):
     @property
     def least_samples(self) -> int:
         """The least number of samples of an event that can be classified."""
-        before_s = None if self.hparams["quiet_noise"] else self.hparams["pre_trigger_s"]
-        return least_samples(self.spectrogram.sampling_rate_hz, before_s)
+        rate_hz = self.spectrogram.sampling_rate_hz
+        if self.hparams["quiet_noise"]:
+            return least_measurable(self.hparams["n_samples"], rate_hz)
+        return least_samples(rate_hz, self.hparams["pre_trigger_s"])
 
     def _signal_to_noise(self, waveforms: Tensor, quiet_s: Tensor | None) -> Tensor:
         rate_hz = self.spectrogram.sampling_rate_hz

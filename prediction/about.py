@@ -17,7 +17,7 @@ def describe(predictor: Predictor, name: str) -> str:
         "network": network,
         "classes": ", ".join(model.class_names) + _never(predictor),
         "input": f"{predictor.duration_s:g} s at {predictor.rate_hz:g} Hz, beginning "
-        f"{predictor.pre_trigger_s:g} s before the trigger; any number of channels",
+        f"{_beginning(predictor)}; any number of channels",
         "trained on": _training_set(about),
         "sensors": _sensors(about),
         "levels": _levels(predictor),
@@ -28,6 +28,14 @@ def describe(predictor: Predictor, name: str) -> str:
     }
     width = max(map(len, lines))
     return "\n".join(f"{title:<{width}}  {text}" for title, text in lines.items())
+
+
+def _beginning(predictor: Predictor) -> str:
+    """Say how long before an event the model's windows begin, and how that is known."""
+    seconds = f"{predictor.pre_trigger_s:.3g} s before"
+    if predictor.model.hparams["quiet_noise"]:
+        return f"{seconds} the event (median of the training events, found in their waveforms)"
+    return f"{seconds} the trigger"
 
 
 def _never(predictor: Predictor) -> str:

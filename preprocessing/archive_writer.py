@@ -12,7 +12,7 @@ import numpy as np
 
 from preprocessing.event_archive import WAVEFORMS, checksum
 from preprocessing.lengths import fit_length
-from preprocessing.levels import level_cells, measure
+from preprocessing.levels import COLUMNS, level_cells, measure
 from preprocessing.limits import LARGEST_SAMPLE, SAME_RATE
 from preprocessing.metadata import METADATA, ArchiveError, component_order
 from preprocessing.seisbench_view import write_seisbench_view
@@ -190,9 +190,9 @@ class ArchiveWriter:
         if self._written.refusal:
             raise self._written.refusal
         with open(self.partial / METADATA, "w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(
-                file, list(dict.fromkeys(key for row in self._rows for key in row))
-            )
+            columns = dict.fromkeys(key for row in self._rows for key in row)
+            others = [name for name in columns if name not in COLUMNS]
+            table = csv.DictWriter(file, [*others, *COLUMNS])
             table.writeheader()
             table.writerows(self._rows)
         for path in self.partial.iterdir():

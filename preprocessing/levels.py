@@ -17,6 +17,7 @@ LEAST_FRAME_SAMPLES = 50  # the rms of fewer samples varies too much
 LEAST_FRAMES = 16  # in an event; frames of short events are shorter
 LEAST_SAMPLES = 2 * LEAST_FRAMES
 QUIET_SHARE, LEAST_QUIET_FRAMES = 0.1, 4  # length of the quiet part
+LEAST_RECORDED_FRAMES = LEAST_QUIET_FRAMES + 1  # of a channel: its quiet part and a signal
 LEAST_RISE = np.log(1.5)  # above the quiet part, where the event begins
 
 
@@ -83,6 +84,11 @@ def frame_length(n_samples: int, sampling_rate_hz: float) -> int:
     return max(2, min(wanted, n_samples // LEAST_FRAMES))
 
 
+def least_measurable(n_samples: int, sampling_rate_hz: float) -> int:
+    """Return how many of an event's ``n_samples`` must be recorded to measure noise and signal."""
+    return LEAST_RECORDED_FRAMES * frame_length(n_samples, sampling_rate_hz)
+
+
 def measure(waveforms: np.ndarray, sampling_rate_hz: float) -> Levels:
     """Measure one event (S, T).
 
@@ -96,7 +102,7 @@ def measure(waveforms: np.ndarray, sampling_rate_hz: float) -> Levels:
     if waveforms.shape[-1] < LEAST_SAMPLES:
         return NOTHING
     rms = _frame_levels(waveforms, sampling_rate_hz)
-    rms = rms[np.isfinite(rms).sum(1) >= LEAST_QUIET_FRAMES + 1]
+    rms = rms[np.isfinite(rms).sum(1) >= LEAST_RECORDED_FRAMES]
     if not len(rms):
         return NOTHING
     log_levels = np.log(rms)

@@ -13,6 +13,7 @@ from preprocessing.data_module import EventDataModule
 from preprocessing.dataset import Sensors
 from preprocessing.event_archive import EventArchive
 from preprocessing.group_splits import groups_of_events
+from preprocessing.levels import LEAST_SAMPLES
 from preprocessing.sources import open_source
 from preprocessing.spectrogram import LogSpectrogram
 from preprocessing.splits import events_away_from, hold_out
@@ -59,8 +60,9 @@ def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
             f"dataset.nperseg: found {data.nperseg}; events have only {archive.n_samples} samples"
         )
     if isinstance(data, LabelledDataset):
-        before_s = data.pre_trigger_s
-        needed = least_samples(archive.sampling_rate_hz, before_s)
+        before_s, needed = data.pre_trigger_s, LEAST_SAMPLES
+        if before_s is not None:
+            needed = least_samples(archive.sampling_rate_hz, before_s)
         if archive.n_samples < needed:
             found = "null" if before_s is None else f"{before_s:g}"
             raise ConfigError(

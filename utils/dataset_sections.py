@@ -118,10 +118,10 @@ class DatasetParams(Section):
     amplitude: Literal["counts", "auto"] = key(
         "counts",
         "Units of the waveforms. `counts`: as they are, as in the paper; log10(S + 1) then suits "
-        "recorder counts like those at Åknes. `auto`, the default for sources `folder` and `seisbench`: "
-        "multiplied by one factor for the whole archive, which gives their noise the level of the "
-        "noise at Åknes; it is stored in the checkpoint, which then needs recordings in the same "
-        "units.",
+        "recorder counts like those at Åknes. `auto`, the default for sources `folder` and "
+        "`seisbench`: multiplied by one factor for the whole archive, which gives their noise the "
+        "level of the noise at Åknes; it is stored in the checkpoint, which then needs recordings "
+        "in the same units.",
     )
     nperseg: Annotated[Integer, Field(ge=8)] = key(
         80,
@@ -162,8 +162,8 @@ class LabelledDataset(DatasetParams):
         AKNES_PRE_TRIGGER_S,
         "Time from the beginning of an event to its trigger, in s. Noise is measured in it, and "
         "predict.py begins its windows of continuous recordings so long before a trigger. `null`, "
-        "the default for sources `folder` and `seisbench`: the beginning of each event is found in its "
-        "waveforms, noise is measured in its quietest tenth, and windows begin the median time "
+        "the default for sources `folder` and `seisbench`: the beginning of each event is found in "
+        "its waveforms, noise is measured in its quietest tenth, and windows begin the median time "
         "before a trigger.",
     )
     calibration_ratio: Annotated[Number, Field(ge=0, lt=1)] = key(

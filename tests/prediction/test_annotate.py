@@ -32,16 +32,17 @@ def test_a_sample_is_what_the_model_says_of_its_window(classifier, minutes):
     table = np.ma.stack([trace.data for trace in traces])
     first, stride_s = traces[0].stats.starttime, traces[0].stats.delta
     time_s = first - START + stride_s * np.arange(traces[0].stats.npts)
-    np.testing.assert_allclose(time_s, 3 + 2.5 * np.arange(44))
+    before_s = classifier.predictor.pre_trigger_s  # as measured in the training
+    np.testing.assert_allclose(time_s, before_s + 2.5 * np.arange(44))
     for number in (0, 7, 36, 40):
-        start = START + time_s[number] - 3
+        start = START + time_s[number] - before_s
         window = minutes.slice(start, start + 11.99)
         whole = [t for t in window if t.stats.npts == 1200]
         (event,) = classifier.classify(obspy.Stream(whole))
         found = dict(zip(classifier.class_names, table[:, number]))
         assert found == pytest.approx(event.probabilities, abs=1e-4)
     # windows that touch the gap
-    missing = (time_s - 3 + 12 > 70) & (time_s - 3 < 75)
+    missing = (time_s - before_s + 12 > 70) & (time_s - before_s < 75)
     assert (np.ma.getmaskarray(table) == missing).all() and missing.any()
     np.testing.assert_allclose(table.sum(axis=0)[~missing], 1, atol=1e-5)
 

@@ -87,7 +87,7 @@ def test_a_checkpoint_says_what_the_model_knows(place, classifier, ckpt):
     for part in (
         "high, low, twice",
         "12 s at 100 Hz",
-        "3 s before the trigger",
+        " s before the event (median of the training events",
         "high 1",
         "folder",
     ):
