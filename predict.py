@@ -2,6 +2,7 @@
 
 python predict.py --ckpt LAST.ckpt RECORDINGS ... --out predictions.csv [key.path=value ...]
 python predict.py --ckpt ... --continuous day.mseed --out events.csv
+python predict.py --ckpt ... --sds ROOT --streams "NO.AKN0?..GH?" --follow --out events.csv
 python predict.py --ckpt ... --describe
 python predict.py --ckpt ... --export model.onnx
 """

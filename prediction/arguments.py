@@ -44,6 +44,7 @@ def parse(description: str | None) -> Namespace:
         "--strict", action="store_true", help="stop at the first file that cannot be used"
     )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted table")
+    _add_archive(parser)
     _add_outputs(parser)
     # recordings may come before, between and after flags
     arguments = parser.parse_intermixed_args()
@@ -53,12 +54,62 @@ def parse(description: str | None) -> Namespace:
     arguments.recordings = [
         text for text in arguments.recordings if text not in arguments.overrides
     ]
-    only_model = arguments.describe or arguments.export is not None
-    if not only_model and (not arguments.recordings or arguments.out is None):
-        parser.error("recordings and --out FILE are needed (or --export FILE.onnx, or --describe)")
-    if arguments.annotate is not None and not arguments.continuous:
-        parser.error("--annotate goes with --continuous")
+    if problem := _problem(arguments):
+        parser.error(problem)
     return arguments
+
+
+def _problem(arguments: Namespace) -> str:
+    """Return what is missing or does not go together, or an empty string."""
+    if arguments.describe or arguments.export is not None:
+        return ""
+    archive = arguments.sds is not None
+    if arguments.out is None or bool(arguments.recordings) == archive:
+        return (
+            "recordings and --out FILE are needed (or --sds ROOT and --out FILE, "
+            "or --export FILE.onnx, or --describe)"
+        )
+    if archive != (arguments.streams is not None):
+        return '--sds ROOT and --streams "NET.STA.LOC.CHA" go together'
+    of_archive = {
+        "--from": arguments.start, "--to": arguments.end, "--follow": arguments.follow
+    }  # fmt: skip
+    alone = [flag for flag, value in of_archive.items() if value and not archive]
+    if alone:
+        return f"{alone[0]} goes with --sds"
+    if arguments.on_event is not None and not arguments.follow:
+        return "--on-event goes with --follow"
+    if arguments.annotate is not None and (
+        arguments.follow or not (archive or arguments.continuous)
+    ):
+        return "--annotate goes with --continuous or --sds, without --follow"
+    return ""
+
+
+def _add_archive(parser: ArgumentParser) -> None:
+    """Add the flags of an SDS archive."""
+    parser.add_argument(
+        "--sds", type=Path, metavar="ROOT", help="read an SDS archive (SeisComP, slarchive)"
+    )
+    parser.add_argument(
+        "--streams",
+        metavar="PATTERNS",
+        help='its channels, for example "NO.AKN0?..GH?"; several separated by commas',
+    )
+    parser.add_argument(
+        "--from", dest="start", metavar="TIME", help="begin here (UTC), 2024-05-01T06:00:00"
+    )
+    parser.add_argument("--to", dest="end", metavar="TIME", help="end here (UTC)")
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="go on as data arrive; an existing table is continued",
+    )
+    parser.add_argument(
+        "--on-event",
+        metavar="COMMAND",
+        help="run this for each new event, with the event as JSON on standard input",
+    )
 
 
 def _add_outputs(parser: ArgumentParser) -> None:

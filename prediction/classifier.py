@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from prediction.predictor import Classified, Predictor
     from prediction.reading import Item
     from prediction.streams import Source
+    from prediction.trigger import EventFinder, Window
 
 EVENTS_PER_BATCH = 16
 
@@ -107,8 +108,7 @@ class Classifier:
         ``source`` is written into the events as their file. ``known`` are trigger times of events
         that an interrupted run has found; batches of only such events are left out.
         """
-        from prediction.reading import Item
-        from prediction.trigger import find_events, time_ns, utc
+        from prediction.trigger import find_events, time_ns
 
         predictor, known = self.predictor, set(known)
         chunks = find_events(
@@ -122,15 +122,25 @@ class Classifier:
             sorted(map(time_ns, known)),
         )
         for windows in ahead(chunks):
-            times = [utc(window.trigger_ns) for window in windows]
-            items = [
-                Item(time, source, window.recording, window.reason, time, window.picks)
-                for time, window in zip(times, windows)
-            ]
+            items = window_items(windows, source)
             for start in range(0, len(items), EVENTS_PER_BATCH):
                 batch = items[start : start + EVENTS_PER_BATCH]
                 if not known.issuperset(item.key for item in batch):
                     yield predictor.classify(batch)
+
+    def finder(self, data: "Source", known_ns: list[int]) -> "EventFinder":
+        """Return what searches recordings piece by piece; ``known_ns`` are triggers in order."""
+        from prediction.trigger import EventFinder
+
+        return EventFinder(
+            data,
+            self.config.trigger,
+            self.predictor.pre_trigger_s,
+            self.predictor.duration_s,
+            self.predictor.rate_hz,
+            self.config.max_gap_s,
+            known_ns,
+        )
 
     def classify_items(self, items: Sequence["Item"]) -> Iterator["Classified"]:
         """Classify any number of items, a batch at a time."""
@@ -154,6 +164,18 @@ class Classifier:
         except RecordingError as error:
             return Item(name, name, None, str(error).removeprefix(f"{name}: "))
         return Item(name, name, replace(joined, start_time="") if is_array else joined)
+
+
+def window_items(windows: "Sequence[Window]", source: str) -> list["Item"]:
+    """Return the windows of the trigger as items to classify; ``source`` is their file."""
+    from prediction.reading import Item
+    from prediction.trigger import utc
+
+    times = [utc(window.trigger_ns) for window in windows]
+    return [
+        Item(time, source, window.recording, window.reason, time, window.picks)
+        for time, window in zip(times, windows)
+    ]
 
 
 def _one_by_one(recordings: Any) -> list:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from prediction.event_types import QUAKEML_TYPES
 from utils.config import Section
@@ -23,7 +23,7 @@ QuakemlType = Annotated[Literal[*QUAKEML_TYPES], "type of QuakeML"]  # type: ign
 NetworkCode = Annotated[str, Field(pattern="^[A-Za-z0-9]{1,2}$"), "1 or 2 letters or digits"]
 StationCode = Annotated[str, Field(pattern="^[A-Za-z0-9]{1,5}$"), "1 to 5 letters or digits"]
 # keys that change no number in the tables
-OUTPUT_KEYS = {"gpu", "annotate_stride_s", "event_types", "catalogue"}
+OUTPUT_KEYS = {"gpu", "annotate_stride_s", "follow", "event_types", "catalogue"}
 
 
 class TriggerParams(Section):
@@ -36,6 +36,22 @@ class TriggerParams(Section):
     channels: Count = key(10, "Number of channels that must trigger together.")
     within_s: Positive = key(1.0, "How long the trigger of a channel counts, in s.")
     highpass_hz: Positive = key(2.0, "Corner of the highpass filter before the trigger, in Hz.")
+
+
+class FollowParams(Section):
+    """How `--follow` waits for data, and runs the command of `--on-event`."""
+
+    latency_s: Positive = key(
+        30.0,
+        "How long late data, gaps and silent stations hold up the others, in s. Data that come "
+        "later are searched once more.",
+    )
+    on_event_timeout_s: Positive = key(
+        10.0, "Longest time that the command of `--on-event` may take, in s."
+    )
+    shell: StrictBool = key(
+        False, "Run the command of `--on-event` by the shell, with pipes and variables."
+    )
 
 
 class CatalogueParams(Section):
@@ -95,6 +111,9 @@ class PredictConfig(Section):
         "Event detection in continuous recordings (coincidence trigger).",
     )
 
+    follow: FollowParams = key(
+        FollowParams(), "Following an archive to which data are added (`--follow`)."
+    )
     event_types: dict[ClassName, QuakemlType] = key(
         {"Regional": "earthquake", "Rockfall": "rockslide"},
         "QuakeML event type of a class. Classes that are QuakeML types themselves (`explosion`, "

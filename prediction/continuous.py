@@ -3,9 +3,9 @@
 Of miniSEED files only the records of a window are read; files of other formats are read one by one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -25,7 +25,7 @@ QUALITY = np.frombuffer(b"DRQM", np.uint8)
 
 
 @dataclass(frozen=True)
-class _Records:
+class Records:
     """Index one file: where its records begin and which time they cover."""
 
     path: Path
@@ -33,6 +33,24 @@ class _Records:
     start_ns: np.ndarray  # (R,)
     end_ns: np.ndarray  # (R,)
     n_bytes: int  # of a record
+    order: str  # > or <: byte order
+
+    def grown(self) -> "Records":
+        """Return the index with the records that were appended since; half a record is not read."""
+        n_known = len(self.offsets)
+        size = self.path.stat().st_size
+        if size < (n_known + 1) * self.n_bytes:
+            return self
+        headers = _read_headers(self.path, self.n_bytes, {}, n_known * self.n_bytes)
+        if headers is None:
+            raise RecordingError(f"{self.path}: damaged: not all records have {self.n_bytes} bytes")
+        start_ns, duration_ns = _times(self.path, headers, self.order)
+        return replace(
+            self,
+            offsets=np.arange(n_known + len(headers)) * self.n_bytes,
+            start_ns=np.r_[self.start_ns, start_ns],
+            end_ns=np.r_[self.end_ns, start_ns + duration_ns],
+        )
 
     def read(self, start_ns: int, end_ns: int) -> bytes:
         """Read the records that touch a time window."""
@@ -51,12 +69,13 @@ class _Records:
 
 
 @dataclass(frozen=True)
-class _WholeFile:
+class WholeFile:
     """Know the time that a file of another format covers."""
 
     path: Path
     start_ns: int
     end_ns: int
+    n_bytes: int
 
 
 class ContinuousData:
@@ -68,11 +87,11 @@ class ContinuousData:
     """
 
     def __init__(self, paths: Sequence[str | Path]):
-        self.files: list[_Records | _WholeFile] = []
+        self.files: list[Records | WholeFile] = []
         self.unusable: dict[Path, str] = {}
         for path in map(Path, paths):
             try:
-                self.files.append(_index(path, self.unusable))
+                self.files.append(index_file(path, self.unusable))
             except RecordingError as error:
                 self._note(path, error)
         if not self.files:
@@ -97,39 +116,50 @@ class ContinuousData:
 
         Its traces are float64 segments without gaps or invalid samples.
         """
-        import obspy
+        return read_window(self.files, start_ns, end_ns, self._note)
 
-        traces = []
-        start, end = obspy.UTCDateTime(ns=start_ns), obspy.UTCDateTime(ns=end_ns)
-        for file in self.files:
-            if np.max(file.end_ns) < start_ns or np.min(file.start_ns) > end_ns:
-                continue
-            if isinstance(file, _WholeFile):
-                try:
-                    traces += name_channels(read_traces(file.path, starttime=start, endtime=end))
-                except RecordingError as error:
-                    self._note(file.path, error)
-            elif content := file.read(start_ns, end_ns):
-                traces += self._read_records(file, content)
-        stream = obspy.Stream(
-            [trace for trace in traces if trace.data.dtype.kind in "iuf"]
-        )  # a miniSEED log is text
-        stream.trim(start, end)
-        return join_segments(stream)
 
-    def _read_records(self, file: _Records, content: bytes) -> list:
-        """Read miniSEED records, one by one where some of them are damaged."""
-        try:
-            return read_traces(file.path, BytesIO(content), format="MSEED")
-        except RecordingError as error:
-            self._note(file.path, error)
-        traces = []
-        for first in range(0, len(content), file.n_bytes):
-            with suppress(RecordingError):
-                traces += read_traces(
-                    file.path, BytesIO(content[first : first + file.n_bytes]), format="MSEED"
-                )
-        return traces
+def read_window(
+    files: Iterable[Records | WholeFile],
+    start_ns: int,
+    end_ns: int,
+    note: Callable[[Path, RecordingError], None],
+):
+    """Return an ObsPy stream between two times; ``note`` is told of files that are damaged."""
+    import obspy
+
+    traces = []
+    start, end = obspy.UTCDateTime(ns=start_ns), obspy.UTCDateTime(ns=end_ns)
+    for file in files:
+        if np.max(file.end_ns) < start_ns or np.min(file.start_ns) > end_ns:
+            continue
+        if isinstance(file, WholeFile):
+            try:
+                traces += name_channels(read_traces(file.path, starttime=start, endtime=end))
+            except RecordingError as error:
+                note(file.path, error)
+        elif content := file.read(start_ns, end_ns):
+            traces += _read_records(file, content, note)
+    # a miniSEED log is text
+    stream = obspy.Stream([trace for trace in traces if trace.data.dtype.kind in "iuf"])
+    stream.trim(start, end)
+    return join_segments(stream)
+
+
+def _read_records(
+    file: Records, content: bytes, note: Callable[[Path, RecordingError], None]
+) -> list:
+    """Read miniSEED records, one by one where some of them are damaged."""
+    try:
+        return read_traces(file.path, BytesIO(content), format="MSEED")
+    except RecordingError as error:
+        note(file.path, error)
+    traces = []
+    for first in range(0, len(content), file.n_bytes):
+        with suppress(RecordingError):
+            one = BytesIO(content[first : first + file.n_bytes])
+            traces += read_traces(file.path, one, format="MSEED")
+    return traces
 
 
 def name_channels(traces: list) -> list:
@@ -168,7 +198,7 @@ def join_segments(stream):
     return joined.split().sort()
 
 
-def _index(path: Path, unusable: dict[Path, str]) -> _Records | _WholeFile:
+def index_file(path: Path, unusable: dict[Path, str]) -> Records | WholeFile:
     if not path.is_file():
         raise RecordingError(f"{path}: no such file")
     records = _index_records(path, unusable)
@@ -185,10 +215,11 @@ def _index(path: Path, unusable: dict[Path, str]) -> _Records | _WholeFile:
     ]
     if not times:
         raise RecordingError(f"{path}: holds no traces")
-    return _WholeFile(path, min(start for start, _ in times), max(end for _, end in times))
+    start_ns, end_ns = min(start for start, _ in times), max(end for _, end in times)
+    return WholeFile(path, start_ns, end_ns, path.stat().st_size)
 
 
-def _index_records(path: Path, unusable: dict[Path, str]) -> _Records | None:
+def _index_records(path: Path, unusable: dict[Path, str]) -> Records | None:
     """Index a miniSEED 2 file whose records have one length; None for anything else.
 
     A truncated file is added to ``unusable``.
@@ -208,15 +239,18 @@ def _index_records(path: Path, unusable: dict[Path, str]) -> _Records | None:
     if headers is None:
         return None
     start_ns, duration_ns = _times(path, headers, order)
-    return _Records(
-        path, np.arange(len(headers)) * n_bytes, start_ns, start_ns + duration_ns, n_bytes
+    return Records(
+        path, np.arange(len(headers)) * n_bytes, start_ns, start_ns + duration_ns, n_bytes, order
     )
 
 
-def _read_headers(path: Path, n_bytes: int, unusable: dict[Path, str]) -> np.ndarray | None:
+def _read_headers(
+    path: Path, n_bytes: int, unusable: dict[Path, str], first_byte: int = 0
+) -> np.ndarray | None:
     """Return the fixed headers (R, 48) of all records; None if not all have ``n_bytes``."""
     headers = []
     with open(path, "rb") as file:
+        file.seek(first_byte)
         while block := file.read(BLOCK_BYTES // n_bytes * n_bytes):
             if len(block) % n_bytes:
                 unusable[path] = (

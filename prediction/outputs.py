@@ -132,6 +132,7 @@ class EventWriter:
         for table in self.tables[1:]:
             table.write(row for event in new for row in event.event.sensor_rows())
         self.tables[0].write(event.event.row() for event in new)
+        self.done.update(event.item.key for event in new)
         self.n_written += len(new)
         self.n_resampled += sum(
             bool(event.item.recording and event.item.recording.n_resampled) for event in new

@@ -4,15 +4,21 @@ import logging
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
+from prediction.alarms import Alarms
 from prediction.classifier import EVENTS_PER_BATCH, Classifier
 from prediction.continuous import ContinuousData
+from prediction.follow import Follower
+from prediction.follow_state import load_state, state_path
 from prediction.outputs import EventWriter, Outputs
 from prediction.reading import Item, file_key, read_item
+from prediction.sds import GrowingArchive, Pattern, SdsArchive, parse_streams
+from prediction.streams import Source
 from utils.cli import stop_at_signals
 from utils.errors import UserError
 from utils.parallel import ahead, map_in_order
@@ -36,9 +42,61 @@ def run(classifier: Classifier, arguments: Namespace) -> int:
         annotate=arguments.annotate,
         resume=arguments.resume,
     )
-    stop_at_signals("go on by the same command with --resume")
+    stop_at_signals("go on by the same command" + " with --resume" * (not arguments.follow))
+    if arguments.follow:
+        return follow_archive(classifier, arguments, outputs)
+    if arguments.sds is not None:
+        archive = SdsArchive(arguments.sds, *_span_of_archive(arguments))
+        source, strict = str(arguments.sds), arguments.strict
+        return int(predict_data(classifier, archive, source, outputs, strict) > 0)
     predict = predict_continuous if arguments.continuous else predict_files
     return int(predict(classifier, arguments.recordings, outputs, arguments.strict) > 0)
+
+
+def _span_of_archive(arguments: Namespace) -> tuple[list[Pattern], int | None, int | None]:
+    """Return the channels, start and end (ns since 1970, None: open) that were asked for."""
+    from_ns, to_ns = (
+        _utc_ns(flag, text) for flag, text in (("--from", arguments.start), ("--to", arguments.end))
+    )
+    if from_ns is not None and to_ns is not None and from_ns >= to_ns:
+        raise UserError(f"--to: found {arguments.end}; should be after --from, {arguments.start}")
+    return parse_streams(arguments.streams), from_ns, to_ns
+
+
+def _utc_ns(flag: str, text: str | None) -> int | None:
+    from obspy import UTCDateTime
+
+    if text is None:
+        return None
+    try:
+        return UTCDateTime(text).ns
+    except Exception as error:  # ObsPy raises many kinds for what is no time
+        raise UserError(
+            f"{flag}: found {text}; should be a time (UTC) such as 2024-05-01T06:00:00"
+        ) from error
+
+
+def follow_archive(classifier: Classifier, arguments: Namespace, outputs: Outputs) -> int:
+    """Follow an SDS archive until ``--to``, or until the process is stopped; return 0.
+
+    An existing table is continued.
+    """
+    patterns, from_ns, to_ns = _span_of_archive(arguments)
+    params = classifier.config.follow
+    state = load_state(state_path(outputs.out))
+    archive = GrowingArchive(arguments.sds, patterns, sizes=state.sizes)
+    alarms = Alarms(arguments.on_event, params.on_event_timeout_s, params.shell)
+    with EventWriter(classifier.predictor, replace(outputs, resume=True)) as writer:
+        follower = Follower(classifier, archive, writer, alarms, state, str(arguments.sds))
+        try:
+            follower.begin(from_ns)
+            follower.run(to_ns)
+            alarms.close()
+            follower.save()
+        finally:
+            alarms.close(wait=False)
+    writer.finish()
+    return 0
 
 
 def predict_files(
@@ -79,9 +137,16 @@ def predict_continuous(
     With ``strict``, an unusable file raises ``UserError``.
     """
     data = ContinuousData(list_files(paths, outputs))
+    return predict_data(classifier, data, ", ".join(paths[:3]), outputs, strict)
+
+
+def predict_data(
+    classifier: Classifier, data: Source, source: str, outputs: Outputs, strict: bool
+) -> int:
+    """Do as ``predict_continuous`` for recordings of any ``Source``; ``source`` is its name."""
     with EventWriter(classifier.predictor, outputs) as writer:
         known = [key for key in writer.done if key.endswith("Z")]
-        for batch in classifier.scan(data, ", ".join(paths[:3]), known):
+        for batch in classifier.scan(data, source, known):
             writer.write(batch)
             if strict and data.unusable:
                 break

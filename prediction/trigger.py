@@ -7,6 +7,7 @@ within one second. [LS23]
 """
 
 import logging
+from bisect import bisect, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -62,47 +63,85 @@ def find_events(
     within it belong to the same event. ``known_ns`` are the triggers that an interrupted run has
     found: chunks before the last of them are skipped, the rest is found as without interruption.
     """
-    before_s = trigger.lta_s + trigger.sta_s + max(pre_trigger_s, SETTLE_S)
-    last_ns: int | None = None
-    warned: set[str] = set()
+    finder = EventFinder(data, trigger, pre_trigger_s, duration_s, sampling_rate_hz, max_gap_s)
     edges = list(pairwise([*range(data.start_ns, data.end_ns, int(chunk_s * NS)), data.end_ns + 1]))
     for start_ns, end_ns in tqdm(edges, desc="Scanning", unit="chunk"):
         if known_ns and end_ns <= known_ns[-1]:
-            last_ns = max((ns for ns in known_ns if ns < end_ns), default=None)
+            finder.known = [ns for ns in known_ns if ns < end_ns]
             continue
-        stream = data.read(start_ns - int(before_s * NS), end_ns + int(duration_s * NS))
+        yield finder.search(start_ns, end_ns)
+
+
+@dataclass
+class EventFinder:
+    """Search recordings piece by piece; what is found does not depend on the pieces.
+
+    Each piece is read with what came before it, so that filter and STA/LTA have forgotten where the
+    reading began. ``known`` are the triggers found so far, in order: a trigger within the window of
+    one of them, or with one of them in its own window, is the same event.
+    """
+
+    data: Source
+    trigger: TriggerParams
+    pre_trigger_s: float
+    duration_s: float
+    sampling_rate_hz: float
+    max_gap_s: float = 0.0
+    known: list[int] = field(default_factory=list)
+    warned: set[str] = field(default_factory=set)
+
+    @property
+    def after_ns(self) -> int:
+        """Return how much has to be recorded after a trigger to decide on it and its window."""
+        after_s = max(self.duration_s - self.pre_trigger_s, 3 * self.trigger.within_s)
+        return int(after_s * NS)
+
+    def search(self, start_ns: int, end_ns: int) -> list[Window]:
+        """Return the windows of the events between two times, without known events."""
+        trigger = self.trigger
+        before_s = trigger.lta_s + trigger.sta_s + max(self.pre_trigger_s, SETTLE_S)
+        stream = self.data.read(
+            start_ns - int(before_s * NS), end_ns + max(self.after_ns, int(self.duration_s * NS))
+        )
         slow = _leave_out_slow(stream, trigger)
-        n_channels = len({trace.id for trace in stream})
         if slow:
-            _warn_once(
-                warned,
+            self._warn_once(
                 "The sampling rate of these channels is too low for a highpass at "
                 f"{trigger.highpass_hz:g} Hz; they are left out: {', '.join(slow)}",
             )
+        n_channels = len({trace.id for trace in stream})
         if n_channels < trigger.channels:
-            _warn_once(
-                warned,
+            self._warn_once(
                 f"Some of the recordings have only {n_channels} channels; with trigger.channels = "
                 f"{trigger.channels} no event is found there",
             )
         windows = []
-        for time_ns, picks in _triggers(stream, trigger):
-            within_last = last_ns is not None and time_ns < last_ns + int(
-                (duration_s - pre_trigger_s) * NS
-            )
-            if start_ns <= time_ns < end_ns and not within_last:
-                window = _cut(
-                    stream, time_ns, pre_trigger_s, duration_s, sampling_rate_hz, max_gap_s
-                )
-                windows.append(replace(window, picks=picks))
-                last_ns = time_ns
-        yield windows
+        for trigger_ns, picks in _triggers(stream, trigger):
+            if start_ns <= trigger_ns < end_ns and not self._is_known(trigger_ns):
+                insort(self.known, trigger_ns)
+                windows.append(replace(self._cut(stream, trigger_ns), picks=picks))
+        return windows
 
+    def _cut(self, stream, trigger_ns: int) -> Window:
+        return _cut(
+            stream,
+            trigger_ns,
+            self.pre_trigger_s,
+            self.duration_s,
+            self.sampling_rate_hz,
+            self.max_gap_s,
+        )
 
-def _warn_once(warned: set[str], message: str) -> None:
-    if message not in warned:
-        warned.add(message)
-        log.warning("%s", message)
+    def _is_known(self, trigger_ns: int) -> bool:
+        window_ns = int((self.duration_s - self.pre_trigger_s) * NS)
+        place = bisect(self.known, trigger_ns)
+        near = self.known[max(0, place - 1) : place + 1]
+        return any(abs(trigger_ns - known_ns) < window_ns for known_ns in near)
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self.warned:
+            self.warned.add(message)
+            log.warning("%s", message)
 
 
 def _leave_out_slow(stream, trigger: TriggerParams) -> list[str]:
@@ -133,7 +172,9 @@ def _triggers(stream, trigger: TriggerParams) -> list[tuple[int, dict[str, float
             if t.stats.npts >= (trigger.sta_s + trigger.lta_s) * t.stats.sampling_rate
         ]
     )
-    pulses.detrend("demean").filter("highpass", freq=trigger.highpass_hz)
+    for trace in pulses:  # not the mean of all: that would depend on where the piece ends
+        trace.data -= trace.data[: max(1, round(trigger.sta_s * trace.stats.sampling_rate))].mean()
+    pulses.filter("highpass", freq=trigger.highpass_hz)
     pulses.trigger("classicstalta", sta=trigger.sta_s, lta=trigger.lta_s)
     onsets_ns: dict[str, list[int]] = {}
     for trace in pulses:

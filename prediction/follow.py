@@ -1,0 +1,201 @@
+"""Follow an SDS archive while data arrive: find events, classify them, tell the operator.
+
+Time is searched once, from the beginning on, as soon as all channels are complete or have been
+waited for. Data that come still later are searched once more when no more of them arrive.
+"""
+
+import logging
+import time
+
+from prediction.alarms import Alarms
+from prediction.classifier import EVENTS_PER_BATCH, Classifier, window_items
+from prediction.continuous import NS
+from prediction.coverage import Coverage
+from prediction.follow_state import FollowState, save_state, state_path
+from prediction.outputs import EventWriter
+from prediction.sds import DAY_NS, GrowingArchive
+from prediction.trigger import MIN_WINDOW_FRACTION, time_ns, utc
+
+log = logging.getLogger(__name__)
+POLL_S = 0.5
+NUMBERS = ("confidence", "entropy", "agreement", "sensors", "usable_sensors", "review")
+LEAST_STEP_NS = NS  # so short a piece is not worth reading
+REPORT_S = 60.0  # between two lines in the log
+LATE_NS = DAY_NS  # data may come so much too late
+
+
+class Follower:
+    """Search an archive piece by piece; ``state`` says where an earlier process has stopped."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        archive: GrowingArchive,
+        writer: EventWriter,
+        alarms: Alarms,
+        state: FollowState,
+        source: str,
+    ):
+        self.classifier, self.archive, self.writer = classifier, archive, writer
+        self.alarms, self.state, self.source = alarms, state, source
+        known = sorted(time_ns(key) for key in writer.done if key.endswith("Z"))
+        self.finder = classifier.finder(archive, known)
+        self.coverage, self.silent = Coverage(), set[str]()
+        self.latency_ns = int(classifier.config.follow.latency_s * NS)
+        self.last_arrival = self.last_late = self.last_report = time.monotonic()
+        self.n_before, self.saved = state.n_announced, ""
+
+    def begin(self, from_ns: int | None) -> None:
+        """Look at what is there, and decide where to begin: by the state, ``from_ns``, or now."""
+        known = self.finder.known
+        start_ns = self.state.until_ns
+        if start_ns is None:
+            start_ns = from_ns
+        if start_ns is None:
+            start_ns = known[-1] if known else self.archive.end_ns - self.finder.after_ns
+        self.state.until_ns = start_ns
+        self._look(start_ns)
+        # written just before a kill: their command may not have been run
+        for row in self.writer.tables[0].rows()[self.n_before :]:
+            self.alarms.announce(_with_numbers(row))
+        self.save()
+        log.info("Following %s from %s on", self.source, utc(start_ns))
+
+    def run(self, to_ns: int | None = None) -> None:
+        """Go on until ``to_ns``, or until a signal stops the process."""
+        while to_ns is None or self.until_ns < to_ns:
+            if not self.step(to_ns):
+                time.sleep(POLL_S)
+
+    @property
+    def until_ns(self) -> int:
+        """Return up to when the archive has been searched."""
+        assert self.state.until_ns is not None, "call begin first"
+        return self.state.until_ns
+
+    def step(self, to_ns: int | None = None) -> bool:
+        """Look for new data and search what has become complete; return whether there was any."""
+        self._look(self.until_ns)
+        end_ns = min(self._ready_ns(), self.until_ns + int(self.classifier.config.chunk_s * NS))
+        if to_ns is not None:
+            end_ns = min(end_ns, to_ns)
+        searched = end_ns - self.until_ns >= LEAST_STEP_NS or end_ns == to_ns
+        if searched:
+            self._search(self.until_ns, end_ns)
+            self.state.until_ns = end_ns
+        elif self.state.late and self._waited(self.last_late):
+            spans, self.state.late = self.state.late, []
+            for start_ns, late_end_ns in spans:
+                log.info("Late data: searching %s to %s again", utc(start_ns), utc(late_end_ns))
+                self._search(start_ns, min(late_end_ns, self.until_ns))
+        self._report()
+        self.save()
+        return searched
+
+    def save(self) -> None:
+        """Save the state if it has changed."""
+        self.state.n_announced = self.n_before + self.alarms.n_done
+        self.state.sizes = self.archive.sizes()
+        text = self.state.text()
+        if text != self.saved:
+            save_state(state_path(self.writer.outputs.out), text)
+            self.saved = text
+
+    def _look(self, since_ns: int) -> None:
+        """Take note of data that have arrived; remember those that are late."""
+        arrivals = self.archive.update(since_ns - LATE_NS)
+        self.coverage.add(arrivals, since_ns)
+        if arrivals:
+            self.last_arrival = time.monotonic()
+        trigger = self.finder.trigger
+        before_ns = int(trigger.within_s * NS)
+        after_ns = int((trigger.sta_s + trigger.lta_s + trigger.within_s) * NS)
+        decided_ns = self.until_ns + self.finder.after_ns
+        for arrival in arrivals:
+            late = arrival.is_new & (arrival.start_ns < decided_ns)
+            if late.any():
+                start_ns = int(arrival.start_ns[late].min()) - before_ns
+                end_ns = int(arrival.end_ns[late].max()) + after_ns
+                self._remember_late(start_ns, min(end_ns, self.until_ns))
+
+    def _remember_late(self, start_ns: int, end_ns: int) -> None:
+        """Add a span to those that are to be searched again; spans that touch become one."""
+        if start_ns >= end_ns:
+            return
+        self.last_late = time.monotonic()
+        spans = sorted([*self.state.late, (start_ns, end_ns)])
+        self.state.late = spans[:1]
+        for start, end in spans[1:]:
+            last_start, last_end = self.state.late[-1]
+            if start <= last_end:
+                self.state.late[-1] = (last_start, max(last_end, end))
+            else:
+                self.state.late.append((start, end))
+
+    def _waited(self, since: float) -> bool:
+        return time.monotonic() - since > self.latency_ns / NS
+
+    def _ready_ns(self) -> int:
+        """Return up to when triggers can be decided now."""
+        newest_ns = self.coverage.newest_ns()
+        if newest_ns is None:
+            return self.until_ns
+        after_ns = self.finder.after_ns
+        if self._waited(self.last_arrival):  # the whole network is silent: take what there is
+            finder = self.finder
+            needed_s = MIN_WINDOW_FRACTION * finder.duration_s - finder.pre_trigger_s
+            return newest_ns - int(max(needed_s, 3 * finder.trigger.within_s) * NS)
+        horizon_ns = max(newest_ns - self.latency_ns, self.until_ns + after_ns)
+        complete_ns = self.coverage.complete_ns(horizon_ns)
+        return self.until_ns if complete_ns is None else complete_ns - after_ns
+
+    def _search(self, start_ns: int, end_ns: int) -> None:
+        """Find the events between two times, write their rows and start their commands."""
+        items = window_items(self.finder.search(start_ns, end_ns), self.source)
+        for first in range(0, len(items), EVENTS_PER_BATCH):
+            classified = self.classifier.predictor.classify(items[first : first + EVENTS_PER_BATCH])
+            self.writer.write(classified)
+            for each in classified:
+                event = each.event
+                said = event.error or f"{event.class_name} {event.confidence:.2f}"
+                log.info("%s: %s%s", event.trigger_time, said, ", for review" * event.review)
+                self.alarms.announce(event.row())
+
+    def _report(self) -> None:
+        """Say which stations fall silent or come back, and once a minute how late the data are."""
+        newest_ns = self.coverage.newest_ns()
+        if newest_ns is None:
+            return
+        silent = set(self.coverage.silent(newest_ns - self.latency_ns))
+        _log_changes("silent, no longer waited for", silent - self.silent)
+        _log_changes("here again", self.silent - silent)
+        self.silent = silent
+        if time.monotonic() - self.last_report < REPORT_S:
+            return
+        self.last_report = time.monotonic()
+        n_channels = len(self.coverage.segments)
+        log.info(
+            "searched to %s; newest data %s, %.1f s behind the clock; %d of %d channels; %d events",
+            utc(self.until_ns),
+            utc(newest_ns),
+            (time.time_ns() - newest_ns) / NS,
+            n_channels - len(silent),
+            n_channels,
+            len(self.finder.known),
+        )
+
+
+def _with_numbers(row: dict) -> dict:
+    """Return a row of a CSV table with its numbers as numbers."""
+    return {
+        name: float(value) if value and _is_number(name) else value for name, value in row.items()
+    }
+
+
+def _is_number(column: str) -> bool:
+    return column.startswith("prob_") or column in NUMBERS
+
+
+def _log_changes(what: str, channels: set[str]) -> None:
+    if channels:
+        log.warning("%s: %s", what, ", ".join(sorted(channels)))

@@ -1,0 +1,234 @@
+"""Read an SDS archive, the folder that SeisComP and slarchive write: a file per channel and day.
+
+[SDS] https://www.seiscomp.de/seiscomp3/doc/applications/slarchive/SDS.html
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from prediction.continuous import NS, Records, WholeFile, index_file, read_window
+from preprocessing.traces import RecordingError
+from utils.errors import UserError
+
+DAY_NS = 86_400 * NS
+FAR_DAY = 80_000  # since 1970
+BORDER_NS = 3_600 * NS  # a day's file may hold some data of the next day
+
+
+class Pattern(NamedTuple):
+    """Codes of channels; ``*`` and ``?`` stand for any letters, or for one."""
+
+    network: str
+    station: str
+    location: str
+    channel: str
+
+
+def parse_streams(text: str) -> list[Pattern]:
+    """Read channel patterns such as ``NO.AKN0?..GH?``, separated by commas or spaces.
+
+    ``--`` is the empty location code. Raises ``UserError``.
+    """
+    patterns = []
+    for word in text.replace(",", " ").split():
+        codes = word.split(".")
+        if len(codes) != 4 or "/" in word or not all((codes[0], codes[1], codes[3])):
+            raise UserError(
+                f"--streams: found {word}; should be NETWORK.STATION.LOCATION.CHANNEL, "
+                'for example "NO.AKN0?..GH?"'
+            )
+        codes[2] = "" if codes[2] == "--" else codes[2]
+        patterns.append(Pattern(*codes))
+    if not patterns:
+        raise UserError("--streams: names no channel")
+    return patterns
+
+
+class SdsArchive:
+    """Recordings in an SDS archive as a ``Source``, from ``from_ns`` to ``to_ns``.
+
+    Files are indexed when they are needed, and forgotten afterwards. Raises ``UserError`` if there
+    is no such archive, or no file of these channels.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        patterns: Iterable[Pattern],
+        from_ns: int | None = None,
+        to_ns: int | None = None,
+    ):
+        from obspy.clients.filesystem.sds import Client
+
+        self.root, self.patterns = Path(root), list(patterns)
+        try:
+            self.layout = Client(str(root)).FMTSTR.replace("{doy:03d}", "{doy}")
+        except OSError as error:
+            raise UserError(f"--sds: {root}: no such folder") from error
+        self.files: dict[Path, Records | WholeFile] = {}
+        self.unusable: dict[Path, str] = {}
+        self._from_ns, self._to_ns = from_ns, to_ns
+        if not self.paths():
+            names = ", ".join(".".join(pattern) for pattern in self.patterns)
+            raise UserError(f"--sds: {root}: no files of {names}")
+
+    @property
+    def start_ns(self) -> int:
+        """Return when the recordings begin."""
+        if self._from_ns is None:
+            days = sorted({day_of(path) for path in self.paths()})
+            self._from_ns = min(self._edges(days, np.min, "start_ns"))
+        return self._from_ns
+
+    @property
+    def end_ns(self) -> int:
+        """Return when the recordings end."""
+        if self._to_ns is None:
+            days = sorted({day_of(path) for path in self.paths()}, reverse=True)
+            self._to_ns = max(self._edges(days, np.max, "end_ns"))
+        return self._to_ns
+
+    def _edges(self, days: list[int], choose: Any, edge: str) -> list[int]:
+        """Return a time of each usable file of the first of ``days`` that has any."""
+        for day in days:
+            self._index(path for path in self.paths(day, day))
+            files = [file for path, file in self.files.items() if day_of(path) == day]
+            if files:
+                return [int(choose(getattr(file, edge))) for file in files]
+        raise UserError(f"--sds: {self.root}: no file can be read")
+
+    def paths(self, first_day: int | None = None, last_day: int | None = None) -> list[Path]:
+        """Return the files of these channels, of days since 1970, in order."""
+        first = 0 if first_day is None else first_day
+        last = FAR_DAY if last_day is None else last_day
+        dated = []
+        for folder in self.root.iterdir():
+            if folder.name.isdigit() and _year(first) <= int(folder.name) <= _year(last):
+                dated += [(day_of(path), path) for path in self._of_year(folder.name)]
+        return [path for day, path in sorted(dated) if first <= day <= last]
+
+    def _of_year(self, year: str) -> list[Path]:
+        codes = {"sds_type": "D", "year": year, "doy": "*"}
+        layouts = [self.layout.format(**pattern._asdict(), **codes) for pattern in self.patterns]
+        found = {path for layout in layouts for path in self.root.glob(layout)}
+        return [path for path in found if is_dated(path)]
+
+    def read(self, start_ns: int, end_ns: int) -> Any:
+        """Return an ObsPy stream between two times, of float64 segments without gaps."""
+        first = (start_ns - BORDER_NS) // DAY_NS
+        self.forget_before(first)
+        self._index(self.paths(first, (end_ns + BORDER_NS) // DAY_NS))
+        return read_window(list(self.files.values()), start_ns, end_ns, self._note)
+
+    def forget_before(self, day: int) -> None:
+        """Forget the index of the files of earlier days."""
+        self.files = {path: file for path, file in self.files.items() if day_of(path) >= day}
+
+    def _index(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            if path not in self.files and path not in self.unusable:
+                try:
+                    self.files[path] = index_file(path, self.unusable)
+                except RecordingError as error:
+                    self._note(path, error)
+
+    def _note(self, path: Path, error: RecordingError) -> None:
+        self.unusable.setdefault(path, " ".join(str(error).removeprefix(f"{path}: ").split()))
+
+
+class Arrival(NamedTuple):
+    """Records of one channel that were found by ``GrowingArchive.update``."""
+
+    channel: str
+    start_ns: np.ndarray  # (R,)
+    end_ns: np.ndarray  # (R,), when the next sample is due
+    is_new: np.ndarray  # (R,) False for those that were known before
+
+
+class GrowingArchive(SdsArchive):
+    """An SDS archive to which data are added while it is read; ``update`` looks for them.
+
+    ``sizes`` are the bytes of each file (a path relative to ``root``) that an earlier process knew;
+    None: what is there at first is known.
+    """
+
+    def __init__(self, *arguments: Any, sizes: dict[str, int] | None = None):
+        super().__init__(*arguments)
+        self._known = sizes
+        self._first = True
+
+    def read(self, start_ns: int, end_ns: int) -> Any:
+        """Return an ObsPy stream of what ``update`` has found."""
+        return read_window(list(self.files.values()), start_ns, end_ns, self._note)
+
+    def update(self, since_ns: int) -> list[Arrival]:
+        """Index what was added to the files of the days from ``since_ns`` on."""
+        day = (since_ns - BORDER_NS) // DAY_NS
+        self.forget_before(day)
+        arrivals = []
+        for path in self.paths(day):
+            try:
+                arrivals += self._update(path)
+            except (RecordingError, OSError) as error:
+                self.unusable[path] = str(error)  # perhaps just being written: tried again
+            else:
+                self.unusable.pop(path, None)
+        self._first = False
+        return arrivals
+
+    def _update(self, path: Path) -> list[Arrival]:
+        before = self.files.get(path)
+        if isinstance(before, Records):
+            now: Records | WholeFile = before.grown()
+        elif before is None or path.stat().st_size != before.n_bytes:
+            now = index_file(path, {})
+        else:
+            now = before
+        if now is before:
+            return []
+        self.files[path] = now
+        start_ns, end_ns = np.atleast_1d(now.start_ns), np.atleast_1d(now.end_ns)
+        channel = ".".join(path.name.split(".")[:4])
+        if isinstance(before, Records):
+            n_old = len(before.offsets)
+            added = slice(n_old, None)
+            return [Arrival(channel, start_ns[added], end_ns[added], start_ns[added] > 0)]
+        offsets = now.offsets if isinstance(now, Records) else np.zeros(1, np.int64)
+        known_bytes = 0
+        if before is None:
+            known_bytes = self._bytes_known(path)
+        return [Arrival(channel, start_ns, end_ns, offsets >= known_bytes)]
+
+    def _bytes_known(self, path: Path) -> int:
+        """Return how much of a file that is seen for the first time was known before."""
+        if self._known is None:
+            return path.stat().st_size if self._first else 0
+        return self._known.get(str(path.relative_to(self.root)), 0)
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of each file that ``update`` has seen."""
+        return {
+            str(path.relative_to(self.root)): int(file.offsets[-1]) + file.n_bytes
+            if isinstance(file, Records)
+            else file.n_bytes
+            for path, file in self.files.items()
+        }
+
+
+def is_dated(path: Path) -> bool:
+    """Check that a file name ends with year and day of the year."""
+    year, day = path.name.split(".")[-2:]
+    return len(year) == 4 and len(day) == 3 and (year + day).isdigit()
+
+
+def day_of(path: Path) -> int:
+    """Return the day of a file, in days since 1970."""
+    year, day = path.name.split(".")[-2:]
+    return int(np.datetime64(year, "D").astype(np.int64)) + int(day) - 1
+
+
+def _year(day: int) -> int:
+    return int(str(np.datetime64(day, "D"))[:4])

@@ -1,0 +1,279 @@
+"""An archive that is followed ends with the table of one batch run, whatever happens meanwhile."""
+
+import json
+import logging
+import sys
+
+import numpy as np
+import obspy
+import pytest
+
+from prediction import Classifier
+from prediction.alarms import Alarms
+from prediction.follow import Follower
+from prediction.follow_state import load_state, state_path
+from prediction.outputs import EventWriter, Outputs
+from prediction.sds import GrowingArchive, parse_streams
+from tests.prediction.conftest import predict, table
+from tests.prediction.feeding import append, bursts, records_of
+from utils.errors import UserError
+
+START = obspy.UTCDateTime("2020-02-28T23:55:00")  # midnight of a leap year comes soon
+ONSETS_S = [70.0, 131.0, 200.0, 263.0, 301.0, 355.0, 420.0, 490.0, 497.0, 560.0]
+PATTERNS = parse_streams("XX.S0?..HH?")
+SETTINGS = {
+    "precision": "32-true",
+    "trigger": {"channels": 3},
+    "follow": {"latency_s": 20, "on_event_timeout_s": 5},
+}
+
+
+@pytest.fixture(scope="module")
+def classifier(ckpt):
+    return Classifier.load(ckpt, **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def stream():
+    return bursts(START, 600, ONSETS_S)
+
+
+@pytest.fixture(scope="module")
+def records(stream):
+    return records_of(stream)
+
+
+@pytest.fixture(scope="module")
+def batch(place, ckpt, records):
+    """The table of one batch run over the whole archive."""
+    append(place / "whole", records)
+    archive = ["--sds", "whole", "--streams", "XX.S0?..HH?"]
+    output = predict(ckpt, *archive, "--out", "sds.csv", "trigger.channels=3", cwd=place)
+    rows = table(place / "sds.csv")
+    assert len(rows) == 9 and not any(row["error"] for row in rows), output
+    return rows
+
+
+class Following:
+    """A follower that can be stopped and started, and an archive that is fed by hand."""
+
+    def __init__(self, classifier, folder, command=None):
+        self.classifier, self.root, self.command = classifier, folder / "sds", command
+        self.outputs = Outputs(folder / "events.csv", resume=True)
+
+    def __enter__(self):
+        state = load_state(state_path(self.outputs.out))
+        archive = GrowingArchive(self.root, PATTERNS, sizes=state.sizes)
+        self.writer = EventWriter(self.classifier.predictor, self.outputs).__enter__()
+        self.alarms = Alarms(self.command, 5)
+        self.follower = Follower(self.classifier, archive, self.writer, self.alarms, state, "whole")
+        self.follower.begin(START.ns)
+        return self
+
+    def __exit__(self, *error):
+        self.alarms.close()
+        self.writer.__exit__()
+
+    def feed(self, records):
+        append(self.root, records)
+        self.settle()
+
+    def settle(self):
+        while self.follower.step():
+            pass
+
+    @property
+    def rows(self):
+        return table(self.outputs.out)
+
+
+def without_file(rows):
+    return [{key: value for key, value in row.items() if key != "file"} for row in rows]
+
+
+def in_order(rows):
+    return sorted(without_file(rows), key=lambda row: row["trigger_time"])
+
+
+def decided(rows, seconds):
+    """Return the rows of a batch run that a follower can have found by then."""
+    return [row for row in rows if obspy.UTCDateTime(row["trigger_time"]) < START + seconds]
+
+
+def pieces(records, seconds=7.0):
+    """Cut records into those of each few seconds."""
+    number = np.array([int((end - float(START)) // seconds) for end, _, _ in records])
+    return [[records[k] for k in np.flatnonzero(number == n)] for n in range(number.max() + 1)]
+
+
+def test_pieces_give_the_rows_of_one_batch_run_across_midnight(
+    tmp_path, classifier, records, batch
+):
+    parts = pieces(records)
+    append(tmp_path / "sds", parts[0])
+    with Following(classifier, tmp_path) as following:
+        for part in parts[1:]:
+            following.feed(part)
+        assert without_file(following.rows) == without_file(batch)
+    assert len(list((tmp_path / "sds").rglob("*.060"))) == 3
+
+
+def test_records_out_of_order_and_half_written_are_waited_for(tmp_path, classifier, records, batch):
+    rng = np.random.default_rng(1)
+    parts = pieces(sorted(records, key=lambda record: record[0] + rng.uniform(0, 15)))
+    append(tmp_path / "sds", parts[0])
+    with Following(classifier, tmp_path) as following:
+        for part in parts[1:]:
+            last = (part[-1][0], part[-1][1], part[-1][2][:100])
+            following.feed([*part[:-1], last])
+            following.feed([(last[0], last[1], part[-1][2][100:])])
+        following.follower.last_arrival -= 100  # nothing comes any more
+        following.settle()
+        assert without_file(following.rows) == without_file(batch)
+
+
+@pytest.mark.parametrize("n_parts", [1, 19, 44])
+def test_a_restart_continues_with_nothing_twice(tmp_path, classifier, records, batch, n_parts):
+    parts = pieces(records)
+    append(tmp_path / "sds", [record for part in parts[:n_parts] for record in part])
+    with Following(classifier, tmp_path) as following:
+        following.settle()
+    for part in parts[n_parts : n_parts + 5]:  # while nobody looks
+        append(tmp_path / "sds", part)
+    state, text = state_path(tmp_path / "events.csv"), None
+    with Following(classifier, tmp_path) as following:
+        text = state.read_text()
+        for part in parts[n_parts + 5 :]:
+            following.feed(part)
+        rows = following.rows
+    assert without_file(rows) == without_file(batch)
+    state.write_text(text)  # killed before the state was saved: the rows are there
+    with Following(classifier, tmp_path) as following:
+        following.settle()
+        assert following.rows == rows
+
+
+def test_a_silent_station_holds_up_the_others_for_the_latency_only(
+    tmp_path, classifier, records, caplog
+):
+    caplog.set_level(logging.WARNING)
+    silent = [r for r in records if not ("S02" in r[1] and 60 < r[0] - float(START) < 300)]
+    two = Classifier(classifier.predictor, "two")
+    two.config = classifier.config.model_copy(
+        update={"trigger": classifier.config.trigger.model_copy(update={"channels": 2})}
+    )
+    parts = pieces(silent)
+    append(tmp_path / "sds", parts[0])
+    with Following(two, tmp_path) as following:
+        delays_s = []
+        for part in parts[1:]:
+            following.feed(part)
+            newest_ns = following.follower.coverage.newest_ns()
+            delays_s.append((newest_ns - following.follower.until_ns) / 1e9 - 9)
+        assert max(delays_s) < 20 + 7 + 8  # latency, a part, a record
+        assert max(delays_s[15:35]) < 15  # known to be silent: not waited for
+        assert len(following.rows) == 9
+        assert [len(row["picks"].split(",")) for row in following.rows[1:3]] == [2, 2]
+    assert "silent, no longer waited for: XX.S02..HHZ" in caplog.text
+    assert "here again: XX.S02..HHZ" in caplog.text
+
+
+def test_data_that_come_too_late_are_searched_once_more(tmp_path, classifier, records, batch):
+    late = [r for r in records if "S01" in r[1] and 100 < r[0] - float(START) < 240]
+    parts = pieces([r for r in records if r not in late])
+    append(tmp_path / "sds", parts[0])
+    with Following(classifier, tmp_path) as following:
+        for part in parts[1:50]:
+            following.feed(part)
+        found = following.rows
+        assert len(found) == 3 and len(decided(batch, 340)) == 5
+        following.feed(late)
+        following.settle()
+        assert following.rows == found  # more of them may come
+    with Following(classifier, tmp_path) as following:  # a restart does not forget them
+        following.follower.last_late -= 100
+        following.settle()
+        for part in parts[50:]:
+            following.feed(part)
+        assert in_order(following.rows) == without_file(batch)
+
+
+def test_when_all_fall_silent_the_last_event_is_not_held_back(tmp_path, classifier, records):
+    last_s = ONSETS_S[2] + 7  # of a window that ends nine seconds after the trigger
+    append(tmp_path / "sds", [r for r in records if r[0] < float(START) + last_s])
+    with Following(classifier, tmp_path) as following:
+        following.settle()
+        assert len(following.rows) == 2
+        following.follower.last_arrival -= 100
+        following.settle()
+        assert len(following.rows) == 3 and following.rows[2]["class"]
+
+
+def test_the_command_gets_each_event_once_as_json(tmp_path, classifier, records, batch, caplog):
+    script = tmp_path / "alarm.py"
+    script.write_text(
+        "import json, sys\n"
+        "event = json.load(sys.stdin)\n"
+        f"open({str(tmp_path / 'alarms')!r}, 'a').write(json.dumps(event) + '\\n')\n"
+        "sys.exit(3)\n"
+    )
+    command = f"{sys.executable} {script}"
+    append(tmp_path / "sds", [r for r in records if r[0] < float(START) + 180])
+    with Following(classifier, tmp_path, command) as following:
+        following.settle()
+    following.follower.save()
+    state = state_path(tmp_path / "events.csv")
+    text = state.read_text().replace('"n_announced": 2', '"n_announced": 1')
+    state.write_text(text)  # killed before the second command had ended
+    with Following(classifier, tmp_path, command) as following:
+        pass
+    alarms = [json.loads(line) for line in (tmp_path / "alarms").read_text().splitlines()]
+    expected = [batch[number]["trigger_time"] for number in (0, 1, 1)]
+    assert [alarm["trigger_time"] for alarm in alarms] == expected
+    assert alarms[1] | {"file": ""} == alarms[2] | {"file": ""}
+    assert caplog.text.count("--on-event: exit status 3") == 3
+
+
+def test_a_command_that_hangs_or_is_missing_stops_nothing(caplog):
+    row = {"trigger_time": "now", "file": ""}
+    for command, said in (("sleep 30", "stopped after 0.2 s, event now"), ("/no/x", "cannot be")):
+        alarms = Alarms(command, 0.2)
+        alarms.announce(row)
+        alarms.close()
+        assert alarms.n_done == 1 and said in caplog.text
+    with pytest.raises(UserError, match="empty"):
+        Alarms(" ", 1)
+
+
+def test_a_shell_is_used_only_if_asked_for(tmp_path, caplog):
+    for shell in (False, True):
+        alarms = Alarms(f"cat > {tmp_path / 'x'}", 5, shell)
+        alarms.announce({"trigger_time": "now", "file": ""})
+        alarms.close()
+        assert (tmp_path / "x").exists() == shell
+
+
+def test_the_command_line_follows_to_a_given_time(place, ckpt, records, batch):
+    arguments = ["--sds", "whole", "--streams", "XX.S0?..HH?", "--follow", "--out", "followed.csv"]
+    span = ["--from", str(START), "--to", str(START + 300)]
+    settings = ["trigger.channels=3", "follow.latency_s=20"]
+    predict(ckpt, *arguments, *span, *settings, cwd=place)
+    assert table(place / "followed.csv") == decided(batch, 300)
+    span[3] = str(START + 520)
+    predict(ckpt, *arguments, *span, *settings, cwd=place)
+    assert table(place / "followed.csv") == decided(batch, 520)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--sds", "nowhere", "--streams", "XX.S00..HHZ"], "no such folder"),
+        (["--sds", "whole", "--streams", "XX.S00.HHZ"], "should be NETWORK.STATION.LOCATION"),
+        (["--sds", "whole", "--streams", "YY.*..*"], "no files of YY.*..*"),
+        (["--sds", "whole", "--streams", "*.*.*.*", "--from", "x"], "--from: found x; should be"),
+        (["--sds", "whole"], "go together"),
+        (["x.mseed", "--follow"], "--follow goes with --sds"),
+    ],
+)
+def test_mistakes_are_explained(place, ckpt, batch, words, message):
+    assert message in predict(ckpt, *words, "--out", "m.csv", cwd=place, status=2)
