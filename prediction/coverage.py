@@ -17,14 +17,21 @@ class Coverage:
     def __init__(self) -> None:
         # (2, n) starts and ends of segments without gaps, in order
         self.segments: dict[str, np.ndarray] = {}
+        self.ahead: set[str] = set()  # channels that had data later than the clock
 
-    def add(self, arrivals: Iterable[Arrival], since_ns: int) -> None:
-        """Add records; what ended long before ``since_ns`` is forgotten."""
+    def add(self, arrivals: Iterable[Arrival], since_ns: int, clock_ns: int) -> None:
+        """Add records; what ended long before ``since_ns`` is forgotten.
+
+        Records that begin after ``clock_ns`` do not count: waiting for the others to be as far
+        would end when the clock is right, and taking them for the newest would leave out the rest.
+        """
         for channel, start_ns, end_ns, _ in arrivals:
             known = self.segments.get(channel, np.empty((2, 0), np.int64))
             both = np.concatenate([known, np.stack([start_ns, end_ns])], axis=1)
-            both = both[:, both[1] > since_ns - KEPT_NS]
-            self.segments[channel] = _merged(both)
+            if (start_ns > clock_ns).any():
+                self.ahead.add(channel)
+            kept = (both[1] > since_ns - KEPT_NS) & (both[0] <= clock_ns)
+            self.segments[channel] = _merged(both[:, kept])
 
     def newest_ns(self) -> int | None:
         """Return the end of the newest data of any channel."""

@@ -13,15 +13,17 @@ from prediction.continuous import NS
 from prediction.coverage import Coverage
 from prediction.follow_state import FollowState, save_state, state_path
 from prediction.outputs import EventWriter
-from prediction.sds import DAY_NS, GrowingArchive
+from prediction.reading import Item
+from prediction.sds import GrowingArchive
 from prediction.trigger import MIN_WINDOW_FRACTION, time_ns, utc
 
 log = logging.getLogger(__name__)
 POLL_S = 0.5
 NUMBERS = ("confidence", "entropy", "agreement", "sensors", "usable_sensors", "review")
 LEAST_STEP_NS = NS  # so short a piece is not worth reading
-REPORT_S = 60.0  # between two lines in the log
-LATE_NS = DAY_NS  # data may come so much too late
+REPORT_S = 60.0  # between two lines in the log, or two catalogues
+LATE_PATIENCE = 10  # late data that go on arriving are searched after so many latencies
+CLOCK_NS = 60 * NS  # data later than now by more have a wrong time
 
 
 class Follower:
@@ -40,10 +42,12 @@ class Follower:
         self.alarms, self.state, self.source = alarms, state, source
         known = sorted(time_ns(key) for key in writer.done if key.endswith("Z"))
         self.finder = classifier.finder(archive, known)
-        self.coverage, self.silent = Coverage(), set[str]()
+        self.coverage = Coverage()
+        self.silent, self.ahead = set[str](), set[str]()
         self.latency_ns = int(classifier.config.follow.latency_s * NS)
-        self.last_arrival = self.last_late = self.last_report = time.monotonic()
-        self.n_before, self.saved = state.n_announced, ""
+        self.last_arrival = self.first_late = self.last_late = time.monotonic()
+        self.next_report = self.next_catalogue = time.monotonic() + REPORT_S
+        self.n_before, self.saved, self.n_in_catalogue = state.n_announced, "", 0
 
     def begin(self, from_ns: int | None) -> None:
         """Look at what is there, and decide where to begin: by the state, ``from_ns``, or now."""
@@ -51,12 +55,17 @@ class Follower:
         start_ns = self.state.until_ns
         if start_ns is None:
             start_ns = from_ns
-        if start_ns is None:
-            start_ns = known[-1] if known else self.archive.end_ns - self.finder.after_ns
+        if start_ns is None and known:
+            start_ns = known[-1]
+        if start_ns is None:  # all that is still waited for
+            newest_ns = min(self.archive.end_ns, time.time_ns())
+            start_ns = newest_ns - self.latency_ns - self.finder.after_ns
         self.state.until_ns = start_ns
-        self._look(start_ns)
+        self._look()
         # written just before a kill: their command may not have been run
-        for row in self.writer.tables[0].rows()[self.n_before :]:
+        rows = self.writer.tables[0].rows()
+        self.n_before = min(self.n_before, len(rows))
+        for row in rows[self.n_before :]:
             self.alarms.announce(_with_numbers(row))
         self.save()
         log.info("Following %s from %s on", self.source, utc(start_ns))
@@ -75,7 +84,7 @@ class Follower:
 
     def step(self, to_ns: int | None = None) -> bool:
         """Look for new data and search what has become complete; return whether there was any."""
-        self._look(self.until_ns)
+        self._look()
         end_ns = min(self._ready_ns(), self.until_ns + int(self.classifier.config.chunk_s * NS))
         if to_ns is not None:
             end_ns = min(end_ns, to_ns)
@@ -83,12 +92,9 @@ class Follower:
         if searched:
             self._search(self.until_ns, end_ns)
             self.state.until_ns = end_ns
-        elif self.state.late and self._waited(self.last_late):
-            spans, self.state.late = self.state.late, []
-            for start_ns, late_end_ns in spans:
-                log.info("Late data: searching %s to %s again", utc(start_ns), utc(late_end_ns))
-                self._search(start_ns, min(late_end_ns, self.until_ns))
+        self._search_late()
         self._report()
+        self._write_catalogues()
         self.save()
         return searched
 
@@ -101,21 +107,20 @@ class Follower:
             save_state(state_path(self.writer.outputs.out), text)
             self.saved = text
 
-    def _look(self, since_ns: int) -> None:
+    def _look(self) -> None:
         """Take note of data that have arrived; remember those that are late."""
-        arrivals = self.archive.update(since_ns - LATE_NS)
-        self.coverage.add(arrivals, since_ns)
+        arrivals = self.archive.update(self.until_ns)
+        self.coverage.add(arrivals, self.until_ns, time.time_ns() + CLOCK_NS)
         if arrivals:
             self.last_arrival = time.monotonic()
         trigger = self.finder.trigger
         before_ns = int(trigger.within_s * NS)
-        after_ns = int((trigger.sta_s + trigger.lta_s + trigger.within_s) * NS)
         decided_ns = self.until_ns + self.finder.after_ns
         for arrival in arrivals:
             late = arrival.is_new & (arrival.start_ns < decided_ns)
             if late.any():
                 start_ns = int(arrival.start_ns[late].min()) - before_ns
-                end_ns = int(arrival.end_ns[late].max()) + after_ns
+                end_ns = int(arrival.end_ns[late].max()) + self._after_late_ns
                 self._remember_late(start_ns, min(end_ns, self.until_ns))
 
     def _remember_late(self, start_ns: int, end_ns: int) -> None:
@@ -123,6 +128,8 @@ class Follower:
         if start_ns >= end_ns:
             return
         self.last_late = time.monotonic()
+        if not self.state.late:
+            self.first_late = self.last_late
         spans = sorted([*self.state.late, (start_ns, end_ns)])
         self.state.late = spans[:1]
         for start, end in spans[1:]:
@@ -132,8 +139,33 @@ class Follower:
             else:
                 self.state.late.append((start, end))
 
-    def _waited(self, since: float) -> bool:
-        return time.monotonic() - since > self.latency_ns / NS
+    def _search_late(self) -> None:
+        """Search late data once more, when no more of them arrive or that takes too long.
+
+        While they go on arriving, the newest of them are left for the next time: the windows of
+        their events are not complete.
+        """
+        ended = self._waited(self.last_late)
+        if not self.state.late or not (ended or self._waited(self.first_late, LATE_PATIENCE)):
+            return
+        left_ns = 0 if ended else self._after_late_ns + self.finder.after_ns
+        left = []
+        for start_ns, end_ns in self.state.late:
+            begin_left_ns = max(start_ns, end_ns - left_ns)
+            log.info("Late data: searching %s to %s again", utc(start_ns), utc(begin_left_ns))
+            self._search(start_ns, begin_left_ns)
+            left.append((begin_left_ns, end_ns))
+        self.state.late = [] if ended else left
+        self.first_late = time.monotonic()
+
+    @property
+    def _after_late_ns(self) -> int:
+        """Return how far the trigger remembers data."""
+        trigger = self.finder.trigger
+        return int((trigger.sta_s + trigger.lta_s + trigger.within_s) * NS)
+
+    def _waited(self, since: float, n_latencies: int = 1) -> bool:
+        return time.monotonic() - since > n_latencies * self.latency_ns / NS
 
     def _ready_ns(self) -> int:
         """Return up to when triggers can be decided now."""
@@ -151,15 +183,34 @@ class Follower:
 
     def _search(self, start_ns: int, end_ns: int) -> None:
         """Find the events between two times, write their rows and start their commands."""
-        items = window_items(self.finder.search(start_ns, end_ns), self.source)
-        for first in range(0, len(items), EVENTS_PER_BATCH):
-            classified = self.classifier.predictor.classify(items[first : first + EVENTS_PER_BATCH])
-            self.writer.write(classified)
-            for each in classified:
-                event = each.event
-                said = event.error or f"{event.class_name} {event.confidence:.2f}"
-                log.info("%s: %s%s", event.trigger_time, said, ", for review" * event.review)
-                self.alarms.announce(event.row())
+        chunk_ns = int(self.classifier.config.chunk_s * NS)
+        for first_ns in range(start_ns, end_ns, chunk_ns):
+            windows = self.finder.search(first_ns, min(first_ns + chunk_ns, end_ns))
+            items = window_items(windows, self.source)
+            for first in range(0, len(items), EVENTS_PER_BATCH):
+                self._write(items[first : first + EVENTS_PER_BATCH])
+
+    def _write(self, items: list[Item]) -> None:
+        """Classify events, write their rows and start their commands."""
+        classified = self.classifier.predictor.classify(items)
+        self.writer.write(classified)
+        for each in classified:
+            event = each.event
+            said = event.error or f"{event.class_name} {event.confidence:.2f}"
+            log.info("%s: %s%s", event.trigger_time, said, ", for review" * event.review)
+            self.alarms.announce(event.row())
+
+    def _write_catalogues(self) -> None:
+        """Write the catalogues anew if there are new events, at most once a minute.
+
+        Large ones take long, and are written less often.
+        """
+        started = time.monotonic()
+        if started < self.next_catalogue or self.writer.n_written == self.n_in_catalogue:
+            return
+        self.writer.write_catalogues()
+        self.n_in_catalogue = self.writer.n_written
+        self.next_catalogue = started + max(REPORT_S, 20 * (time.monotonic() - started))
 
     def _report(self) -> None:
         """Say which stations fall silent or come back, and once a minute how late the data are."""
@@ -169,10 +220,14 @@ class Follower:
         silent = set(self.coverage.silent(newest_ns - self.latency_ns))
         _log_changes("silent, no longer waited for", silent - self.silent)
         _log_changes("here again", self.silent - silent)
-        self.silent = silent
-        if time.monotonic() - self.last_report < REPORT_S:
+        _log_changes(
+            "data later than this computer's clock, not waited for",
+            self.coverage.ahead - self.ahead,
+        )
+        self.silent, self.ahead = silent, set(self.coverage.ahead)
+        if time.monotonic() < self.next_report:
             return
-        self.last_report = time.monotonic()
+        self.next_report = time.monotonic() + REPORT_S
         n_channels = len(self.coverage.segments)
         log.info(
             "searched to %s; newest data %s, %.1f s behind the clock; %d of %d channels; %d events",

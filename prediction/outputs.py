@@ -141,6 +141,14 @@ class EventWriter:
             bool(event.item.recording and event.item.recording.left_out) for event in new
         )
 
+    def write_catalogues(self, rows: list[dict] | None = None) -> None:
+        """Write the events of the table as QuakeML and SeisComP's XML, where asked for."""
+        for path, form in ((self.outputs.quakeml, "QUAKEML"), (self.outputs.scml, "SCML")):
+            if path is not None:
+                rows = self.tables[0].rows() if rows is None else rows
+                names, config = self.predictor.class_names, self.predictor.config
+                write_catalogue(rows, names, config, path, form)
+
     def finish(self, span_ns: tuple[int, int] | None = None, probabilities: Any = None) -> int:
         """Write catalogues and timeline, log a summary; return the number of unusable events.
 
@@ -160,10 +168,7 @@ class EventWriter:
                 self.n_left_out,
             )
         rows = self.tables[0].rows()
-        for path, form in ((self.outputs.quakeml, "QUAKEML"), (self.outputs.scml, "SCML")):
-            if path is not None:
-                names, config = self.predictor.class_names, self.predictor.config
-                write_catalogue(rows, names, config, path, form)
+        self.write_catalogues(rows)
         if self.outputs.plots is not None and span_ns is not None:
             path = self.outputs.plots / "timeline.png"
             plot_timeline(rows, self.predictor.class_names, span_ns, path, probabilities)

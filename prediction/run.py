@@ -14,13 +14,13 @@ from prediction.alarms import Alarms
 from prediction.classifier import EVENTS_PER_BATCH, Classifier
 from prediction.continuous import ContinuousData
 from prediction.follow import Follower
-from prediction.follow_state import load_state, state_path
+from prediction.follow_state import FollowState, load_state, state_path
 from prediction.outputs import EventWriter, Outputs
 from prediction.reading import Item, file_key, read_item
 from prediction.sds import GrowingArchive, Pattern, SdsArchive, parse_streams
 from prediction.streams import Source
 from utils.cli import stop_at_signals
-from utils.errors import UserError
+from utils.errors import Interrupted, UserError
 from utils.parallel import ahead, map_in_order
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,8 @@ def follow_archive(classifier: Classifier, arguments: Namespace, outputs: Output
     """
     patterns, from_ns, to_ns = _span_of_archive(arguments)
     params = classifier.config.follow
-    state = load_state(state_path(outputs.out))
+    # without its table, what was found is gone: it is searched again
+    state = load_state(state_path(outputs.out)) if outputs.out.exists() else FollowState()
     archive = GrowingArchive(arguments.sds, patterns, sizes=state.sizes)
     alarms = Alarms(arguments.on_event, params.on_event_timeout_s, params.shell)
     with EventWriter(classifier.predictor, replace(outputs, resume=True)) as writer:
@@ -93,6 +94,9 @@ def follow_archive(classifier: Classifier, arguments: Namespace, outputs: Output
             follower.run(to_ns)
             alarms.close()
             follower.save()
+        except Interrupted:  # Ctrl-C is how following usually ends
+            writer.write_catalogues()
+            raise
         finally:
             alarms.close(wait=False)
     writer.finish()

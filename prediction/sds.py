@@ -3,7 +3,10 @@
 [SDS] https://www.seiscomp.de/seiscomp3/doc/applications/slarchive/SDS.html
 """
 
+import fnmatch
+import os
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +18,8 @@ from utils.errors import UserError
 
 DAY_NS = 86_400 * NS
 FAR_DAY = 80_000  # since 1970
+NO_DAY = -1  # of a file name that has none
+LATE_NS = DAY_NS  # data may come so much too late
 BORDER_NS = 3_600 * NS  # a day's file may hold some data of the next day
 
 
@@ -79,7 +84,7 @@ class SdsArchive:
     def start_ns(self) -> int:
         """Return when the recordings begin."""
         if self._from_ns is None:
-            days = sorted({day_of(path) for path in self.paths()})
+            days = sorted({day_of(path.name) for path in self.paths()})
             self._from_ns = min(self._edges(days, np.min, "start_ns"))
         return self._from_ns
 
@@ -87,7 +92,7 @@ class SdsArchive:
     def end_ns(self) -> int:
         """Return when the recordings end."""
         if self._to_ns is None:
-            days = sorted({day_of(path) for path in self.paths()}, reverse=True)
+            days = sorted({day_of(path.name) for path in self.paths()}, reverse=True)
             self._to_ns = max(self._edges(days, np.max, "end_ns"))
         return self._to_ns
 
@@ -95,7 +100,7 @@ class SdsArchive:
         """Return a time of each usable file of the first of ``days`` that has any."""
         for day in days:
             self._index(path for path in self.paths(day, day))
-            files = [file for path, file in self.files.items() if day_of(path) == day]
+            files = [file for path, file in self.files.items() if day_of(path.name) == day]
             if files:
                 return [int(choose(getattr(file, edge))) for file in files]
         raise UserError(f"--sds: {self.root}: no file can be read")
@@ -104,17 +109,27 @@ class SdsArchive:
         """Return the files of these channels, of days since 1970, in order."""
         first = 0 if first_day is None else first_day
         last = FAR_DAY if last_day is None else last_day
-        dated = []
-        for folder in self.root.iterdir():
-            if folder.name.isdigit() and _year(first) <= int(folder.name) <= _year(last):
-                dated += [(day_of(path), path) for path in self._of_year(folder.name)]
-        return [path for day, path in sorted(dated) if first <= day <= last]
+        found = set()
+        for year in self.root.iterdir():
+            if year.name.isdigit() and _year(first) <= int(year.name) <= _year(last):
+                for pattern in self.patterns:
+                    found |= self._of_year(pattern, year.name, first, last)
+        return [path for _, path in sorted(found)]
 
-    def _of_year(self, year: str) -> list[Path]:
+    def _of_year(
+        self, pattern: Pattern, year: str, first_day: int, last_day: int
+    ) -> set[tuple[int, Path]]:
+        """Return day and path of each file of one pattern and year."""
         codes = {"sds_type": "D", "year": year, "doy": "*"}
-        layouts = [self.layout.format(**pattern._asdict(), **codes) for pattern in self.patterns]
-        found = {path for layout in layouts for path in self.root.glob(layout)}
-        return [path for path in found if is_dated(path)]
+        layout = Path(self.layout.format(**pattern._asdict(), **codes))
+        found = set()
+        for folder in self.root.glob(str(layout.parent)):
+            # at the end of a year there are thousands: days first, they are cheap
+            dated = {name: day_of(name) for name in os.listdir(folder)}  # noqa: PTH208
+            near = [name for name, day in dated.items() if first_day <= day <= last_day]
+            for name in fnmatch.filter(near, layout.name):
+                found.add((dated[name], folder / name))
+        return found
 
     def read(self, start_ns: int, end_ns: int) -> Any:
         """Return an ObsPy stream between two times, of float64 segments without gaps."""
@@ -125,7 +140,7 @@ class SdsArchive:
 
     def forget_before(self, day: int) -> None:
         """Forget the index of the files of earlier days."""
-        self.files = {path: file for path, file in self.files.items() if day_of(path) >= day}
+        self.files = {path: file for path, file in self.files.items() if day_of(path.name) >= day}
 
     def _index(self, paths: Iterable[Path]) -> None:
         for path in paths:
@@ -164,12 +179,20 @@ class GrowingArchive(SdsArchive):
         """Return an ObsPy stream of what ``update`` has found."""
         return read_window(list(self.files.values()), start_ns, end_ns, self._note)
 
-    def update(self, since_ns: int) -> list[Arrival]:
-        """Index what was added to the files of the days from ``since_ns`` on."""
-        day = (since_ns - BORDER_NS) // DAY_NS
-        self.forget_before(day)
+    def update(self, until_ns: int) -> list[Arrival]:
+        """Index what was added to the files around ``until_ns``, up to when has been searched.
+
+        These are the files from ``LATE_NS`` before it to the next day that has any, so that the
+        index stays small however far the archive reaches beyond.
+        """
+        first, today = (until_ns - LATE_NS - BORDER_NS) // DAY_NS, until_ns // DAY_NS
+        self.forget_before(first)
+        paths = [(day_of(path.name), path) for path in self.paths(first)]
+        last = min((day for day, _ in paths if day > today), default=today)
         arrivals = []
-        for path in self.paths(day):
+        for day, path in paths:
+            if day > last:
+                break
             try:
                 arrivals += self._update(path)
             except (RecordingError, OSError) as error:
@@ -181,26 +204,21 @@ class GrowingArchive(SdsArchive):
 
     def _update(self, path: Path) -> list[Arrival]:
         before = self.files.get(path)
-        if isinstance(before, Records):
-            now: Records | WholeFile = before.grown()
-        elif before is None or path.stat().st_size != before.n_bytes:
-            now = index_file(path, {})
-        else:
-            now = before
+        now = _reindexed(path, before)
         if now is before:
             return []
         self.files[path] = now
-        start_ns, end_ns = np.atleast_1d(now.start_ns), np.atleast_1d(now.end_ns)
         channel = ".".join(path.name.split(".")[:4])
-        if isinstance(before, Records):
-            n_old = len(before.offsets)
-            added = slice(n_old, None)
-            return [Arrival(channel, start_ns[added], end_ns[added], start_ns[added] > 0)]
-        offsets = now.offsets if isinstance(now, Records) else np.zeros(1, np.int64)
-        known_bytes = 0
-        if before is None:
-            known_bytes = self._bytes_known(path)
-        return [Arrival(channel, start_ns, end_ns, offsets >= known_bytes)]
+        start_ns, end_ns = np.atleast_1d(now.start_ns), np.atleast_1d(now.end_ns)
+        if isinstance(now, Records):
+            n_known = len(before.offsets) if isinstance(before, Records) else 0
+            known_bytes = 0 if before is not None else self._bytes_known(path)
+            is_new = now.offsets[n_known:] >= known_bytes
+            return [Arrival(channel, start_ns[n_known:], end_ns[n_known:], is_new)]
+        if before is not None:  # what was added lies after what was known
+            start_ns = np.maximum(start_ns, np.max(before.end_ns))
+        is_new = np.array([before is not None or self._bytes_known(path) < now.n_bytes])
+        return [Arrival(channel, start_ns, end_ns, is_new)]
 
     def _bytes_known(self, path: Path) -> int:
         """Return how much of a file that is seen for the first time was known before."""
@@ -218,17 +236,30 @@ class GrowingArchive(SdsArchive):
         }
 
 
-def is_dated(path: Path) -> bool:
-    """Check that a file name ends with year and day of the year."""
-    year, day = path.name.split(".")[-2:]
-    return len(year) == 4 and len(day) == 3 and (year + day).isdigit()
+def day_of(name: str) -> int:
+    """Return the day of a file in days since 1970, from the year and day that end its name."""
+    year, _, day = name[-8:].partition(".")
+    if len(year) == 4 and len(day) == 3 and (year + day).isdigit():
+        return _first_day(int(year)) + int(day) - 1
+    return NO_DAY
 
 
-def day_of(path: Path) -> int:
-    """Return the day of a file, in days since 1970."""
-    year, day = path.name.split(".")[-2:]
-    return int(np.datetime64(year, "D").astype(np.int64)) + int(day) - 1
+@cache
+def _first_day(year: int) -> int:
+    return int(np.datetime64(f"{year:04d}", "D").astype(np.int64))
 
 
 def _year(day: int) -> int:
     return int(str(np.datetime64(day, "D"))[:4])
+
+
+def _reindexed(path: Path, before: Records | WholeFile | None) -> Records | WholeFile:
+    """Return the index of a file as it is now; ``before`` if nothing was added."""
+    if isinstance(before, Records):
+        try:
+            return before.grown()
+        except RecordingError:  # records of another length were added
+            return index_file(path, {})
+    if before is not None and path.stat().st_size == before.n_bytes:
+        return before
+    return index_file(path, {})
