@@ -143,10 +143,8 @@ class EventClassifier(pl.LightningModule):
         Returns (B, S, F) float32, zero where ``mask`` (B, S) is False.
         """
         event, trace = _indices(mask)
-        traces = waveforms[event, trace]
-        n_images = IMAGES_PER_CHUNK_CPU if traces.device.type == "cpu" else IMAGES_PER_CHUNK
-        chunks = [network(self.to_images(chunk)).float() for chunk in traces.split(n_images)]
-        values = torch.cat(chunks)
+        chunks = waveforms[event, trace].split(images_per_chunk(waveforms.device))
+        values = torch.cat([network(self.to_images(chunk)).float() for chunk in chunks])
         outputs = torch.zeros(*mask.shape, values.shape[1], device=waveforms.device)
         outputs[event, trace] = values
         return outputs
@@ -160,9 +158,7 @@ class EventClassifier(pl.LightningModule):
         waveforms, mask = self.traces(batch.waveforms, batch.mask)
         event, trace = _indices(mask)
         images, targets = self.to_images(waveforms[event, trace]), self.targets_of(batch)[event]
-        # each trace of an event gets other random numbers; the first trace those of the event
-        draws = (batch.draws[event] + GOLDEN_RATIO * trace[:, None]) % 1
-        images = augment(images, self.changes, draws)
+        images = augment(images, self.changes, draws_of_traces(batch, event, trace))
         logits = self.forward(images)
         smoothing = self.hparams["label_smoothing"]
         loss = weighted_cross_entropy(logits, targets, self.class_weights, smoothing)
@@ -328,6 +324,19 @@ class EventClassifier(pl.LightningModule):
         return adam_with_cosine(
             groups, self.hparams["weight_decay"], self.trainer.estimated_stepping_batches
         )
+
+
+def images_per_chunk(device: torch.device) -> int:
+    """Return how many images go through a network at once in evaluation."""
+    return IMAGES_PER_CHUNK_CPU if device.type == "cpu" else IMAGES_PER_CHUNK
+
+
+def draws_of_traces(batch: EventBatch, event: Tensor, number: Tensor) -> Tensor:
+    """Return the random numbers (N, n) of N traces, for ``augment``.
+
+    Each trace of an event gets others, by its ``number`` (N,); number 0 those of the event.
+    """
+    return (batch.draws[event] + GOLDEN_RATIO * number[:, None]) % 1
 
 
 def _indices(mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,11 @@ class LinearHead(NamedTuple):
 
 
 def fit_linear_head(
-    features: np.ndarray, labels: np.ndarray, events: np.ndarray, class_weights: np.ndarray
+    features: np.ndarray,
+    labels: np.ndarray,
+    events: np.ndarray,
+    class_weights: np.ndarray,
+    changed: np.ndarray | None = None,
 ) -> LinearHead:
     """Fit a multinomial logistic regression with an L2 penalty to N channels.
 
@@ -36,23 +40,34 @@ def fit_linear_head(
     events of a class have the same weight, whatever their number of channels. The strength of the
     penalty is the one of ``STRENGTHS`` with the least negative log-likelihood of the ensemble, in a
     cross-validation that keeps the channels of an event together.
+
+    ``changed`` (N, V, D) are the representations of V changed copies of each channel. The head is
+    fitted to them too, and a channel with its copies counts like a channel without; the strength
+    is chosen on ``features``.
     """
     learned = class_weights[labels] > 0
-    features, labels, events = features[learned], labels[learned], events[learned]
-    mean, scale = features.mean(0), features.std(0)
+    copies = features[:, None] if changed is None else np.append(features[:, None], changed, 1)
+    copies, labels, events = copies[learned], labels[learned], events[learned]
+    mean, scale = copies.mean((0, 1)), copies.std((0, 1))
     scale[scale < 1e-6] = 1.0  # a feature that is constant
-    standardised = (features - mean) / scale
+    copies = (copies - mean) / scale
+    n_copies = copies.shape[1]
     _, event_ids, n_channels = np.unique(events, return_inverse=True, return_counts=True)
     weights = class_weights[labels] / n_channels[event_ids]
     weights /= weights.mean()
     with threadpool_limits(1):  # with several threads, small matrices wait more than they compute
-        strength = _choose_strength(standardised, labels, event_ids, weights)
-        model = _fit(standardised, labels, weights, strength)
+        strength = _choose_strength(copies[:, 0], labels, event_ids, weights)
+        model = _fit(
+            copies.reshape(-1, len(mean)),
+            labels.repeat(n_copies),
+            weights.repeat(n_copies) / n_copies,
+            strength,
+        )
     coefficients, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn has one logit then, that of the second class
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
         intercepts = np.concatenate([-intercepts, intercepts]) / 2
-    weight = np.zeros((len(class_weights), features.shape[1]))
+    weight = np.zeros((len(class_weights), len(mean)))
     bias = np.full(len(class_weights), UNLEARNED_LOGIT)
     weight[model.classes_] = coefficients / scale
     bias[model.classes_] = intercepts - weight[model.classes_] @ mean

@@ -21,13 +21,18 @@ def channels(n_events=60, n_channels=5, seed=0, spread=2.0):
     return features * [1, 10, 100, 1, 1, 1] + [0, 0, 1000, 5, 0, 0], labels, events
 
 
-def test_the_head_minimises_the_weighted_penalised_loss():
+@pytest.mark.parametrize("n_changed", [0, 3])
+def test_the_head_minimises_the_weighted_penalised_loss(n_changed):
     features, labels, events = channels(20)
     class_weights = np.array([1.0, 2.0, 0.5, 1.5])
-    head = fit_linear_head(features, labels, events, class_weights)
-    mean, scale = features.mean(0), features.std(0)
-    weights = class_weights[labels] / class_weights[labels].mean()
-    x, one_hot = (features - mean) / scale, np.eye(N_CLASSES)[labels]
+    noise = np.random.default_rng(1).normal(size=(len(features), n_changed, N_FEATURES))
+    changed = features[:, None] + noise * features.std(0)
+    head = fit_linear_head(features, labels, events, class_weights, changed)
+    rows = np.concatenate([features, *changed.swapaxes(0, 1)])
+    known = np.tile(labels, 1 + n_changed)
+    mean, scale = rows.mean(0), rows.std(0)
+    weights = class_weights[known] / class_weights[known].mean() / (1 + n_changed)
+    x, one_hot = (rows - mean) / scale, np.eye(N_CLASSES)[known]
 
     def loss(parameters):  # C * sum of losses + |weights|^2 / 2, retyped
         matrix = parameters.reshape(N_CLASSES, N_FEATURES + 1)
@@ -39,8 +44,10 @@ def test_the_head_minimises_the_weighted_penalised_loss():
     best = minimize(loss, np.zeros(N_CLASSES * (N_FEATURES + 1)), method="L-BFGS-B")
     matrix = best.x.reshape(N_CLASSES, N_FEATURES + 1)
     expected = torch.from_numpy(x @ matrix[:, :-1].T + matrix[:, -1]).log_softmax(1)
-    logits = torch.from_numpy(features @ head.weight.T + head.bias)
+    logits = torch.from_numpy(rows @ head.weight.T + head.bias)
     torch.testing.assert_close(logits.log_softmax(1), expected, atol=0.02, rtol=0.02)
+    plain = fit_linear_head(features, labels, events, class_weights)
+    assert n_changed or np.array_equal(head.weight, plain.weight)
 
 
 def test_the_strength_has_the_least_loss_of_the_ensemble_on_left_out_events():
