@@ -13,7 +13,7 @@ from preprocessing.dataset import EventBatch
 from preprocessing.views import augment
 from utils.distributed import gather_by_event
 
-N_CHANGED = 4  # copies of each channel that the head learns from, if there are augmentations
+N_CHANGED = 2  # copies of each channel that the head learns from, if there are augmentations
 
 
 class LinearProbe(EventClassifier):

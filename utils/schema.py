@@ -40,7 +40,8 @@ AUGMENTATIONS = (
     "Random changes of the images in training, in this order. `RandomTimeShift` moves an image by "
     "up to an eighth of its length, `RandomAmplitudeJitter` multiplies it by 0.7 to 1.3, "
     "`RandomMask` blanks a band of frequencies and a stretch of time, `RandomNoise` adds noise, "
-    "`ToTensor` changes nothing. `ssl` needs one view: `NeighboringCrop` (VNIbCReg), `RandomCrop` "
+    "`ToTensor` changes nothing. With `exp_params.head: logistic_regression`, the head learns from "
+    "each channel as it was recorded and from two changed copies. `ssl` needs one view: `NeighboringCrop` (VNIbCReg), `RandomCrop` "
     "or `WholeEvent` (VIbCReg)."
 )
 

@@ -123,6 +123,7 @@ FEW_LABELS = {
     "load_encoder.backbone_type": "CompactEncoder",
     "exp_params.head": "logistic_regression",
     "dataset.batch_size": 16,
+    "augmentations": ("RandomTimeShift",),
 }
 DIFFERENCES = {
     "ssl_native": NATIVE,
