@@ -9,7 +9,7 @@ from training.grid import plan_cells
 from training.grid_config import ReproduceConfig
 from training.grid_run import run_cells
 from training.runs import RUNS_DIR
-from utils.cli import main, parse_arguments
+from utils.cli import main, parse_arguments, stop_at_signals
 from utils.config import load_config
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ def reproduce() -> None:
 
     folder = RUNS_DIR / "reproduce" / grid.name
     pretraining, compared = plan_cells(grid)
+    stop_at_signals("its trainings are stopped; the same command goes on with them")
     run_cells([*pretraining, *compared], grid.gpus, folder / "logs")
     command = " ".join(["python reproduce.py --config", arguments.config, *arguments.overrides])
     log.info("%s", write_comparison([read_result(cell) for cell in compared], folder, command))

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from models.event_classifier import EventClassifier
 from preprocessing.data_module import EventDataModule, data_module_of
 from preprocessing.dataset import EventBatch
 from utils.checkpoints import CheckpointError, load_plain
 from utils.distributed import gather_by_event
+from utils.progress import progress_bar
 
 LEAST_SHARE = 0.01  # a class that is rarer counts as if it had this share of the events
 
@@ -57,7 +57,7 @@ def name_events(teacher: EventClassifier, data: EventDataModule, device: torch.d
     if len(data.unlabelled_events):
         events, found = [], []
         batches = data.event_batches(data.unlabelled_events, "all")
-        for batch in tqdm(batches, desc="Naming events without labels", unit="batch"):
+        for batch in progress_bar(batches, desc="Naming events without labels", unit="batch"):
             batch = data.to_device(batch, device)
             events.append(batch.events)
             found.append(teacher.predict_events(batch.waveforms, mask=batch.mask).log_probs.exp())

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from prediction.continuous import NS
 from prediction.predictor import Predictor
@@ -13,6 +12,7 @@ from preprocessing.limits import live_channels
 from preprocessing.recordings import join_channels
 from preprocessing.traces import RecordingError
 from utils.errors import UserError
+from utils.progress import progress_bar
 
 WINDOWS_PER_BATCH = 8
 MARGIN_S = 2.0  # read before and after a block, for resampling
@@ -55,7 +55,7 @@ def _probabilities(data: Source, predictor: Predictor, stride_s: float) -> Itera
     span_s = (data.end_ns - data.start_ns) / NS + 1 / rate_hz
     n_windows = int((span_s - predictor.duration_s) / stride_s + 1e-6) + 1
     firsts = np.round(np.arange(n_windows) * stride_s * rate_hz).astype(np.int64)
-    for start in tqdm(
+    for start in progress_bar(
         range(0, n_windows, WINDOWS_PER_BATCH), desc="Annotating", unit="batch", disable=None
     ):
         batch = firsts[start : start + WINDOWS_PER_BATCH]

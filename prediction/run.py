@@ -8,8 +8,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from prediction.alarms import Alarms
 from prediction.classifier import EVENTS_PER_BATCH, Classifier
 from prediction.continuous import ContinuousData
@@ -22,6 +20,7 @@ from prediction.streams import Source
 from utils.cli import stop_at_signals
 from utils.errors import Interrupted, UserError
 from utils.parallel import ahead, map_in_order
+from utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
 MAX_SERIAL_FILES = 32  # starting processes costs more than reading these
@@ -124,7 +123,7 @@ def predict_files(
         wanted = [file for group in todo for file in group]
         recordings = map_in_order(read, wanted, max_serial=MAX_SERIAL_FILES)
         with closing(ahead(recordings, EVENTS_PER_BATCH)) as items:
-            for group in tqdm(todo, desc="Predicting", unit="batch"):
+            for group in progress_bar(todo, desc="Predicting", unit="batch"):
                 batch = [next(items) for _ in group]
                 broken = next((item for item in batch if item.recording is None), None)
                 if strict and broken:

@@ -14,13 +14,13 @@ from itertools import pairwise
 
 import numpy as np
 from obspy import UTCDateTime
-from tqdm import tqdm
 
 from prediction.config import TriggerParams
 from prediction.continuous import NS
 from prediction.streams import Source
 from preprocessing.recordings import Recording, join_channels
 from preprocessing.traces import RecordingError
+from utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
 MIN_WINDOW_FRACTION = 0.5  # of a window at the end of the recordings
@@ -65,7 +65,7 @@ def find_events(
     """
     finder = EventFinder(data, trigger, pre_trigger_s, duration_s, sampling_rate_hz, max_gap_s)
     edges = list(pairwise([*range(data.start_ns, data.end_ns, int(chunk_s * NS)), data.end_ns + 1]))
-    for start_ns, end_ns in tqdm(edges, desc="Scanning", unit="chunk"):
+    for start_ns, end_ns in progress_bar(edges, desc="Scanning", unit="chunk"):
         if known_ns and end_ns <= known_ns[-1]:
             finder.known = [ns for ns in known_ns if ns < end_ns]
             continue

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from preprocessing.draws import N_SENSOR_DRAWS, TRAINING, event_draws
 from utils.errors import UserError
+from utils.progress import progress_bar
 
 if TYPE_CHECKING:  # the models import this file, and need no HDF5
     from preprocessing.event_archive import EventArchive
@@ -116,7 +116,7 @@ class WaveformStore:
                 "GPU; use ram or none"
             ) from error
         self.waveforms = (waveforms.share_memory_() if device.type == "cpu" else waveforms).zero_()
-        for row, event in enumerate(tqdm(events, desc="Loading", unit="event")):
+        for row, event in enumerate(progress_bar(events, desc="Loading", unit="event")):
             block = torch.from_numpy(archive.waveforms(event))
             self.waveforms[row * self.n_sensors :][: len(block)] = block
         self.row_of = row_of.to(device)

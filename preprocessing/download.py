@@ -6,9 +6,8 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from tqdm import tqdm
-
 from utils.errors import UserError
+from utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
 DOI = "10.6084/m9.figshare.21340101.v1"
@@ -73,7 +72,9 @@ def _receive(url: str, part: Path, path: str) -> None:
             if response.status_code != requests.codes.partial_content:
                 done = 0  # the server sends the whole file
             total = done + int(response.headers.get("Content-Length", 0)) or None  # None: unknown
-            bar = tqdm(desc="Downloading", initial=done, total=total, unit="B", unit_scale=True)
+            bar = progress_bar(
+                desc="Downloading", initial=done, total=total, unit="B", unit_scale=True
+            )
             with bar, open(part, "ab" if done else "wb") as file:
                 for chunk in response.iter_content(CHUNK_BYTES):
                     file.write(chunk)
@@ -93,7 +94,7 @@ def unpack_zip(path: Path, target: Path) -> None:
             wanted = [name for name in archive.namelist() if f"{target.name}/" in name]
             if not wanted:
                 raise zipfile.BadZipFile(f"contains no folder {target.name}")
-            for name in tqdm(wanted, desc="Unpacking", unit="file"):
+            for name in progress_bar(wanted, desc="Unpacking", unit="file"):
                 archive.extract(name, partial)
         os.replace(min(partial.rglob(target.name), key=lambda folder: len(folder.parts)), target)
     except Exception as error:  # zipfile raises many kinds of errors for damaged bytes

@@ -13,7 +13,6 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from tqdm import tqdm
 
 from preprocessing.archive_writer import ArchiveWriter, one_process_at_a_time
 from preprocessing.event_archive import WAVEFORMS, EventArchive
@@ -29,6 +28,7 @@ from preprocessing.recording_folder import (
 )
 from preprocessing.recordings import Recording
 from utils.parallel import map_in_order
+from utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
 MAX_SERIAL_FILES = 100  # up to this number, starting worker processes takes longer than reading
@@ -57,7 +57,7 @@ def pack_recordings(
     with ArchiveWriter(archive_dir, rate_hz, duration_s) as writer:
         read = partial(_read, source, writer.partial, rate_hz, max_gap_s)
         results = map_in_order(read, [event.place for event in events], n_workers, MAX_SERIAL_FILES)
-        progress = tqdm(results, total=len(events), desc="Packing", unit="event")
+        progress = progress_bar(results, total=len(events), desc="Packing", unit="event")
         for event, (stored, reason, identity) in zip(events, progress):
             identities[event.name] = identity
             reason = reason or _add(writer, report, event, stored.load(), identity)

@@ -9,7 +9,6 @@ network have no influence. The run folder is runs/features/<run_name>/.
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from models.evaluation import evaluate
 from models.outputs import Evaluation
@@ -22,6 +21,7 @@ from training.feature_config import FeaturesConfig
 from training.runs import Run, config_of
 from utils.cli import main, parse_arguments
 from utils.config import load_config
+from utils.progress import progress_bar
 
 N_TREES = 500
 LEAST_PROBABILITY = 1e-3  # no tree votes for the class
@@ -73,7 +73,7 @@ def classify_by_forest(data: EventDataModule, class_weights: np.ndarray, seed: i
 def _features(batches: DataLoader, rate_hz: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the mean features (N, F) of the events' living channels, labels (N,), events (N,)."""
     means, labels, numbers = [], [], []
-    for batch in tqdm(batches, desc="Features", unit="batch"):
+    for batch in progress_bar(batches, desc="Features", unit="batch"):
         found = hand_made_features(batch.waveforms[batch.mask], rate_hz)
         values = torch.zeros(*batch.mask.shape, found.shape[1])
         values[batch.mask] = found

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from training.children import Children
 from training.grid import Budget, Cell
 from training.runs import LOCK, METRICS
 from utils.errors import UserError
-from utils.files import locked
+from utils.files import LockHeld, take_lock
+from utils.progress import progress_bar
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_CELLS_ON_CPU = 4
@@ -30,7 +32,8 @@ def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
 
     A cell begins when the runs that it needs are finished. On the CPU, up to ``MAX_CELLS_ON_CPU``
     share the cores: much of a small training runs on one. ``logs`` is the folder for their output.
-    Raises ``UserError`` with the end of the log of the first cell that failed.
+    Raises ``UserError`` with the end of the log of the first cell that failed. A signal that raises
+    an exception here stops the running trainings, too.
     """
     waiting = [cell for cell in cells if not cell.done]
     if not waiting:
@@ -41,11 +44,12 @@ def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
     logs.mkdir(parents=True, exist_ok=True)
     n_cores = os.cpu_count() or 1
     free: list[int | None] = list(gpus) or [None] * min(n_cores, MAX_CELLS_ON_CPU)
-    n_epochs = {cell: cell.n_epochs for cell in waiting}
+    n_epochs, children = {cell: cell.n_epochs for cell in waiting}, Children()
     running: dict[Future, int | None] = {}
     with (
         ThreadPoolExecutor(len(free)) as pool,
-        tqdm(total=sum(n_epochs.values()), desc="Training", unit="epoch") as bar,
+        progress_bar(total=sum(n_epochs.values()), desc="Training", unit="epoch") as bar,
+        children.stopped_with_this_process(),
     ):
         while waiting or running:
             ready = [cell for cell in waiting if cell.ready]
@@ -55,7 +59,7 @@ def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
             while ready and free:
                 cell, gpu = ready.pop(0), free.pop(0)
                 waiting.remove(cell)
-                running[pool.submit(_run_cell, cell, gpu, logs, threads)] = gpu
+                running[pool.submit(_run_cell, cell, gpu, logs, threads, children)] = gpu
             finished, _ = wait(running, SHOW_EVERY_S, return_when=FIRST_COMPLETED)
             for future in finished:
                 free.append(running.pop(future))
@@ -77,11 +81,14 @@ def _epochs_done(cell: Cell) -> int:
         return 0
 
 
-def _wait_for_another_grid(cell: Cell) -> None:
+def _wait_for_another_grid(cell: Cell, children: Children) -> None:
     """Wait until no process uses the run folder: a run outlives the grid that is killed."""
-    if cell.begun:
-        with locked(cell.folder / LOCK):
-            pass
+    while cell.begun and not children.stopped.is_set():
+        try:
+            take_lock(cell.folder / LOCK, wait=False).close()
+            return
+        except LockHeld:
+            children.stopped.wait(SHOW_EVERY_S)
 
 
 def _environment(threads: int | None) -> dict[str, str]:
@@ -91,8 +98,10 @@ def _environment(threads: int | None) -> dict[str, str]:
     return own | os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _run_cell(cell: Cell, gpu: int | None, logs: Path, threads: int | None) -> None:
-    _wait_for_another_grid(cell)
+def _run_cell(
+    cell: Cell, gpu: int | None, logs: Path, threads: int | None, children: Children
+) -> None:
+    _wait_for_another_grid(cell, children)
     if cell.done:
         return
     resume = ["--resume", str(cell.folder)] if cell.begun else []
@@ -100,17 +109,16 @@ def _run_cell(cell: Cell, gpu: int | None, logs: Path, threads: int | None) -> N
     command.append(f"trainer_params.gpus=[{'' if gpu is None else gpu}]")
     path = logs / f"{cell.run_name}.log"
     with open(path, "a", encoding="utf-8") as file:
-        status = subprocess.run(
+        status = children.run(
             command,
             env=_environment(threads),
             stdout=file,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            check=False,
-        ).returncode
+        )
     if status:  # refused, if a run that a killed grid left behind has begun in the folder first
-        _wait_for_another_grid(cell)
-    if not cell.done:
+        _wait_for_another_grid(cell, children)
+    if not cell.done and not children.stopped.is_set():
         lines = (
             path.read_text(encoding="utf-8", errors="replace")
             .replace("\r", "\n")

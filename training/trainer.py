@@ -18,10 +18,12 @@ from training.callbacks import (
 from training.data import against_bf16
 from training.devices import choose_devices
 from training.loggers import build_loggers
+from training.progress import ProgressLines
 from training.reports import draw_samples
 from training.runs import Run
 from utils.checkpoints import require_fitting
 from utils.precision import choose_precision
+from utils.progress import is_terminal
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ def build_trainer(run: Run, reason_against_bf16: str = "") -> pl.Trainer:
         )
     precision: Any = choose_precision(params.precision, device, reason_against_bf16)
     memory, period = EpochMemory(), config.exp_params.model_save_ep_period
+    has_bar = is_terminal()  # in a log file, each step of a bar would be text of its own
     return pl.Trainer(
         accelerator=accelerator,
         devices=devices,
@@ -58,11 +61,13 @@ def build_trainer(run: Run, reason_against_bf16: str = "") -> pl.Trainer:
             SeedEveryStep(config.seed),
             StopAtNonFiniteLoss(),
             SaveCheckpoints(run, period, memory),
+            *([] if has_bar else [ProgressLines()]),
         ],
         plugins=[memory],
         default_root_dir=run.dir,
         enable_checkpointing=False,
         enable_model_summary=False,
+        enable_progress_bar=has_bar,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )

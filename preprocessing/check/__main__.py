@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from preprocessing.check.advice import advise, common_rate_hz
 from preprocessing.check.examples import Example, choose_examples, clear_channel, draw_examples
@@ -19,6 +18,7 @@ from preprocessing.recordings import read_recording
 from preprocessing.sources import is_packed
 from utils import cli
 from utils.files import write_atomically
+from utils.progress import progress_bar
 
 REPORT, PICTURE = "check.txt", "examples.png"
 
@@ -48,7 +48,7 @@ def check(place: Path, output: Path | None) -> None:
     files = [] if archive else RecordingFolder(place).list_events()
     looks = look_at_archive(archive) if archive else look_at_files(files)
     n_events = len(archive) if archive else len(files)
-    events = list(tqdm(looks, total=n_events, desc="Checking", unit="event"))
+    events = list(progress_bar(looks, total=n_events, desc="Checking", unit="event"))
     ignored = [] if archive else list(not_read(place))
     report = write_report(str(place), events, archive is not None, ignored)
     sys.stdout.write(report)

@@ -15,7 +15,6 @@ from typing import BinaryIO
 
 import numpy as np
 from scipy import fft
-from tqdm import tqdm
 
 from preprocessing.simulate.events import simulate_wave, year_of
 from preprocessing.simulate.network import Network, network_on
@@ -33,6 +32,7 @@ from preprocessing.simulate.ranges import (
 )
 from utils import cli
 from utils.errors import UserError
+from utils.progress import progress_bar
 
 START = np.datetime64("2016-05-17T00:00:00", "ms")
 LEAST_INTERVAL_S = 25.0  # the next event's record begins after the last one's end
@@ -71,7 +71,7 @@ def simulate_continuous(
     with open(partial_path, "wb") as file:
         blocks = _blocks(seed, schedule, n_blocks, events)
         for number, block in enumerate(
-            tqdm(blocks, total=n_blocks, desc="simulating", unit="block")
+            progress_bar(blocks, total=n_blocks, desc="simulating", unit="block")
         ):
             start_ms = number * 1000 * N_SAMPLES // int(SAMPLING_RATE_HZ)
             _write(file, block, START + np.timedelta64(start_ms, "ms"))

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from scipy import fft
-from tqdm import tqdm
 
 from preprocessing.archive_writer import ArchiveWriter
 from preprocessing.simulate.network import Network, network_on
@@ -42,6 +41,7 @@ from preprocessing.simulate.sources import SOURCES
 from preprocessing.simulate.trigger import scale_until_triggered
 from utils.errors import UserError
 from utils.parallel import map_in_order
+from utils.progress import progress_bar
 
 # taper (GRID,) before the onset: waves there have wrapped around from the end
 ONSET_TAPER = np.clip(
@@ -184,7 +184,7 @@ def simulate_archive(
     simulate: Callable[[tuple[str, int]], SimulatedEvent] = partial(_simulate, seed=seed)
     events = zip(plan, map_in_order(simulate, plan, n_workers))
     with ArchiveWriter(archive_dir, sampling_rate_hz=SAMPLING_RATE_HZ) as writer:
-        for (category, number), event in tqdm(
+        for (category, number), event in progress_bar(
             events, total=len(plan), desc="simulating", unit="event", disable=not progress
         ):
             day = np.datetime64(event.start_time[:-1], "D")

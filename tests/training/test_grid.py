@@ -1,5 +1,4 @@
 import json
-import subprocess
 import threading
 import time
 
@@ -8,6 +7,7 @@ import pytest
 from tests.conftest import CONFIGS, ROOT
 from training import grid as grid_module
 from training import grid_run
+from training.children import Children
 from training.grid import plan_cells
 from training.grid_config import ReproduceConfig
 from training.grid_run import run_cells
@@ -100,7 +100,7 @@ def test_finished_cells_are_not_trained_again_and_begun_ones_resume(grid, tmp_pa
     pretraining, _ = plan_cells(grid("methods=[finetuned]"))
     commands = []
 
-    def train(command, **options):
+    def train(children, command, **options):
         commands.append(command)
         folder = (
             tmp_path
@@ -110,9 +110,9 @@ def test_finished_cells_are_not_trained_again_and_begun_ones_resume(grid, tmp_pa
         )
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "summary.json").write_text(json.dumps({}))
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
-    monkeypatch.setattr(grid_run.subprocess, "run", train)
+    monkeypatch.setattr(Children, "run", train)
     pretraining[0].folder.mkdir(parents=True)
     (pretraining[0].folder / "config.yaml").write_text("{}")  # begun, not finished
     pretraining[1].folder.mkdir(parents=True)  # killed before it began
@@ -203,7 +203,7 @@ def test_a_run_that_a_killed_grid_left_behind_may_begin_first(grid, tmp_path, mo
     """The grid's own run is refused then; the grid waits for the other."""
     _, (cell, *_) = plan_cells(grid("methods=[scratch]"))
 
-    def refused(command, **options):
+    def refused(children, command, **options):
         cell.folder.mkdir(parents=True)
         (cell.folder / "config.yaml").write_text("{}")
         lock = take_lock(cell.folder / ".lock")
@@ -213,9 +213,9 @@ def test_a_run_that_a_killed_grid_left_behind_may_begin_first(grid, tmp_path, mo
             lock.close()
 
         threading.Timer(0.5, finish).start()
-        return subprocess.CompletedProcess(command, 2)
+        return 2
 
-    monkeypatch.setattr(grid_run.subprocess, "run", refused)
+    monkeypatch.setattr(Children, "run", refused)
     run_cells([cell], [], tmp_path / "logs")
     assert cell.done
 
@@ -300,13 +300,13 @@ def test_the_progress_counts_epochs_of_running_cells(grid, tmp_path, monkeypatch
     pretraining, _ = plan_cells(grid("methods=[finetuned]", "seeds=[3]"))
     (cell,), shown = pretraining, []
 
-    def train(command, **options):
+    def train(children, command, **options):
         cell.folder.mkdir(parents=True)
         (cell.folder / "config.yaml").write_text("{}")
         (cell.folder / "metrics.csv").write_text("epoch\n" + "0\n" * 7)
         time.sleep(0.2)
         (cell.folder / "summary.json").write_text("{}")
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
     show = grid_run._show_progress
 
@@ -314,7 +314,7 @@ def test_the_progress_counts_epochs_of_running_cells(grid, tmp_path, monkeypatch
         show(bar, n_epochs)
         shown.append((bar.n, bar.total, bar.postfix))
 
-    monkeypatch.setattr(grid_run.subprocess, "run", train)
+    monkeypatch.setattr(Children, "run", train)
     monkeypatch.setattr(grid_run, "_show_progress", note)
     monkeypatch.setattr(grid_run, "SHOW_EVERY_S", 0.02)
     run_cells(pretraining, [], tmp_path / "logs")
