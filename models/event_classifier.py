@@ -300,6 +300,7 @@ class EventClassifier(pl.LightningModule):
 
     def _signal_to_noise(self, waveforms: Tensor, quiet_s: Tensor | None) -> Tensor:
         rate_hz = self.spectrogram.sampling_rate_hz
+        waveforms = self.spectrogram.filtered(waveforms)
         if not self.hparams["quiet_noise"]:
             return signal_to_noise(waveforms, rate_hz, self.hparams["pre_trigger_s"])
         if quiet_s is None:

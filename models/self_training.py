@@ -100,7 +100,12 @@ def load_teacher(path: str | Path, student: EventClassifier) -> EventClassifier:
             f"the data has {', '.join(student.class_names)}"
         )
     for name in ("spectrogram", "n_samples"):
-        found, needed = teacher.hparams[name], student.hparams[name]
+        found, needed = (_input(model)[name] for model in (teacher, student))
         if found != needed:
             raise CheckpointError(f"{key}: its {name} is {found}; here it is {needed}")
     return teacher.eval()
+
+
+def _input(model: EventClassifier) -> dict:
+    """Return what decides the images of a classifier; old checkpoints lack some arguments."""
+    return {"spectrogram": model.spectrogram.settings, "n_samples": model.hparams["n_samples"]}

@@ -11,15 +11,17 @@ from models.event_classifier import EventClassifier
 from original_implementation.networks import build_backbone_with_clf
 
 
-def stack_channels(waveforms: Tensor) -> Tensor:
+def stack_channels(waveforms: Tensor, filtered: Tensor | None = None) -> Tensor:
     """Stack channels (…, S, T) to one trace (…, T). [LS23]
 
-    Weights are 1 / std, normalised to a sum of 1; a constant channel has weight 0.
+    Weights are 1 / std, normalised to a sum of 1; a constant channel has weight 0. The std is that
+    of the ``filtered`` waveforms (…, S, T), if the images are made of such.
     """
     waveforms = waveforms.float()
+    spread = (waveforms if filtered is None else filtered).std(-1, keepdim=True)
     # compared by range: the std of a constant channel may round to above 0
     live = waveforms.amax(-1, keepdim=True) > waveforms.amin(-1, keepdim=True)
-    weights = torch.where(live, 1 / waveforms.std(-1, keepdim=True), 0)
+    weights = torch.where(live, 1 / spread, 0)
     weights = weights / weights.sum(-2, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     return (weights * waveforms).sum(-2)
 
@@ -41,5 +43,7 @@ class StackedTraceClassifier(EventClassifier):
 
     def traces(self, waveforms: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Stack the live channels of (B, S, T) to one trace (B, 1, T), with its mask (B, 1)."""
-        stacked = stack_channels(waveforms * mask[..., None]).unsqueeze(1)
+        chosen = waveforms * mask[..., None]
+        # the stack is filtered when its image is made
+        stacked = stack_channels(chosen, self.spectrogram.filtered(chosen)).unsqueeze(1)
         return stacked, mask.any(-1, keepdim=True)

@@ -16,8 +16,11 @@ def plot_event(event: Classified, predictor: Predictor, path: Path) -> Path:
     """Draw an event: waveforms, spectrograms, probabilities of each channel and the ensemble."""
     n = min(len(event.waveforms), MAX_CHANNELS)
     waveforms, rate_hz = event.waveforms[:n], predictor.rate_hz
-    images = predictor.model.spectrogram.cpu().native(torch.from_numpy(waveforms)).numpy()
-    predictor.model.spectrogram.to(predictor.device)
+    spectrogram = predictor.model.spectrogram.cpu()
+    images = spectrogram.native(torch.from_numpy(waveforms)).numpy()
+    waveforms = spectrogram.filtered(torch.from_numpy(waveforms)).numpy()
+    spectrogram.to(predictor.device)
+    above = "" if spectrogram.highpass_hz is None else f" above {spectrogram.highpass_hz:g} Hz"
     names = [sensor.channel for sensor in event.event.per_sensor]
     if len(names) < n:  # a model of the previous study has one trace
         names = [str(k + 1) for k in range(n)]
@@ -38,7 +41,7 @@ def plot_event(event: Classified, predictor: Predictor, path: Path) -> Path:
             xlim=(0, time_s[-1]),
             ylim=(n - 0.5, -0.5),
             xlabel="time (s)",
-            title="waveforms, each to its own peak",
+            title=f"waveforms{above}, each to its own peak",
         )
         left.set_yticks(range(n), map(_drawable, names[:n]), fontsize=7, parse_math=False)
         left.axvline(event.onset_s, color=ORANGE, lw=0.8)

@@ -125,7 +125,8 @@ class Predictor:
             block = fit_length(recording.waveforms, self.n_samples)
             waveforms[row, : len(block)] = block
             mask[row, : len(block)] = live_channels(block)
-            levels.append(measure(block, self.rate_hz))
+            filtered = self.model.spectrogram.filtered(torch.from_numpy(block))
+            levels.append(measure(filtered.numpy(), self.rate_hz))
         return waveforms, mask, levels
 
     def _event(self, item: Item, **fields) -> Event:

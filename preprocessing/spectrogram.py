@@ -6,6 +6,7 @@ of seismic signals from the Åknes rockslope, Math. Geosci. 2022, doi 10.1007/s1
 
 import math
 from collections.abc import Callable
+from inspect import signature
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from scipy.signal import get_window
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from preprocessing.highpass import high_pass
 from preprocessing.limits import LARGEST_SAMPLE
 
 OVERLAP_FRACTION = 8  # segments share nperseg // 8 samples, SciPy's default
@@ -26,8 +28,9 @@ class LogSpectrogram(nn.Module):
     Steps: power spectral density as ``scipy.signal.spectrogram(x, fs, nperseg=nperseg)`` with its
     defaults, ``log10(S + 1)``, min–max scaling per image, bilinear resizing to ``resize_size`` rows
     and proportional width. ``resize_size=None`` keeps the native size, 41 x 228 for 16 s at
-    1000 Hz. Waveforms are multiplied by ``amplitude_scale`` first. Always float32. Raises
-    ``ValueError`` for non-finite and for too short waveforms.
+    1000 Hz. Before that, waveforms are multiplied by ``amplitude_scale`` and, unless
+    ``highpass_hz`` is None, go through ``high_pass``. Always float32. Raises ``ValueError`` for
+    non-finite and for too short waveforms.
     """
 
     basis: Tensor
@@ -40,8 +43,10 @@ class LogSpectrogram(nn.Module):
         minmax_scale: bool = True,
         resize_size: int | None = 128,
         amplitude_scale: float = 1.0,
+        highpass_hz: float | None = None,
     ):
         super().__init__()
+        self.highpass_hz = highpass_hz
         self.sampling_rate_hz = float(sampling_rate_hz)
         self.nperseg, self.amplitude_scale = nperseg, amplitude_scale
         self.hop = nperseg - nperseg // OVERLAP_FRACTION
@@ -63,6 +68,12 @@ class LogSpectrogram(nn.Module):
         """Convert waveforms (…, T) to images (…, H, W)."""
         require_finite(waveforms)
         return self.resize(self.native(waveforms))
+
+    @property
+    def settings(self) -> dict:
+        """The arguments, with their defaults."""
+        names = signature(LogSpectrogram).parameters
+        return {name: getattr(self, name) for name in names}
 
     def native_shape(self, n_samples: int) -> tuple[int, int]:
         """Return (rows, columns) of the spectrogram of ``n_samples`` before resizing."""
@@ -119,8 +130,19 @@ class LogSpectrogram(nn.Module):
         events_per_chunk = max(1, WAVEFORMS_PER_CHUNK_CPU // waveforms.shape[1])
         return _in_chunks(crop, events_per_chunk, waveforms, columns)
 
+    def filtered(self, waveforms: Tensor) -> Tensor:
+        """Return the waveforms (…, T) after the high-pass, before ``amplitude_scale``."""
+        if self.highpass_hz is None:
+            return waveforms
+        rows = waveforms.reshape(-1, waveforms.shape[-1])
+        return _in_chunks(self._filtered, WAVEFORMS_PER_CHUNK_CPU, rows).reshape(waveforms.shape)
+
+    def _filtered(self, waveforms: Tensor) -> Tensor:
+        return high_pass(waveforms, self.sampling_rate_hz, self.highpass_hz)
+
     def _power(self, waveforms: Tensor) -> Tensor:
         """Compute the power spectral density (…, rows, columns) of (…, T)."""
+        waveforms = self._filtered(waveforms)
         with torch.autocast(waveforms.device.type, enabled=False):
             segments = waveforms.float().unfold(-1, self.nperseg, self.hop)
             # The basis removes the mean of each segment. Subtracting the first sample before it

@@ -69,6 +69,11 @@ def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
                 f"dataset.pre_trigger_s: found {found}; "
                 f"events have {archive.n_samples} samples, noise and event need {needed}"
             )
+    if data.highpass_hz is not None and data.highpass_hz >= archive.sampling_rate_hz / 2:
+        raise ConfigError(
+            f"dataset.highpass_hz: found {data.highpass_hz:g}; it must be below "
+            f"{archive.sampling_rate_hz / 2:g}, half the sampling rate of the events"
+        )
     rows, columns = _image_shape(config, archive)
     least_rows = least_columns = 1
     if _crops(config):
@@ -156,6 +161,7 @@ def _image_arguments(config: RunConfig, archive: EventArchive) -> dict:
         "log_scale": data.log_scale,
         "minmax_scale": data.minmax_scale,
         "resize_size": data.resize_size if data.resize else None,
+        "highpass_hz": data.highpass_hz,
     }
 
 

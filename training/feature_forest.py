@@ -14,6 +14,7 @@ from models.evaluation import evaluate
 from models.outputs import Evaluation
 from preprocessing.data_module import EventDataModule
 from preprocessing.features import hand_made_features
+from preprocessing.highpass import high_pass
 from preprocessing.splits import classifier_split
 from training import data as events
 from training import reports
@@ -39,14 +40,17 @@ def train_forest() -> None:
     data = events.serve_events(config, archive, split, "all", "all")
     run.start()
     weights = events.class_weights(config, data) or [1.0] * len(data.class_names)
-    evaluation = classify_by_forest(data, np.array(weights), config.seed)
+    corner_hz = config.dataset.highpass_hz
+    evaluation = classify_by_forest(data, np.array(weights), config.seed, corner_hz)
     reports.save_predictions(run, evaluation, data)
     metrics = {"ensemble": evaluate(evaluation.logits[:, 0], evaluation.labels)}
     summary = run.write_summary(data, metrics, learned_classes=[w > 0 for w in weights])
     reports.log.info("%s\nSummary: %s", reports.results_table(metrics), summary)
 
 
-def classify_by_forest(data: EventDataModule, class_weights: np.ndarray, seed: int) -> Evaluation:
+def classify_by_forest(
+    data: EventDataModule, class_weights: np.ndarray, seed: int, highpass_hz: float | None = None
+) -> Evaluation:
     """Train a random forest on the training events and return its outputs for the test events.
 
     The features of an event are the means over its living channels. Logits are log-probabilities,
@@ -55,12 +59,14 @@ def classify_by_forest(data: EventDataModule, class_weights: np.ndarray, seed: i
     """
     from sklearn.ensemble import RandomForestClassifier
 
-    rate_hz = data.archive.sampling_rate_hz
-    features, labels, _ = _features(data.event_batches(data.train_events, "all"), rate_hz)
+    frequencies_hz = data.archive.sampling_rate_hz, highpass_hz
+    features, labels, _ = _features(data.event_batches(data.train_events, "all"), *frequencies_hz)
     learned = class_weights[labels] > 0
     forest = RandomForestClassifier(N_TREES, random_state=seed, class_weight="balanced")
     forest.fit(features[learned], labels[learned])
-    features, labels, numbers = _features(data.event_batches(data.test_events, "all"), rate_hz)
+    features, labels, numbers = _features(
+        data.event_batches(data.test_events, "all"), *frequencies_hz
+    )
     probabilities = np.full((len(labels), len(class_weights)), LEAST_PROBABILITY)
     probabilities[:, forest.classes_] += forest.predict_proba(features)
     logits = torch.from_numpy(np.log(probabilities)).float().log_softmax(-1)[:, None]
@@ -70,11 +76,14 @@ def classify_by_forest(data: EventDataModule, class_weights: np.ndarray, seed: i
     )
 
 
-def _features(batches: DataLoader, rate_hz: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _features(
+    batches: DataLoader, rate_hz: float, highpass_hz: float | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the mean features (N, F) of the events' living channels, labels (N,), events (N,)."""
     means, labels, numbers = [], [], []
     for batch in progress_bar(batches, desc="Features", unit="batch"):
-        found = hand_made_features(batch.waveforms[batch.mask], rate_hz)
+        waveforms = high_pass(batch.waveforms[batch.mask], rate_hz, highpass_hz)
+        found = hand_made_features(waveforms, rate_hz)
         values = torch.zeros(*batch.mask.shape, found.shape[1])
         values[batch.mask] = found
         means.append(values.sum(1) / batch.mask.sum(1, keepdim=True))

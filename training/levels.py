@@ -4,10 +4,12 @@ import logging
 from typing import Any
 
 import numpy as np
+import torch
 
 from preprocessing.data_module import EventDataModule
 from preprocessing.event_archive import EventArchive
-from preprocessing.levels import levels_of
+from preprocessing.highpass import high_pass
+from preprocessing.levels import COLUMNS, levels_of, measure
 from utils.config import ConfigError
 from utils.dataset_sections import LabelledDataset
 from utils.schema import FinetuneConfig, OriginalConfig, RunConfig
@@ -28,7 +30,7 @@ def amplitude_scale(config: RunConfig, archive: EventArchive) -> float:
     """
     if config.dataset.amplitude == "counts":
         return 1.0
-    noise = levels_of(archive, _some(np.arange(len(archive))))[:, 3]
+    noise = _measured(config, archive, _some(np.arange(len(archive))))[:, 3]
     if not (noise > 0).any():
         raise ConfigError(
             "dataset.amplitude: found auto, but no noise can be measured in these events "
@@ -51,7 +53,7 @@ def noise_arguments(config: FinetuneConfig | OriginalConfig, data: EventDataModu
     lowest sampling rate at which they were recorded.
     """
     archive, events = data.archive, _some(data.train_events)
-    measured = levels_of(archive, events)
+    measured = _measured(config, archive, events)
     levels = {"noise": _range(measured[:, 3]), "signal": _range(measured[:, 4])}
     rates = archive.metadata.get("source_rate_hz")
     rate_hz = archive.sampling_rate_hz
@@ -81,8 +83,20 @@ def quiet_parts(config: RunConfig, archive: EventArchive, events: np.ndarray) ->
     if not isinstance(data, LabelledDataset) or data.pre_trigger_s is not None:
         return None
     parts = np.zeros((len(archive), 2))
-    parts[events] = np.nan_to_num(levels_of(archive, events)[:, 1:3])
+    parts[events] = np.nan_to_num(_measured(config, archive, events)[:, 1:3])
     return parts
+
+
+def _measured(config: RunConfig, archive: EventArchive, events: np.ndarray) -> np.ndarray:
+    """Return the levels of events (N, 5), see ``levels_of``; with a high-pass those after it."""
+    corner_hz, rate_hz = config.dataset.highpass_hz, archive.sampling_rate_hz
+    if corner_hz is None:
+        return levels_of(archive, events)
+    found = []
+    for event in events.tolist():
+        waveforms = torch.from_numpy(archive.waveforms(event))
+        found.append(measure(high_pass(waveforms, rate_hz, corner_hz).numpy(), rate_hz))
+    return np.array(found, dtype=float).reshape(-1, len(COLUMNS))
 
 
 def _range(values: np.ndarray) -> list[float] | None:

@@ -123,6 +123,12 @@ class DatasetParams(Section):
         "level of the noise at Åknes; it is stored in the checkpoint, which then needs recordings "
         "in the same units.",
     )
+    highpass_hz: Positive | None = key(
+        None,
+        "Corner of a high-pass filter before the spectrogram, in Hz, against microseism and drift: "
+        "zero-phase, a Butterworth filter of order 4 forwards and backwards. It is stored in the "
+        "checkpoint and acts on all that the model sees. `null`: none, as in the paper.",
+    )
     nperseg: Annotated[Integer, Field(ge=8)] = key(
         80,
         "Samples per segment of the spectrogram: 80 are 0.08 s at 1000 Hz.",

@@ -6,6 +6,7 @@ from preprocessing.data_module import EventDataModule
 from preprocessing.event_archive import EventArchive
 from preprocessing.spectrogram import LogSpectrogram
 from tests.preprocessing.small_archive import write_archive
+from training import data
 from training.data import spectrogram_arguments
 from training.levels import NOISE_DENSITY, amplitude_scale, noise_arguments, quiet_parts
 from utils.config import ConfigError
@@ -43,6 +44,29 @@ def test_automatic_amplitudes_make_images_of_any_unit_the_same(archives):
         assert amplitude_scale(config(amplitude="counts"), archive) == 1
 
 
+def test_levels_are_those_after_the_high_pass(tmp_path):
+    """Noise of 3 counts; microseism of some hundred counts rules what is not filtered."""
+    rng, time_s = np.random.default_rng(0), np.arange(6000) / 100
+    waveforms = rng.normal(0, 3, (4, 3, 6000))
+    waveforms[..., 3000:3500] *= 40
+    quiet = EventArchive(write_archive(tmp_path / "quiet", waveforms.astype(np.float32)))
+    waveforms += 500 * np.sin(2 * np.pi * 0.2 * time_s + rng.uniform(0, 6, (4, 3, 1)))
+    loud = EventArchive(write_archive(tmp_path / "loud", waveforms.astype(np.float32)))
+    filtered = config(highpass_hz=2.0)
+    scales = [amplitude_scale(filtered, archive) for archive in (quiet, loud)]
+    assert scales[0] == pytest.approx(scales[1], rel=0.05)
+    assert amplitude_scale(config(), loud) < 0.1 * scales[1]
+    assert spectrogram_arguments(filtered, loud)["highpass_hz"] == 2.0
+    start_s, end_s = quiet_parts(filtered, loud, np.array([0]))[0]
+    assert 0 <= start_s < end_s and (end_s <= 30 or start_s >= 35)
+
+
+def test_a_high_pass_above_all_frequencies_is_refused(archives, monkeypatch):
+    monkeypatch.setattr(data, "open_source", lambda _: archives["counts"])
+    with pytest.raises(ConfigError, match="highpass_hz: found 60; it must be below 50, half the"):
+        data.open_events(config(highpass_hz=60.0, nperseg=20))
+
+
 def test_events_too_short_for_a_noise_are_refused(tmp_path):
     waveforms = np.random.default_rng(0).normal(size=(2, 1, 20)).astype(np.float32)
     archive = EventArchive(write_archive(tmp_path / "short", waveforms))
@@ -52,7 +76,7 @@ def test_events_too_short_for_a_noise_are_refused(tmp_path):
 
 def test_a_classifier_knows_its_levels_and_where_events_begin(archives):
     archive = archives["counts"]
-    data = EventDataModule(
+    module = EventDataModule(
         archive,
         np.array([0, 1, 2]),
         np.array([3]),
@@ -60,7 +84,7 @@ def test_a_classifier_knows_its_levels_and_where_events_begin(archives):
         batch_size=2,
         sensors_train="one",
     )
-    found = noise_arguments(config(), data)
+    found = noise_arguments(config(), module)
     assert found["quiet_noise"] and found["pre_trigger_s"] == pytest.approx(30, abs=0.6)
     low, high = found["levels"]["noise"]
     assert 2.5 < low <= high < 3.5 and 100 < found["levels"]["signal"][0] < 140
@@ -69,5 +93,5 @@ def test_a_classifier_knows_its_levels_and_where_events_begin(archives):
     start_s, end_s = quiet_parts(config(), archive, np.array([3]))[3]
     assert end_s <= 30 or start_s >= 35
     at_aknes = config(pre_trigger_s=3.0)
-    assert noise_arguments(at_aknes, data) == {"levels": found["levels"], "pre_trigger_s": 3.0}
+    assert noise_arguments(at_aknes, module) == {"levels": found["levels"], "pre_trigger_s": 3.0}
     assert quiet_parts(at_aknes, archive, np.array([3])) is None
