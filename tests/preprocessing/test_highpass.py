@@ -74,7 +74,7 @@ def test_microseism_changes_nothing_that_a_classifier_says(build):
             torch.testing.assert_close(one, other, rtol=0.02, atol=0.01)
         assert (found[0].ratio > 5).all()
     plain = build().eval()
-    assert (plain.predict_events(loud).ratio < 5).all()
+    assert ((plain.predict_events(loud).ratio / found[0].ratio - 1).abs() > 0.2).any()
 
 
 def test_microseism_changes_nothing_that_pretraining_sees():
