@@ -63,15 +63,22 @@ def fit_linear_head(
             weights.repeat(n_copies) / n_copies,
             strength,
         )
+    return _for_raw_features(model, mean, scale, len(class_weights))
+
+
+def _for_raw_features(
+    model: LogisticRegression, mean: np.ndarray, scale: np.ndarray, n_classes: int
+) -> LinearHead:
+    """Return the head for features that are not standardised, with a row for each class."""
     coefficients, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn has one logit then, that of the second class
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
         intercepts = np.concatenate([-intercepts, intercepts]) / 2
-    weight = np.zeros((len(class_weights), len(mean)))
-    bias = np.full(len(class_weights), UNLEARNED_LOGIT)
+    weight = np.zeros((n_classes, len(mean)))
+    bias = np.full(n_classes, UNLEARNED_LOGIT)
     weight[model.classes_] = coefficients / scale
     bias[model.classes_] = intercepts - weight[model.classes_] @ mean
-    return LinearHead(weight, bias, strength)
+    return LinearHead(weight, bias, model.C)
 
 
 def _fit(

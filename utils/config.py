@@ -28,6 +28,15 @@ class Section(BaseModel):
         """Return one message for each group of keys that contradict each other."""
         return []
 
+    def without_meaning(self, section: str, keys: Sequence[str], why: str) -> list[str]:
+        """Return a message for each of these keys that was set but has no effect."""
+        return [
+            f"{section}.{key}: found {getattr(self, key)}; it has no meaning here: {why}"
+            for key in keys
+            if key in self.model_fields_set
+            and getattr(self, key) != type(self).model_fields[key].default
+        ]
+
     @classmethod
     def with_defaults_of(cls, tree: dict, resumed: dict) -> dict:
         """Return a tree of keys with the defaults of an interrupted run's configuration."""

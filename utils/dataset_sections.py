@@ -21,6 +21,10 @@ from utils.config_types import (
 )
 from utils.names import AKNES_PRE_TRIGGER_S
 
+NEED_ROOT = {
+    "folder": "source folder needs a folder with <Class>/<recording>",
+    "seisbench": "source seisbench needs the folder of a SeisBench dataset",
+}
 # sources of recordings of any network, and their defaults where those of Åknes do not suit
 OWN_RECORDINGS = ("folder", "seisbench")
 OWN_DEFAULTS = {"sampling_freq": None, "pre_trigger_s": None, "amplitude": "auto"}
@@ -143,6 +147,52 @@ class DatasetParams(Section):
         128,
         "Rows of resized images, in pixels; their width follows in proportion.",
     )
+
+    def contradictions(self) -> list[str]:
+        """Return one message for each group of keys that contradict each other."""
+        found = []
+        if self.train_data_ratio + self.test_data_ratio > 1 + 1e-9:
+            found.append(
+                f"dataset.train_data_ratio: {self.train_data_ratio} and test_data_ratio "
+                f"{self.test_data_ratio} exceed 1 together"
+            )
+        return found + self._against_the_source() + self._against_the_split()
+
+    def _against_the_source(self) -> list[str]:
+        """Return messages on keys that do not suit the source of the events."""
+        found = []
+        if self.source in NEED_ROOT and not self.root:
+            found.append(f"dataset.root: missing; {NEED_ROOT[self.source]}")
+        if self.source != "seisbench":
+            keys = ("label_column", "group_by")
+            found += self.without_meaning("dataset", keys, "for source seisbench only")
+        if self.source != "simulated":
+            keys = ("n_simulated", "simulation_seed")
+            return found + self.without_meaning("dataset", keys, "for source simulated only")
+        of_files = ("root", "max_gap_s", "skip_unreadable")
+        found += self.without_meaning("dataset", of_files, "simulated events need none")
+        if self.sampling_freq not in (None, 1000) or self.duration_s not in (None, 16):
+            found.append(
+                "dataset.sampling_freq: simulated events have 1000 Hz and 16 s; "
+                "do not set it or duration_s"
+            )
+        return found
+
+    def _against_the_split(self) -> list[str]:
+        """Return messages on keys that do not suit the split."""
+        found = []
+        if self.split == "random":
+            why = "split random draws both sets together"
+            found += self.without_meaning("dataset", ["label_draw_seed"], why)
+        if self.split == "given":
+            why = "split given has its own test events"
+            found += self.without_meaning("dataset", ["test_data_ratio"], why)
+        if self.split != "by_group":
+            keys = ("group_column", "group_pattern")
+            found += self.without_meaning("dataset", keys, "for split by_group only")
+        elif not (self.group_column or self.group_pattern):
+            found.append("dataset.split: by_group needs dataset.group_column or group_pattern")
+        return found
 
 
 class SSLDataset(DatasetParams):

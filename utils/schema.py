@@ -30,10 +30,6 @@ Change = Literal[
 ]
 View = Literal["NeighboringCrop", "RandomCrop", "WholeEvent"]
 VIEWS_OF_MODEL = {"VIbCReg": ("RandomCrop", "WholeEvent")}  # the others: NeighboringCrop
-NEED_ROOT = {
-    "folder": "source folder needs a folder with <Class>/<recording>",
-    "seisbench": "source seisbench needs the folder of a SeisBench dataset",
-}
 TRAINING = "Loss, learning rate, checkpoints."
 DATASET = "Events, their division, their images."
 AUGMENTATIONS = (
@@ -41,8 +37,8 @@ AUGMENTATIONS = (
     "up to an eighth of its length, `RandomAmplitudeJitter` multiplies it by 0.7 to 1.3, "
     "`RandomMask` blanks a band of frequencies and a stretch of time, `RandomNoise` adds noise, "
     "`ToTensor` changes nothing. With `exp_params.head: logistic_regression`, the head learns from "
-    "each channel as it was recorded and from two changed copies. `ssl` needs one view: `NeighboringCrop` (VNIbCReg), `RandomCrop` "
-    "or `WholeEvent` (VIbCReg)."
+    "each channel as it was recorded and from two changed copies. `ssl` needs one view: "
+    "`NeighboringCrop` (VNIbCReg), `RandomCrop` or `WholeEvent` (VIbCReg)."
 )
 
 
@@ -86,52 +82,13 @@ class RunConfig(Section):
 
     def contradictions(self) -> list[str]:
         """Return one message for each group of keys that contradict each other."""
-        data, found = self.dataset, []
-        if data.train_data_ratio + data.test_data_ratio > 1 + 1e-9:
-            found.append(
-                f"dataset.train_data_ratio: {data.train_data_ratio} and test_data_ratio "
-                f"{data.test_data_ratio} exceed 1 together"
-            )
-        if data.source in NEED_ROOT and not data.root:
-            found.append(f"dataset.root: missing; {NEED_ROOT[data.source]}")
-        if data.source != "seisbench":
-            found += _without_meaning(
-                self, "dataset", ("label_column", "group_by"), "for source seisbench only"
-            )
-        if data.source == "simulated":
-            found += _without_meaning(
-                self,
-                "dataset",
-                ("root", "max_gap_s", "skip_unreadable"),
-                "simulated events need none",
-            )
-            if data.sampling_freq not in (None, 1000) or data.duration_s not in (None, 16):
-                found.append(
-                    "dataset.sampling_freq: simulated events have 1000 Hz and 16 s; "
-                    "do not set it or duration_s"
-                )
-        else:
-            found += _without_meaning(
-                self, "dataset", ("n_simulated", "simulation_seed"), "for source simulated only"
-            )
-        if data.split == "random":
-            found += _without_meaning(
-                self, "dataset", ("label_draw_seed",), "split random draws both sets together"
-            )
-        if data.split == "given":
-            found += _without_meaning(
-                self, "dataset", ("test_data_ratio",), "split given has its own test events"
-            )
-        if data.split != "by_group":
-            found += _without_meaning(
-                self, "dataset", ("group_column", "group_pattern"), "for split by_group only"
-            )
-        elif not (data.group_column or data.group_pattern):
-            found.append("dataset.split: by_group needs dataset.group_column or group_pattern")
+        found = self.dataset.contradictions()
         if len(set(self.trainer_params.gpus)) < len(self.trainer_params.gpus):
             found.append("trainer_params.gpus: contains duplicates")
-        if data.is_ssl != (self.kind == "ssl"):
-            found.append(f"dataset.is_ssl: found {data.is_ssl}; it is true for sslearn.py only")
+        if self.dataset.is_ssl != (self.kind == "ssl"):
+            found.append(
+                f"dataset.is_ssl: found {self.dataset.is_ssl}; it is true for sslearn.py only"
+            )
         return found
 
 
@@ -172,8 +129,8 @@ class SSLConfig(RunConfig):
                 "it must be a multiple of it (IterNorm)"
             )
         if self.model_params.name == "VIbCReg":
-            found += _without_meaning(
-                self, "exp_params", ("rho", "use_diag_loss"), "VIbCReg has no temporal term"
+            found += self.exp_params.without_meaning(
+                "exp_params", ("rho", "use_diag_loss"), "VIbCReg has no temporal term"
             )
         return found
 
@@ -224,10 +181,12 @@ class FinetuneConfig(RunConfig):
     def _without_meaning_for_logistic_regression(self) -> list[str]:
         why = "logistic regression takes no gradient steps"
         params = ("LR", "weight_decay", "gradient_clip_val", "label_smoothing", "teacher_ckpt")
-        found = _without_meaning(self, "exp_params", (*params, "freeze_bn_stat_train"), why)
-        found += _without_meaning(self, "trainer_params", ("max_epochs",), why)
+        found = self.exp_params.without_meaning(
+            "exp_params", (*params, "freeze_bn_stat_train"), why
+        )
+        found += self.trainer_params.without_meaning("trainer_params", ("max_epochs",), why)
         data = ("return_single_spectrogram_train",)
-        return found + _without_meaning(self, "dataset", data, "it uses all living channels")
+        return found + self.dataset.without_meaning("dataset", data, "it uses all living channels")
 
 
 class OriginalConfig(RunConfig):
@@ -243,18 +202,6 @@ class OriginalConfig(RunConfig):
     def contradictions(self) -> list[str]:
         """Return one message for each group of keys that contradict each other."""
         return super().contradictions() + self.exp_params.contradictions()
-
-
-def _without_meaning(config: RunConfig, section: str, keys: tuple[str, ...], why: str) -> list[str]:
-    """Return a message for each key that was set but has no effect."""
-    params = getattr(config, section)
-    given = {key: getattr(params, key) for key in keys if key in params.model_fields_set}
-    defaults = type(params).model_fields
-    return [
-        f"{section}.{key}: found {value}; it has no meaning here: {why}"
-        for key, value in given.items()
-        if value != defaults[key].default
-    ]
 
 
 def _wrong_size(section: str, params: ModelParams | LoadEncoder, size: int | None) -> list[str]:
