@@ -170,7 +170,7 @@ class EventClassifier(pl.LightningModule):
         return batch.labels
 
     def validation_step(self, batch: EventBatch, batch_idx: int) -> None:
-        """Log loss and accuracy of held-out events, with as many sensors as in training."""
+        """Log loss and accuracy of the test events' ensembles; nothing is chosen by them."""
         waveforms, mask = self.traces(batch.waveforms, batch.mask)
         log_probs = ensemble_log_probs(self.sensor_logits(waveforms, mask), mask)
         loss = weighted_cross_entropy(log_probs, batch.labels, self.class_weights)

@@ -163,10 +163,13 @@ class EventDataModule(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader:
-        """Return the held-out events, with the same sensors and crops in every epoch."""
-        return self._loader(
-            self.test_events, self.sensors_train, HELD_OUT, drop_last=self.sensors_train == "pair"
-        )
+        """Return the events to watch in training, with the same sensors and crops in every epoch.
+
+        They are the test events, as in the final evaluation; in pretraining pairs of their sensors.
+        """
+        pairs = self.sensors_train == "pair"
+        sensors: Sensors = "pair" if pairs else self.sensors_test
+        return self._loader(self.test_events, sensors, HELD_OUT, drop_last=pairs)
 
     def test_dataloader(self) -> DataLoader:
         """Return the calibration and test events for the final evaluation."""

@@ -13,10 +13,13 @@ SHEET_COLUMNS = 6
 MAX_SENSORS_SHOWN = 24
 
 
-def plot_loss_curves(metrics_csv: Path, path: Path) -> Path | None:
-    """Draw each metric of metrics.csv over epochs, training and held-out events in one panel.
+def plot_loss_curves(
+    metrics_csv: Path, path: Path, watched: str = "held out", note: str = ""
+) -> Path | None:
+    """Draw each metric of metrics.csv over epochs, training and other events in one panel.
 
-    Returns ``path``, or None if there are no metrics.
+    ``watched`` names the others, ``note`` is written above the panels. Returns ``path``, or None if
+    there are no metrics.
     """
     with open(metrics_csv, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -36,7 +39,7 @@ def plot_loss_curves(metrics_csv: Path, path: Path) -> Path | None:
     def draw(figure) -> None:
         for position, (name, sides) in enumerate(curves.items(), start=1):
             axes = figure.add_subplot(n_rows, n_columns, position)
-            for side, color, label in (("train", GREY, "training"), ("val", BLUE, "held out")):
+            for side, color, label in (("train", GREY, "training"), ("val", BLUE, watched)):
                 if side in sides:
                     axes.plot(
                         *zip(*sides[side]),
@@ -49,6 +52,7 @@ def plot_loss_curves(metrics_csv: Path, path: Path) -> Path | None:
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.3)
             axes.legend(frameon=False, fontsize=8)
+        figure.suptitle(note, fontsize=9)
 
     return save_figure(path, (4.2 * n_columns, 2.9 * n_rows), draw)
 

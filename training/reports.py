@@ -30,6 +30,10 @@ from utils.files import write_atomically
 log = logging.getLogger(__name__)
 
 N_SAMPLE_SHEETS = 4  # at most so many pictures of sample events
+WATCHED = {
+    "all": "Test events, with all channels, are only watched: nothing is chosen by them",
+    "one": "Test events, with one channel each, are only watched: nothing is chosen by them",
+}
 
 
 def draw_samples(run: Run, module: pl.LightningModule, data: EventDataModule) -> None:
@@ -167,7 +171,9 @@ def save_predictions(run: Run, evaluation: Evaluation, data: EventDataModule) ->
 def _write_curves_and_summary(
     run: Run, trainer: pl.Trainer, data: EventDataModule, metrics: dict, plots: list[Path], **facts
 ) -> None:
-    curves = plot_loss_curves(run.dir / METRICS, run.plots / "curves.png")
+    pretraining = data.sensors_train == "pair"
+    watched = () if pretraining else ("test events", WATCHED[data.sensors_test])
+    curves = plot_loss_curves(run.dir / METRICS, run.plots / "curves.png", *watched)
     log_pictures(
         trainer, [path for path in (curves, *plots, *sorted(run.plots.glob("event_*.png"))) if path]
     )

@@ -24,8 +24,10 @@ from training.runs import Run
 from utils.checkpoints import require_fitting
 from utils.precision import choose_precision
 from utils.progress import is_terminal
+from utils.schema import RunConfig
 
 log = logging.getLogger(__name__)
+N_EVALUATIONS = 20  # of a classifier in training, for the curves
 
 
 def build_trainer(run: Run, reason_against_bf16: str = "") -> pl.Trainer:
@@ -52,7 +54,7 @@ def build_trainer(run: Run, reason_against_bf16: str = "") -> pl.Trainer:
         strategy=params.strategy,
         precision=precision,
         max_epochs=config.n_epochs,
-        check_val_every_n_epoch=getattr(config.exp_params, "val_ep_period", 1),
+        check_val_every_n_epoch=epochs_between_evaluations(config),
         gradient_clip_val=config.exp_params.gradient_clip_val or None,
         use_distributed_sampler=False,  # EpochBatches divides each batch among processes
         logger=build_loggers(run),
@@ -71,6 +73,17 @@ def build_trainer(run: Run, reason_against_bf16: str = "") -> pl.Trainer:
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
+
+
+def epochs_between_evaluations(config: RunConfig) -> int:
+    """Return after how many epochs the curves get a point of the events that are not trained on.
+
+    A classifier's evaluation uses all channels of the test events, and takes longer than an epoch.
+    """
+    if wanted := getattr(config.exp_params, "val_ep_period", 1):
+        return wanted
+    longest, n_epochs = max(1, config.n_epochs // N_EVALUATIONS), config.n_epochs
+    return next(n for n in range(longest, 0, -1) if n_epochs % n == 0)  # so the last is one
 
 
 def _silence_lightning() -> None:

@@ -90,7 +90,11 @@ class SSLParams(TrainingParams):
 
 
 class ClassifierParams(TrainingParams):
-    val_ep_period: Count = key(1, "Epochs between evaluations on held-out events, for the curves.")
+    val_ep_period: Count | None = key(
+        None,
+        "Epochs between evaluations on the test events, for the curves; nothing is chosen by them. "
+        "`null`: about twenty evaluations in a training.",
+    )
     label_smoothing: Annotated[NotNegative, Field(lt=1)] = key(
         0.0,
         "Label smoothing of the cross-entropy in training.",

@@ -1,5 +1,6 @@
 """finetune.py without pretraining, and the previous study, as users type them."""
 
+import csv
 import re
 
 import numpy as np
@@ -34,6 +35,12 @@ def test_the_previous_study_beats_chance(workplace, separable):
     assert (
         set(metrics) == {"stacked_trace"} and metrics["stacked_trace"]["accuracy"] > CLEARLY_BETTER
     )
+
+
+def test_the_curves_watch_the_ensembles_of_the_test_events(workplace, from_scratch):
+    rows = list(csv.DictReader((from_scratch[0] / "metrics.csv").open()))
+    ensemble = summary(workplace, "finetune", "scratch")["metrics"]["ensemble"]
+    assert float(rows[-1]["val/accuracy"]) == pytest.approx(ensemble["accuracy"], abs=1e-5)
 
 
 def test_a_checkpoint_classifies_by_itself(separable, from_scratch):

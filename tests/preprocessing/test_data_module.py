@@ -138,10 +138,13 @@ def test_incomplete_batches(archive):
 
 
 @pytest.mark.parametrize("sensors", ["one", "pair", "all"])
-def test_held_out_events_are_seen_as_training_events_are(archive, sensors):
+def test_test_events_are_watched_with_all_sensors_and_in_pretraining_with_pairs(archive, sensors):
     data = module(archive, sensors, batch_size=16)  # more than the 8 held-out events
     (batch,) = batches(data.val_dataloader(), data)
-    assert batch.waveforms.shape[:2] == (8, {"one": 1, "pair": 2, "all": 3}[sensors])
+    assert batch.waveforms.shape[:2] == (8, {"one": 3, "pair": 2, "all": 3}[sensors])
+    one = module(archive, sensors, batch_size=16, sensors_test="one")
+    (batch,) = batches(one.val_dataloader(), one)
+    assert batch.waveforms.shape[1] == (2 if sensors == "pair" else 1)
 
 
 def test_processes_share_every_batch(monkeypatch):

@@ -17,6 +17,8 @@ def test_curves_draw_every_metric_and_survive_gaps(tmp_path):
         "epoch,train/loss,val/loss,val/knn_accuracy\n0,2,2.5,\n1,1,1.5,0.4\n"
     )
     assert has_ink(plots.plot_loss_curves(tmp_path / "m.csv", tmp_path / "c.png"))
+    watched = plots.plot_loss_curves(tmp_path / "m.csv", tmp_path / "d.png", "test events", "note")
+    assert not np.array_equal(imread(watched), imread(tmp_path / "c.png"))
     (tmp_path / "m.csv").write_text("epoch\n")
     assert plots.plot_loss_curves(tmp_path / "m.csv", tmp_path / "d.png") is None
 
