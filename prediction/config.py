@@ -23,7 +23,7 @@ QuakemlType = Annotated[Literal[*QUAKEML_TYPES], "type of QuakeML"]  # type: ign
 NetworkCode = Annotated[str, Field(pattern="^[A-Za-z0-9]{1,2}$"), "1 or 2 letters or digits"]
 StationCode = Annotated[str, Field(pattern="^[A-Za-z0-9]{1,5}$"), "1 to 5 letters or digits"]
 # keys that change no number in the tables
-OUTPUT_KEYS = {"gpu", "annotate_stride_s", "follow", "event_types", "catalogue"}
+OUTPUT_KEYS = {"gpu", "max_plots", "annotate_stride_s", "follow", "event_types", "catalogue"}
 
 
 class TriggerParams(Section):
@@ -102,6 +102,11 @@ class PredictConfig(Section):
     chunk_s: Annotated[Seconds, Field(ge=60)] = key(
         600.0,
         "How much of continuous recordings is in memory at once, in s.",
+    )
+    max_plots: Count | None = key(
+        200,
+        "At most so many pictures of events with `--plots`, the first ones; each takes half a "
+        "second to a second. `null`: of all events.",
     )
     annotate_stride_s: Positive = key(
         1.0, "Time between two samples of the probability traces of `--annotate`, in s."

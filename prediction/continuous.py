@@ -111,6 +111,15 @@ class ContinuousData:
         """Return when the recordings end."""
         return max(int(np.max(file.end_ns)) for file in self.files)
 
+    @property
+    def covered_ns(self) -> np.ndarray:
+        """Return starts and ends of what the files hold, (2, n); they may overlap."""
+        edges = (
+            np.stack([np.atleast_1d(file.start_ns), np.atleast_1d(file.end_ns)])
+            for file in self.files
+        )
+        return np.concatenate(list(edges), axis=1).astype(np.int64)
+
     def read(self, start_ns: int, end_ns: int):
         """Return an ObsPy stream between two times, in ns since 1970.
 

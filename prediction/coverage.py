@@ -31,7 +31,7 @@ class Coverage:
             if (start_ns > clock_ns).any():
                 self.ahead.add(channel)
             kept = (both[1] > since_ns - KEPT_NS) & (both[0] <= clock_ns)
-            self.segments[channel] = _merged(both[:, kept])
+            self.segments[channel] = merged(both[:, kept])
 
     def newest_ns(self) -> int | None:
         """Return the end of the newest data of any channel."""
@@ -61,13 +61,13 @@ class Coverage:
         return min(complete, default=None)
 
 
-def _merged(segments: np.ndarray) -> np.ndarray:
-    """Join segments (2, n) that touch or overlap."""
+def merged(segments: np.ndarray, gap_ns: int = JOINED_NS) -> np.ndarray:
+    """Join segments (2, n) that touch, overlap or have only a small gap; they are in order then."""
     if not segments.size:
         return segments
     starts, ends = segments[:, np.argsort(segments[0], kind="stable")]
     ends = np.maximum.accumulate(ends)
-    first = np.r_[True, starts[1:] > ends[:-1] + JOINED_NS]
+    first = np.r_[True, starts[1:] > ends[:-1] + gap_ns]
     last = np.r_[np.flatnonzero(first)[1:] - 1, len(ends) - 1]
     return np.stack([starts[first], ends[last]])
 

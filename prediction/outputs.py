@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import ArrayLike
+
 from prediction.catalogue import write_catalogue
 from prediction.events import columns, sensor_columns
 from prediction.plots import plot_event
@@ -19,6 +21,7 @@ from utils.errors import UserError
 from utils.files import LockHeld, take_lock, write_atomically
 
 log = logging.getLogger(__name__)
+TIMELINE = "timeline.png"
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class EventWriter:
             of_sensors = sensor_columns(predictor.class_names)
             self.tables.append(Table(outputs.sensors, of_sensors, outputs.form))
         self.done: set[str] = set()
-        self.n_written = self.n_resampled = self.n_left_out = 0
+        self.n_written = self.n_resampled = self.n_left_out = self.n_not_drawn = 0
 
     def __enter__(self) -> "EventWriter":
         path, resume = self.outputs.out, self.outputs.resume
@@ -122,13 +125,7 @@ class EventWriter:
         """
         new = [event for event in classified if event.item.key not in self.done]
         if self.outputs.plots is not None:
-            for event in new:
-                if event.waveforms.size:
-                    plot_event(
-                        event,
-                        self.predictor,
-                        self.outputs.plots / f"{_file_name(event.item.key)}.png",
-                    )
+            self._draw([event for event in new if event.waveforms.size], self.outputs.plots)
         for table in self.tables[1:]:
             table.write(row for event in new for row in event.event.sensor_rows())
         self.tables[0].write(event.event.row() for event in new)
@@ -149,10 +146,20 @@ class EventWriter:
                 names, config = self.predictor.class_names, self.predictor.config
                 write_catalogue(rows, names, config, path, form)
 
-    def finish(self, span_ns: tuple[int, int] | None = None, probabilities: Any = None) -> int:
+    def _draw(self, events: Sequence[Classified], folder: Path) -> None:
+        """Draw events until there are ``max_plots`` pictures."""
+        n_drawn = sum(path.name != TIMELINE for path in folder.glob("*.png"))
+        limit = self.predictor.config.max_plots
+        n_left = len(events) if limit is None else max(0, limit - n_drawn)
+        for event in events[:n_left]:
+            plot_event(event, self.predictor, folder / f"{_file_name(event.item.key)}.png")
+        self.n_not_drawn += len(events[n_left:])
+
+    def finish(self, covered_ns: ArrayLike | None = None, probabilities: Any = None) -> int:
         """Write catalogues and timeline, log a summary; return the number of unusable events.
 
-        ``probabilities`` over time are drawn in the timeline, and written if that is asked for.
+        ``covered_ns`` has the times of the recordings, for the timeline; ``probabilities`` over
+        time are drawn in it, and written if that is asked for.
         """
         rate = self.n_written / max(self.seconds, 1e-9)
         if self.n_resampled:
@@ -169,9 +176,9 @@ class EventWriter:
             )
         rows = self.tables[0].rows()
         self.write_catalogues(rows)
-        if self.outputs.plots is not None and span_ns is not None:
-            path = self.outputs.plots / "timeline.png"
-            plot_timeline(rows, self.predictor.class_names, span_ns, path, probabilities)
+        if self.outputs.plots is not None and covered_ns is not None:
+            path = self.outputs.plots / TIMELINE
+            plot_timeline(rows, self.predictor.class_names, covered_ns, path, probabilities)
         if self.outputs.annotate is not None:
             _write_probabilities(probabilities, self.outputs.annotate)
         classes = Counter(row["class"] for row in rows if row["class"])

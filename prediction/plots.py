@@ -1,15 +1,22 @@
 """The picture of an event: waveforms, spectrograms, probabilities."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.ndimage import uniform_filter1d
 
 from prediction.events import Event
 from prediction.predictor import Classified, Predictor
 from utils.figures import ORANGE, save_figure
 
 MAX_CHANNELS = 24
+MAX_PIECES = 700  # of a waveform, each drawn from its least to its largest sample
+DRIFT_S = 1.0  # the mean over this time is taken off the waveforms that are drawn
+# inches: a layout that matplotlib need not search for, which takes as long as drawing
+WIDTH, ROW, LEAST_ROWS, TOP, GAP, ENSEMBLE = 15.0, 0.27, 0.9, 0.9, 0.12, 0.33
+LETTER = 0.062  # of a label of 7 points
 
 
 def plot_event(event: Classified, predictor: Predictor, path: Path) -> Path:
@@ -20,51 +27,79 @@ def plot_event(event: Classified, predictor: Predictor, path: Path) -> Path:
     images = spectrogram.native(torch.from_numpy(waveforms)).numpy()
     waveforms = spectrogram.filtered(torch.from_numpy(waveforms)).numpy()
     spectrogram.to(predictor.device)
-    above = "" if spectrogram.highpass_hz is None else f" above {spectrogram.highpass_hz:g} Hz"
-    names = [sensor.channel for sensor in event.event.per_sensor]
+    names = [_drawable(sensor.channel) for sensor in event.event.per_sensor[:n]]
     if len(names) < n:  # a model of the previous study has one trace
         names = [str(k + 1) for k in range(n)]
-    time_s = np.arange(waveforms.shape[1]) / rate_hz
+    classes = [name.replace("_", " ") for name in event.event.probabilities]
+    rows = max(ROW * n, LEAST_ROWS)
+    bottom = 0.3 + LETTER * max(map(len, classes))
+    height = TOP + rows + GAP + ENSEMBLE + bottom
 
     def draw(figure) -> None:
-        grid = figure.add_gridspec(2, 3, width_ratios=(1.25, 1.25, 1), height_ratios=(n, 1.3))
-        left, middle, right = (figure.add_subplot(grid[0, column]) for column in range(3))
-        for line, samples in enumerate(waveforms):
-            centred = samples - np.median(samples)
-            left.plot(
-                time_s,
-                line - centred / max(2.2 * np.abs(centred).max(), 1e-9),
-                lw=0.4,
-                color="black",
-            )
-        left.set(
-            xlim=(0, time_s[-1]),
-            ylim=(n - 0.5, -0.5),
-            xlabel="time (s)",
-            title=f"waveforms{above}, each to its own peak",
-        )
-        left.set_yticks(range(n), map(_drawable, names[:n]), fontsize=7, parse_math=False)
-        left.axvline(event.onset_s, color=ORANGE, lw=0.8)
-        # one strip per channel, low frequencies at its bottom
-        strips = np.concatenate([image[::-1] for image in images])
-        middle.imshow(
-            strips,
-            aspect="auto",
-            cmap="magma",
-            vmin=0,
-            vmax=1,
-            extent=(0, time_s[-1], n, 0),
-            interpolation="nearest",
-        )
-        middle.hlines(range(1, n), 0, time_s[-1], color="white", lw=0.3)
-        middle.set(yticks=[], xlabel="time (s)", title=f"spectrograms, each 0–{rate_hz / 2:g} Hz")
-        _draw_votes(figure, right, figure.add_subplot(grid[1, 2]), event.event)
-        figure.suptitle(_drawable(_title(event)), fontsize=11, parse_math=False)
+        def panel(left: float, right: float, low: float, high: float):
+            """Return axes at a place in inches."""
+            place = left / WIDTH, low / height, (right - left) / WIDTH, (high - low) / height
+            return figure.add_axes(place)
 
-    return save_figure(path, (15, 2.2 + 0.27 * n), draw)
+        low, high = bottom + ENSEMBLE + GAP, height - TOP
+        begin = 0.25 + LETTER * max(map(len, names))
+        middle = (begin + 10.4) / 2
+        _draw_waveforms(panel(begin, middle - 0.25, low, high), waveforms, rate_hz, names)
+        figure.axes[0].axvline(event.onset_s, color=ORANGE, lw=0.8)
+        duration_s = waveforms.shape[1] / rate_hz
+        _draw_spectrograms(panel(middle + 0.5, 10.4, low, high), images, duration_s, rate_hz / 2)
+        votes = panel(11.5, 14.2, low, high), panel(11.5, 14.2, bottom, bottom + ENSEMBLE)
+        _draw_votes(*votes, panel(14.35, 14.47, low, high), event.event)
+        figure.suptitle(_drawable(_title(event)), fontsize=11, parse_math=False, y=1 - 0.1 / height)
+
+    return save_figure(path, (WIDTH, height), draw, is_placed=True)
 
 
-def _draw_votes(figure, above, below, event: Event) -> None:
+def _draw_waveforms(axes, waveforms: np.ndarray, rate_hz: float, names: Sequence[str]) -> None:
+    """Draw the waveforms (S, T) without drift, each to its own peak."""
+    n, n_samples = waveforms.shape
+    edges = np.unique(np.linspace(0, n_samples, MAX_PIECES + 1).astype(int))[:-1]
+    time_s = np.repeat(edges / rate_hz, 2)
+    moving = without_drift(waveforms, rate_hz)
+    peaks = np.maximum(np.abs(moving).max(axis=1, keepdims=True), 1e-30)
+    lines = np.arange(n)[:, None] - moving / (2.2 * peaks)
+    ends = [extreme.reduceat(lines, edges, axis=1) for extreme in (np.minimum, np.maximum)]
+    # one line for all: NaN lifts the pen between the channels
+    drawn = np.full((n, time_s.size + 1), np.nan)
+    drawn[:, :-1] = np.stack(ends, axis=-1).reshape(n, -1)
+    axes.plot(np.tile(np.append(time_s, np.nan), n), drawn.ravel(), lw=0.5, color="black")
+    axes.set(
+        xlim=(0, n_samples / rate_hz),
+        ylim=(n - 0.5, -0.5),
+        xlabel="time (s)",
+        title="waveforms without drift, each to its own peak",
+    )
+    axes.set_yticks(range(n), names, fontsize=7, parse_math=False)
+
+
+def without_drift(waveforms: np.ndarray, rate_hz: float) -> np.ndarray:
+    """Return waveforms (S, T) less their mean over ``DRIFT_S``: microseism and drift are gone."""
+    centred = waveforms - np.median(waveforms, axis=1, keepdims=True).astype(np.float64)
+    n_mean = min(round(DRIFT_S * rate_hz), waveforms.shape[1] // 2)
+    if n_mean < 4:  # of a slow recording the mean would be the signal
+        return centred
+    return centred - uniform_filter1d(centred, n_mean, axis=1, mode="nearest")
+
+
+def _draw_spectrograms(axes, images: np.ndarray, duration_s: float, nyquist_hz: float) -> None:
+    """Draw the images (S, H, W) as strips; the frequency axis is that of the lowest strip."""
+    n = len(images)
+    strips = np.concatenate([image[::-1] for image in images])
+    extent = (0, duration_s, n, 0)
+    style = {"aspect": "auto", "cmap": "magma", "interpolation": "nearest"}
+    axes.imshow(strips, vmin=0, vmax=1, extent=extent, **style)
+    axes.hlines(range(1, n), 0, duration_s, color="white", lw=0.3)
+    axes.set_yticks([n, n - 0.5, n - 1], [f"{k * nyquist_hz / 2:g}" for k in range(3)], fontsize=6)
+    axes.set_ylabel("frequency (Hz)", fontsize=7, y=0, ha="left")
+    axes.set(xlabel="time (s)", title=f"spectrograms, each 0–{nyquist_hz:g} Hz")
+
+
+def _draw_votes(above, below, colors, event: Event) -> None:
     """Draw the class probabilities of each sensor, and of the ensemble below them.
 
     Sensors that are not in the ensemble are grey.
@@ -92,7 +127,7 @@ def _draw_votes(figure, above, below, event: Event) -> None:
     below.set_yticks([0], ["ensemble (%)"], fontsize=9)
     names = [name.replace("_", " ") for name in event.probabilities]
     below.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
-    figure.colorbar(picture, ax=above, shrink=0.6)
+    above.figure.colorbar(picture, cax=colors)
 
 
 def _drawable(text: str) -> str:

@@ -56,7 +56,7 @@ class Predictor:
     def classify(self, items: Sequence[Item]) -> list[Classified]:
         """Classify a few items at once; those that cannot be used get an ``error``."""
         items = [self._require_usable(item) for item in items]
-        usable = [(item, item.recording) for item in items if item.recording is not None]
+        usable = [(item, item.recording) for item in items if item.recording and not item.reason]
         results = {}
         if usable:
             waveforms, mask, levels = self._batch([recording for _, recording in usable])
@@ -95,7 +95,7 @@ class Predictor:
             )
 
     def _require_usable(self, item: Item) -> Item:
-        """Return the item; without its recording, but with the reason, if that cannot be used."""
+        """Return the item, with the reason if its recording cannot be used."""
         if item.recording is None:
             return item
         waveforms, needed = item.recording.waveforms, self.model.least_samples
@@ -108,7 +108,7 @@ class Predictor:
             reason = f"{found_s:g} s are too short: at least {needed_s:g} s are needed"
         else:
             return item
-        return replace(item, recording=None, reason=reason)
+        return replace(item, reason=reason)
 
     def _batch(
         self, recordings: Sequence[Recording]
@@ -225,13 +225,18 @@ def _threshold(model: EventClassifier, config: PredictConfig) -> float:
         return 0.0
     calibration = model.calibrations[config.ensemble]
     threshold = calibration.threshold(config.error_rate)
+    n_events, percent = len(calibration.correct), 100 * config.error_rate
+    flagged = f"For {percent:g} % errors, events with a confidence below {threshold:.3f} are"
+    if threshold > 1:
+        flagged = (
+            f"Too many of these are wrong at any confidence, or they are too few, to promise "
+            f"{percent:g} % errors (error_rate): all events are"
+        )
     log.info(
-        "Temperature %.3f, from %d events. For %g %% errors, events with a confidence below %.3f "
-        "are flagged for review",
+        "Temperature %.3f, from %d held-out events. %s flagged for review",
         calibration.temperature,
-        len(calibration.correct),
-        100 * config.error_rate,
-        threshold,
+        n_events,
+        flagged,
     )
     return threshold
 

@@ -160,7 +160,8 @@ def predict_data(
                 unusable = Item(file_key(path), str(path), None, reason)
                 writer.write(list(classifier.classify_items([unusable])))
     probabilities = classifier.annotate_data(data) if outputs.annotate is not None else None
-    return writer.finish((data.start_ns, data.end_ns), probabilities)
+    covered = data.covered_ns if isinstance(data, ContinuousData) else (data.start_ns, data.end_ns)
+    return writer.finish(covered, probabilities)
 
 
 def list_files(paths: Sequence[str], outputs: Outputs) -> list[Path]:

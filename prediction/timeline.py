@@ -1,70 +1,130 @@
 """The picture of continuous recordings: events by class over time, and probabilities."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from prediction.coverage import merged
 from utils.figures import BLUE, GREY, save_figure
 
 MAX_COLUMNS = 1200  # of the strips of probabilities
+MAX_PANELS = 6  # side by side, for recordings with long pauses between them
+LONG_PAUSE = 0.2  # of the recorded time: a longer one is left out of the picture
+SMALL_GAP = 1e-3  # of the recorded time: a shorter one cannot be seen
+LEAST_WIDTH = 0.12  # of the widest panel
 
 
 def plot_timeline(
     rows: Sequence[dict],
     class_names: Sequence[str],
-    span_ns: tuple[int, int],
+    covered_ns: ArrayLike,
     path: Path,
     probabilities: Any = None,
 ) -> Path:
     """Draw when which class of event happened; hollow are those that a person should look at.
 
-    ``probabilities`` is what ``annotate`` returns: a strip per class behind its events.
+    ``covered_ns`` (2, n) are starts and ends of what was recorded: long pauses between are left out
+    of the picture, shorter ones are grey. ``probabilities`` is what ``annotate`` returns: a strip
+    per class behind its events.
     """
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    start, end = (np.datetime64(ns, "ns") for ns in span_ns)
-    times, review = {}, {}
-    for name in class_names:
-        of_class = [row for row in rows if row["class"] == name and row["trigger_time"]]
-        times[name] = np.array([row["trigger_time"][:-1] for row in of_class], "datetime64[ns]")
-        review[name] = [str(row["review"]) == "1" for row in of_class]
+    covered = np.reshape(covered_ns, (2, -1))
+    panels = recorded_periods(covered)
+    lengths = np.diff(panels, axis=0)[0]
+    recorded = merged(covered, round(SMALL_GAP * lengths.sum()))
+    events = [_Events.of_class(rows, name) for name in class_names]
+    height = 0.55 if probabilities else 0.32
+    size = 12, 2.8 + height * len(class_names)
 
     def draw(figure) -> None:
-        counts, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.2))
+        widths = np.maximum(lengths, LEAST_WIDTH * lengths.max())
+        style = {"sharex": "col", "sharey": "row", "squeeze": False}
+        axes = figure.subplots(
+            2, len(lengths), height_ratios=(1, 2.2), width_ratios=widths, **style
+        )
         if probabilities:
-            strips = _draw_strips(axes, probabilities)
-            figure.colorbar(strips, ax=[counts, axes], shrink=0.5, pad=0.01, label="probability")
-        for line, name in enumerate(class_names):
-            colors = ["white" if flagged else BLUE for flagged in review[name]]
-            axes.scatter(
-                times[name],
-                np.full(len(times[name]), line),
-                c=colors,
-                edgecolors=BLUE,
-                s=28,
-                lw=0.9,
-                zorder=3,
-            )
-        axes.set_yticks(
-            range(len(class_names)),
-            [f"{name.replace('_', ' ')} ({len(times[name])})" for name in class_names],
-        )
-        axes.set(
-            ylim=(len(class_names) - 0.5, -0.5),
-            xlabel="time (UTC); hollow: for review",
-        )
-        axes.grid(alpha=0.3)
-        _draw_counts(counts, np.concatenate(list(times.values())), start, end)
-        axes.set_xlim(start, end)  # last: the bars may reach beyond
-        locator = AutoDateLocator()
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+            for below in axes[1]:
+                strips = _draw_strips(below, probabilities)
+            figure.colorbar(strips, ax=axes, shrink=0.5, pad=0.01, label="probability")
+        all_times = np.concatenate([of_class.times for of_class in events])
+        minutes = _bin_minutes(float(lengths.sum() / 60e9))
+        for (above, below), period in zip(axes.T, panels.T):
+            _draw_counts(above, all_times, period, minutes)
+            _draw_events(below, events)
+            _draw_pauses((above, below), period, recorded)
+            _set_times(below, period, len(lengths))
+        axes[0, 0].set_ylabel(f"events in {minutes} min")
+        axes[0, 0].yaxis.get_major_locator().set_params(integer=True)
+        axes[1, 0].set_yticks(range(len(events)), [str(of_class) for of_class in events])
+        axes[1, 0].set_ylim(len(events) - 0.5, -0.5)
+        figure.suptitle(f"{len(all_times)} events", fontsize=11)
+        figure.supxlabel("time (UTC); hollow: for review; grey: not recorded", fontsize=10)
 
-    height = 0.55 if probabilities else 0.32
-    return save_figure(path, (12, 2.8 + height * len(class_names)), draw)
+    return save_figure(path, size, draw)
+
+
+def recorded_periods(covered: np.ndarray) -> np.ndarray:
+    """Return starts and ends (2, n) of at most ``MAX_PANELS`` periods without a long pause.
+
+    ``covered`` (2, m) has starts and ends of recordings, in ns; they may overlap.
+    """
+    periods = merged(covered)
+    pauses = periods[0, 1:] - periods[1, :-1]
+    recorded = int(np.diff(periods, axis=0).sum())
+    longest = np.sort(pauses)[::-1]
+    limit = LONG_PAUSE * recorded
+    if longest.size >= MAX_PANELS:
+        limit = max(limit, longest[MAX_PANELS - 1])
+    return merged(covered, int(limit))
+
+
+@dataclass(frozen=True)
+class _Events:
+    """The events of one class: their times, and which of them are for review."""
+
+    name: str
+    times: np.ndarray  # (N,) datetime64
+    review: list[bool]
+
+    @classmethod
+    def of_class(cls, rows: Sequence[dict], name: str) -> "_Events":
+        own = [row for row in rows if row["class"] == name and row["trigger_time"]]
+        times = np.array([row["trigger_time"][:-1] for row in own], "datetime64[ns]")
+        return cls(name, times, [str(row["review"]) == "1" for row in own])
+
+    def __str__(self) -> str:
+        return f"{self.name.replace('_', ' ')} ({len(self.times)})"
+
+
+def _draw_events(axes, events: Sequence[_Events]) -> None:
+    for line, of_class in enumerate(events):
+        colors = ["white" if flagged else BLUE for flagged in of_class.review]
+        style = {"edgecolors": BLUE, "s": 28, "lw": 0.9, "zorder": 3}
+        axes.scatter(of_class.times, np.full(len(of_class.times), line), c=colors, **style)
+    axes.grid(alpha=0.3)
+
+
+def _draw_pauses(all_axes: Iterable, period: np.ndarray, recorded: np.ndarray) -> None:
+    """Shade the times of a period in which nothing was recorded."""
+    for start, end in zip(recorded[1, :-1], recorded[0, 1:]):
+        if period[0] < end and start < period[1]:
+            for axes in all_axes:
+                edges = np.datetime64(int(start), "ns"), np.datetime64(int(end), "ns")
+                axes.axvspan(*edges, color="#e3e3e3", lw=0, zorder=0)
+
+
+def _set_times(axes, period: np.ndarray, n_panels: int) -> None:
+    """Show one period of time, with few labels where there are many panels."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    axes.set_xlim(*(np.datetime64(int(ns), "ns") for ns in period))  # last: bars reach beyond
+    locator = AutoDateLocator(minticks=2, maxticks=max(3, 12 // n_panels))
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
 
 def _draw_strips(axes, probabilities):
@@ -91,17 +151,15 @@ def _draw_strips(axes, probabilities):
     )
 
 
-def _draw_counts(axes, times: np.ndarray, start: np.datetime64, end: np.datetime64) -> None:
-    """Draw the number of events in bins of time."""
-    minutes = _bin_minutes((end - start) / np.timedelta64(1, "m"))
+def _draw_counts(axes, times: np.ndarray, period: np.ndarray, minutes: int) -> None:
+    """Draw the number of events in bins of so many minutes."""
     width = np.timedelta64(minutes * 60, "s").astype("timedelta64[ns]")
+    start, end = (np.datetime64(int(ns), "ns") for ns in period)
     first = start.astype("datetime64[m]").astype("datetime64[ns]")
-    edges = first + np.arange(math.ceil((end - start) / width) + 2) * width
+    edges = first + np.arange(math.ceil((end - first) / width) + 1) * width
     counted, _ = np.histogram(times.astype(np.int64), edges.astype(np.int64))
     widths = np.diff(edges)
     axes.bar(edges[:-1], counted, width=widths, align="edge", color=GREY, edgecolor="white", lw=0.5)
-    axes.set(ylabel=f"events in {minutes} min", title=f"{times.size} events")
-    axes.yaxis.get_major_locator().set_params(integer=True)
 
 
 def _bin_minutes(total_minutes: float) -> int:
