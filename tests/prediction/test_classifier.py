@@ -58,6 +58,7 @@ def test_what_cannot_be_classified_says_why(classifier, events):
     found = classifier.classify([good, short, obspy.Stream()])
     assert [bool(event.error) for event in found] == [False, True, True]
     assert "too short" in found[1].error and found[1].confidence is None
+    assert found[1].start_time == found[0].start_time != ""
     assert len(found.to_catalog()) == 1
     with pytest.raises(UserError, match="needs its sampling_rate_hz"):
         classifier.classify(np.zeros((3, 100)))
