@@ -174,6 +174,13 @@ class EventWriter:
                 "why",
                 self.n_left_out,
             )
+        if self.n_not_drawn:
+            log.info(
+                "%d events have no picture: %s holds as many as max_plots (%s); null draws all",
+                self.n_not_drawn,
+                self.outputs.plots,
+                self.predictor.config.max_plots,
+            )
         rows = self.tables[0].rows()
         self.write_catalogues(rows)
         if self.outputs.plots is not None and covered_ns is not None:
