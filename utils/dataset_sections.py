@@ -202,6 +202,21 @@ class SSLDataset(DatasetParams):
         True,
         "Keep the test events of the classifiers out of pretraining; the paper did not.",
     )
+    # published configurations have these two
+    return_single_spectrogram_train: StrictBool = key(
+        True,
+        "Only checked: pretraining always sees single channels, two random ones of each event.",
+    )
+    return_single_spectrogram_test: StrictBool = key(True, "Only checked, as in training.")
+
+    def contradictions(self) -> list[str]:
+        """Return one message for each group of keys that contradict each other."""
+        return super().contradictions() + [
+            f"dataset.{key}: found False; pretraining always sees single channels, two random ones "
+            "of each event. Remove the key, or set it to true"
+            for key in ("return_single_spectrogram_train", "return_single_spectrogram_test")
+            if not getattr(self, key)
+        ]
 
 
 class LabelledDataset(DatasetParams):

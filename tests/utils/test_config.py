@@ -145,8 +145,13 @@ def test_other_keys_and_null_are_what_yaml_says(tmp_path, empty):
         ("finetune", "exp_params.rho=3", "exp_params.rho: unknown key; known here: LR,"),
         (
             "ssl",
-            "dataset.return_single_spectrogram_train=true",
-            "dataset.return_single_spectrogram_train: unknown key",
+            "dataset.return_single_spectrogram_train=false",
+            "dataset.return_single_spectrogram_train: found False; pretraining always sees single",
+        ),
+        (
+            "ssl",
+            "dataset.return_single_spectrogram_test=false",
+            "dataset.return_single_spectrogram_test: found False; pretraining always sees single",
         ),
         (
             "ssl",
@@ -264,6 +269,14 @@ def test_mistakes_are_named_with_what_is_allowed(empty, kind, override, expected
         load_config(empty, CONFIGS[kind], [override])
     else:
         assert mistakes(empty, kind, override)[0].startswith(expected)
+
+
+def test_a_published_configuration_of_pretraining_loads(tmp_path):
+    published = tmp_path / "ssl.yaml"
+    text = SHIPPED["ssl"].read_text()
+    keys = "  return_single_spectrogram_train: True\n  return_single_spectrogram_test: True\n"
+    published.write_text(text.replace("dataset:\n", "dataset:\n" + keys))
+    assert load_config(published, SSLConfig) == load_config(SHIPPED["ssl"], SSLConfig)
 
 
 def test_a_seisbench_dataset_keeps_its_rate_unless_another_is_wanted(empty):
