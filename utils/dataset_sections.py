@@ -28,6 +28,14 @@ NEED_ROOT = {
 # sources of recordings of any network, and their defaults where those of Åknes do not suit
 OWN_RECORDINGS = ("folder", "seisbench")
 OWN_DEFAULTS = {"sampling_freq": None, "pre_trigger_s": None, "amplitude": "auto"}
+SINGLE_IN_TRAINING = (
+    "Train on one random channel per event and epoch; false: on all channels. `ssl`: only checked; "
+    "pretraining always sees single channels, two random ones of each event."
+)
+SINGLE_IN_TEST = (
+    "Test on one random channel per event, without an ensemble; false: on all channels. `ssl`: "
+    "only checked, always true."
+)
 
 
 class DatasetParams(Section):
@@ -203,11 +211,8 @@ class SSLDataset(DatasetParams):
         "Keep the test events of the classifiers out of pretraining; the paper did not.",
     )
     # published configurations have these two
-    return_single_spectrogram_train: StrictBool = key(
-        True,
-        "Only checked: pretraining always sees single channels, two random ones of each event.",
-    )
-    return_single_spectrogram_test: StrictBool = key(True, "Only checked, as in training.")
+    return_single_spectrogram_train: StrictBool = key(True, SINGLE_IN_TRAINING)
+    return_single_spectrogram_test: StrictBool = key(True, SINGLE_IN_TEST)
 
     def contradictions(self) -> list[str]:
         """Return one message for each group of keys that contradict each other."""
@@ -244,11 +249,5 @@ class LabelledDataset(DatasetParams):
 
 
 class ClassifierDataset(LabelledDataset):
-    return_single_spectrogram_train: StrictBool = key(
-        True,
-        "Train on one random channel per event and epoch; false: on all channels.",
-    )
-    return_single_spectrogram_test: StrictBool = key(
-        False,
-        "Test on one random channel per event, without an ensemble; false: on all channels.",
-    )
+    return_single_spectrogram_train: StrictBool = key(True, SINGLE_IN_TRAINING)
+    return_single_spectrogram_test: StrictBool = key(False, SINGLE_IN_TEST)
