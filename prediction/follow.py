@@ -60,6 +60,7 @@ class Follower:
         if start_ns is None:  # all that is still waited for
             newest_ns = min(self.archive.end_ns, time.time_ns())
             start_ns = newest_ns - self.latency_ns - self.finder.after_ns
+            self.archive.files.clear()  # or what is there would not count as arrived
         self.state.until_ns = start_ns
         self._look()
         # written just before a kill: their command may not have been run
@@ -142,16 +143,16 @@ class Follower:
     def _search_late(self) -> None:
         """Search late data once more, when no more of them arrive or that takes too long.
 
-        While they go on arriving, the newest of them are left for the next time: the windows of
-        their events are not complete.
+        While they go on arriving, the newest of them are left for the next time: they may be out of
+        order, and the windows of their events are not complete.
         """
         ended = self._waited(self.last_late)
         if not self.state.late or not (ended or self._waited(self.first_late, LATE_PATIENCE)):
             return
-        left_ns = 0 if ended else self._after_late_ns + self.finder.after_ns
+        left_ns = self._after_late_ns + self.finder.after_ns + self.latency_ns
         left = []
         for start_ns, end_ns in self.state.late:
-            begin_left_ns = max(start_ns, end_ns - left_ns)
+            begin_left_ns = end_ns if ended else max(start_ns, end_ns - left_ns)
             log.info("Late data: searching %s to %s again", utc(start_ns), utc(begin_left_ns))
             self._search(start_ns, begin_left_ns)
             left.append((begin_left_ns, end_ns))

@@ -5,8 +5,10 @@ class UserError(ValueError):
     """A mistake in the user's input (file, key, value), never a bug of this program."""
 
 
-class Interrupted(Exception):
+class Interrupted(BaseException):
     """A run was stopped by a signal; the message says how to resume it.
+
+    No Exception, like KeyboardInterrupt: code that goes on after damaged data must not catch it.
 
     ``status`` is the exit status of the process.
     """

@@ -16,6 +16,8 @@ from prediction.follow_state import load_state, state_path
 from prediction.outputs import EventWriter, Outputs
 from prediction.run import follow_archive
 from prediction.sds import GrowingArchive, parse_streams
+from preprocessing.traces import read_traces
+from tests.conftest import write_mseed
 from tests.prediction.conftest import predict, table
 from tests.prediction.feeding import append, bursts, records_of
 from utils.errors import Interrupted, UserError
@@ -59,8 +61,9 @@ def batch(place, ckpt, records):
 class Following:
     """A follower that can be stopped and started, and an archive that is fed by hand."""
 
-    def __init__(self, classifier, folder, command=None):
+    def __init__(self, classifier, folder, command=None, from_ns=START.ns):
         self.classifier, self.root, self.command = classifier, folder / "sds", command
+        self.from_ns = from_ns
         self.outputs = Outputs(folder / "events.csv", resume=True)
 
     def __enter__(self):
@@ -69,7 +72,7 @@ class Following:
         self.writer = EventWriter(self.classifier.predictor, self.outputs).__enter__()
         self.alarms = Alarms(self.command, 5)
         self.follower = Follower(self.classifier, archive, self.writer, self.alarms, state, "whole")
-        self.follower.begin(START.ns)
+        self.follower.begin(self.from_ns)
         return self
 
     def __exit__(self, *error):
@@ -228,6 +231,30 @@ def test_a_station_whose_clock_is_ahead_neither_stops_nor_skips_the_others(
             following.feed(part)
         assert without_file(following.rows) == without_file(batch)
     assert "data later than this computer's clock, not waited for: XX.S04..HHZ" in caplog.text
+
+
+def test_without_a_start_the_newest_data_are_followed(tmp_path, classifier, records):
+    parts = pieces(records)
+    for part in parts[:12]:  # 144 s
+        append(tmp_path / "sds", part)
+    with Following(classifier, tmp_path, from_ns=None) as following:
+        for part in parts[12:16]:
+            following.feed(part)
+            newest_ns = following.follower.coverage.newest_ns()
+            assert newest_ns - following.follower.until_ns < (9 + 8) * 1e9  # window and record
+        assert len(following.rows) == 2  # one of what was still waited for
+
+
+def test_a_signal_is_not_taken_for_damaged_data(tmp_path, monkeypatch):
+    """ObsPy's readers raise everything for damaged bytes, so that all of it is caught."""
+
+    def stopped(*_, **__):
+        raise Interrupted("terminated", 143)
+
+    monkeypatch.setattr(obspy, "read", stopped)
+    path = write_mseed(tmp_path / "x.mseed", np.ones((1, 100)))
+    with pytest.raises(Interrupted):
+        read_traces(path)
 
 
 def test_when_all_fall_silent_the_last_event_is_not_held_back(tmp_path, classifier, records):
