@@ -37,6 +37,7 @@ def plot_timeline(
     lengths = np.diff(panels, axis=0)[0]
     recorded = merged(covered, round(SMALL_GAP * lengths.sum()))
     events = [_Events.of_class(rows, name) for name in class_names]
+    all_times = np.concatenate([of_class.times for of_class in events])
     height = 0.55 if probabilities else 0.32
     size = 12, 2.8 + height * len(class_names)
 
@@ -47,20 +48,15 @@ def plot_timeline(
             2, len(lengths), height_ratios=(1, 2.2), width_ratios=widths, **style
         )
         if probabilities:
-            for below in axes[1]:
-                strips = _draw_strips(below, probabilities)
-            figure.colorbar(strips, ax=axes, shrink=0.5, pad=0.01, label="probability")
-        all_times = np.concatenate([of_class.times for of_class in events])
+            strips = [_draw_strips(below, probabilities) for below in axes[1]]
+            figure.colorbar(strips[0], ax=axes, shrink=0.5, pad=0.01, label="probability")
         minutes = _bin_minutes(float(lengths.sum() / 60e9))
         for (above, below), period in zip(axes.T, panels.T):
             _draw_counts(above, all_times, period, minutes)
             _draw_events(below, events)
             _draw_pauses((above, below), period, recorded)
             _set_times(below, period, len(lengths))
-        axes[0, 0].set_ylabel(f"events in {minutes} min")
-        axes[0, 0].yaxis.get_major_locator().set_params(integer=True)
-        axes[1, 0].set_yticks(range(len(events)), [str(of_class) for of_class in events])
-        axes[1, 0].set_ylim(len(events) - 0.5, -0.5)
+        _label(axes[:, 0], events, minutes)
         figure.suptitle(f"{len(all_times)} events", fontsize=11)
         figure.supxlabel("time (UTC); hollow: for review; grey: not recorded", fontsize=10)
 
@@ -98,6 +94,15 @@ class _Events:
 
     def __str__(self) -> str:
         return f"{self.name.replace('_', ' ')} ({len(self.times)})"
+
+
+def _label(first_axes: Sequence, events: Sequence[_Events], minutes: int) -> None:
+    """Label the vertical axes of the first period; the others share them."""
+    above, below = first_axes
+    above.set_ylabel(f"in {minutes} min")
+    above.yaxis.get_major_locator().set_params(integer=True)
+    below.set_yticks(range(len(events)), [str(of_class) for of_class in events])
+    below.set_ylim(len(events) - 0.5, -0.5)
 
 
 def _draw_events(axes, events: Sequence[_Events]) -> None:

@@ -32,6 +32,7 @@ METHOD_NAMES = {
 DOT: dict[str, Any] = {"fmt": "o", "color": "black", "mfc": "white", "ms": 5, "zorder": 3}
 SHOWN = ("stacked_trace", "single_channel", "ensemble")
 MAX_BUDGETS_AS_BARS = 2
+LABEL_SHARE = 0.14  # of the axis of labels, which a label such as "10 per class" needs
 Spread = Mapping[tuple[str, Budget, str], dict[str, tuple[float, float]]]
 
 
@@ -55,28 +56,53 @@ def plot_comparison(
 
     def draw(figure) -> None:
         left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
-        if len(budgets) <= MAX_BUDGETS_AS_BARS:
-            _draw_bars(left, spread, colors, n_train, guesses)
-        else:
-            _draw_budgets(left, spread, colors, n_train, guesses)
+        draw_labels = _draw_bars if len(budgets) <= MAX_BUDGETS_AS_BARS else _draw_budgets
+        draw_labels(left, spread, colors, n_train, guesses)
         left.set_title(f"mean ± {meaning}", fontsize=10)
-        for (method, budget), accuracy in curves.items():
-            if budget == budgets[0]:
-                sensors = np.arange(1, len(accuracy) + 1)
-                right.plot(sensors, 100 * accuracy, color=colors[method], label=_title(method))
-        for (method, budget, _), metrics in spread.items():
-            if budget == budgets[0] and not any(m == method for m, _ in curves):
-                level, name = 100 * metrics["accuracy"][0], _title(method)
-                right.axhline(level, color=colors[method], ls=":", label=f"{name} (all channels)")
-        right.set(
-            xlabel="sensors in the ensemble",
-            ylabel="accuracy (%)",
-            title=f"{n_train[budgets[0]]} labelled events ({budgets[0].title})",
-        )
-        right.grid(alpha=0.3)
-        right.legend(fontsize=8, framealpha=0.9)
+        _draw_sensors(right, spread, colors, n_train, curves)
+        _draw_guesses(right.axhline, guesses)
+        right.legend(fontsize=8, framealpha=0.9, loc="lower right")
 
     return save_figure(path, (13, 5.4), draw)
+
+
+def _draw_sensors(
+    axes,
+    spread: Spread,
+    colors: Mapping[str, str],
+    n_train: Mapping[Budget, int],
+    curves: Mapping[tuple[str, Budget], np.ndarray],
+) -> None:
+    """Draw the accuracy over the number of sensors; the fewer labels, the thinner the line.
+
+    Methods without sensors, such as the previous study's stack, are dotted lines across.
+    """
+    budgets = sorted(n_train, key=lambda budget: n_train[budget])
+    widths = dict(zip(budgets, np.linspace(0.8, 2.2, len(budgets)) if len(budgets) > 1 else (1.8,)))
+    named: set[str] = set()
+    for (method, budget), accuracy in curves.items():
+        style = {"color": colors[method], "lw": widths[budget]}
+        name = None if method in named else _title(method)
+        axes.plot(np.arange(1, len(accuracy) + 1), 100 * accuracy, label=name, **style)
+        named.add(method)
+    for (method, budget, _), metrics in spread.items():
+        if method not in {with_sensors for with_sensors, _ in curves}:
+            style = {"color": colors[method], "lw": widths[budget], "ls": ":"}
+            name = None if method in named else f"{_title(method)} (all channels)"
+            axes.axhline(100 * metrics["accuracy"][0], label=name, **style)
+            named.add(method)
+    numbers = ", ".join(str(n_train[budget]) for budget in budgets)
+    title = f"{numbers} labelled events" + (", from thin to thick" if len(budgets) > 1 else "")
+    axes.set(xlabel="sensors in the ensemble", ylabel="accuracy (%)")
+    axes.set_title(title, fontsize=10)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+
+
+def _draw_guesses(line, guesses: Mapping[str, float]) -> None:
+    """Draw the accuracy of guessing by ``axhline`` or ``axvline``."""
+    for (name, level), style in zip(guesses.items(), ("--", ":")):
+        line(100 * level, color="black", lw=1, ls=style, label=name)
 
 
 def _colors(methods: Iterable[str]) -> dict[str, str]:
@@ -116,8 +142,7 @@ def _draw_bars(
     axes.errorbar([], [], xerr=[], label="one channel", **DOT)
     axes.set_yticks(places, names)
     axes.set_ylim(row - 0.9, -0.7)
-    for (name, level), style in zip(guesses.items(), ("--", ":")):
-        axes.axvline(100 * level, color="black", lw=1, ls=style, label=name)
+    _draw_guesses(axes.axvline, guesses)
     axes.set(xlabel="accuracy on the test events (%)", xlim=(0, 100))
     axes.grid(axis="x", alpha=0.3)
     axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, -0.24), ncols=3)
@@ -156,13 +181,28 @@ def _draw_budgets(
             ls="--" if single else "-",
             mfc="white" if single else colors[method],
         )
-    for (name, level), style in zip(guesses.items(), ("--", ":")):
-        axes.axhline(100 * level, color="black", lw=1, ls=style, label=name)
+    _draw_guesses(axes.axhline, guesses)
     axes.plot([], [], color=GREY, ls="--", marker="o", mfc="white", label="single channels")
     axes.set_xscale("log")
-    axes.set_xticks(list(n_train.values()), [f"{n}\n{b.title}" for b, n in n_train.items()])
+    axes.set_xticks(list(n_train.values()), label_ticks(n_train))
     axes.minorticks_off()
     axes.set(xlabel="labelled events in training", ylabel="accuracy on the test events (%)")
     axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8, loc="lower right", ncols=2)
+
+
+def label_ticks(n_train: Mapping[Budget, int]) -> list[str]:
+    """Return a label for each budget: events and name; lower where it would cover another."""
+    logs = np.log10(list(n_train.values()))
+    width = LABEL_SHARE * max(np.ptp(logs), 1e-9)
+    last_on_level: list[float] = []  # the rightmost label on each level
+    levels = np.zeros(len(logs), int)
+    for number in np.argsort(logs):
+        free = [k for k, last in enumerate(last_on_level) if logs[number] - last >= width]
+        levels[number] = free[0] if free else len(last_on_level)
+        if not free:
+            last_on_level.append(0.0)
+        last_on_level[levels[number]] = logs[number]
+    labels = zip(levels.tolist(), n_train.items())
+    return ["\n\n" * level + f"{n}\n{budget.title}" for level, (budget, n) in labels]

@@ -143,35 +143,44 @@ def plot_event_sheet(
     n_rows = math.ceil(n_shown / n_columns)
     if n_shown < len(images):
         title += f" (first {n_shown} of {len(images)} channels)"
-    # all panels share one pair of axes: a pair for each takes matplotlib seconds
-    wide, high = 1.07 * duration_s, 1.25 * nyquist_hz
+    size = 2.1 * n_columns + 1.2, 1.5 * n_rows + 1.0
+    names = [name + ("" if is_live else " (dead)") for name, is_live in zip(channels, live)]
 
     def draw(figure) -> None:
         axes = figure.subplots()
-        for sensor in range(n_shown):
-            row, column = divmod(sensor, n_columns)
-            left, bottom = column * wide, (n_rows - 1 - row) * high
-            picture = axes.imshow(
-                images[sensor],
-                origin="lower",
-                aspect="auto",
-                cmap="magma",
-                vmin=0,
-                vmax=1,
-                extent=(left, left + duration_s, bottom, bottom + nyquist_hz),
-                interpolation="nearest",
-            )
-            name = channels[sensor] + ("" if live[sensor] else " (dead)")
-            place = left + duration_s / 2, bottom + 1.04 * nyquist_hz
-            axes.text(*place, name, ha="center", va="bottom", fontsize=8, parse_math=False)
-        axes.set(xlim=(0, n_columns * wide), ylim=(0, n_rows * high), title=title)
-        axes.set_xticks(*_repeated_ticks(duration_s, wide, n_columns), fontsize=7)
-        axes.set_yticks(*_repeated_ticks(nyquist_hz, high, n_rows), fontsize=7)
-        axes.set(xlabel="time (s)", ylabel="frequency (Hz)")
-        axes.spines[:].set_visible(False)
+        picture = _draw_panels(axes, images[:n_shown], names, n_columns, duration_s, nyquist_hz)
+        axes.set(title=title, xlabel="time (s)", ylabel="frequency (Hz)")
         figure.colorbar(picture, ax=axes, label="scaled log density", shrink=0.8)
 
-    return save_figure(path, (2.1 * n_columns + 1.2, 1.5 * n_rows + 1.0), draw)
+    return save_figure(path, size, draw)
+
+
+def _draw_panels(
+    axes,
+    images: np.ndarray,
+    names: Sequence[str],
+    n_columns: int,
+    duration_s: float,
+    nyquist_hz: float,
+):
+    """Draw a panel per image; returns the last image, for the colour bar.
+
+    All panels share one pair of axes: a pair for each takes matplotlib seconds.
+    """
+    wide, high, n_rows = 1.07 * duration_s, 1.25 * nyquist_hz, math.ceil(len(images) / n_columns)
+    style = {"origin": "lower", "aspect": "auto", "cmap": "magma", "interpolation": "nearest"}
+    for sensor, image in enumerate(images):
+        row, column = divmod(sensor, n_columns)
+        left, bottom = column * wide, (n_rows - 1 - row) * high
+        extent = (left, left + duration_s, bottom, bottom + nyquist_hz)
+        picture = axes.imshow(image, vmin=0, vmax=1, extent=extent, **style)
+        place = left + duration_s / 2, bottom + 1.04 * nyquist_hz
+        axes.text(*place, names[sensor], ha="center", va="bottom", fontsize=8, parse_math=False)
+    axes.set(xlim=(0, n_columns * wide), ylim=(0, n_rows * high))
+    axes.set_xticks(*_repeated_ticks(duration_s, wide, n_columns), fontsize=7)
+    axes.set_yticks(*_repeated_ticks(nyquist_hz, high, n_rows), fontsize=7)
+    axes.spines[:].set_visible(False)
+    return picture
 
 
 def _repeated_ticks(length: float, step: float, n: int) -> tuple[list[float], list[str]]:
@@ -189,44 +198,47 @@ def plot_calibration(before, after, labels, path: Path) -> Path:
 
     ``before`` and ``after`` are log-probabilities (N, K) of test events, ``labels`` is (N,).
     """
-    from models.calibration import reliability, risk_coverage
-    from models.evaluation import N_CALIBRATION_BINS, evaluate
 
     def draw(figure) -> None:
         left, right = figure.subplots(1, 2)
         left.plot([0, 1], [0, 1], color=GREY, ls=":", label="perfectly calibrated")
         for log_probs, name, color in ((before, "before", ORANGE), (after, "after", BLUE)):
-            confidence, predicted = log_probs.exp().max(-1)
-            mean, accuracy, count = reliability(confidence, predicted == labels, N_CALIBRATION_BINS)
-            error = evaluate(log_probs, labels)["expected_calibration_error"]
-            left.plot(mean, accuracy, color=color, alpha=0.5)
-            left.scatter(
-                mean,
-                accuracy,
-                s=8 + 4 * count,
-                color=color,
-                alpha=0.8,
-                label=f"{name} (ECE {error:.3f})",
-            )
-        left.set(
-            xlabel="confidence",
-            ylabel="share of right answers",
-            xlim=(0, 1),
-            ylim=(-0.03, 1.03),
-            title="reliability",
-        )
-        coverage, risk = risk_coverage(confidence, predicted == labels)
-        right.plot(100 * coverage, 100 * risk, color=BLUE, drawstyle="steps-post")
-        right.set(
-            xlabel="events decided, the most confident first (%)",
-            ylabel="errors among them (%)",
-            xlim=(0, 100),
-            ylim=(0, None),
-        )
-        right.set_title("risk and coverage, calibrated")
+            _draw_reliability(left, log_probs, labels, name, color)
+        left.set(xlabel="confidence", ylabel="share of right answers", title="reliability")
+        left.set(xlim=(0, 1), ylim=(-0.03, 1.03))
         left.legend(loc="lower right")
+        _draw_risk(right, after, labels)
         for axes in (left, right):
             axes.grid(alpha=0.3)
         figure.suptitle(f"{len(labels)} test events")
 
     return save_figure(path, (9, 4.4), draw)
+
+
+def _draw_reliability(axes, log_probs, labels, name: str, color: str) -> None:
+    """Draw the accuracy of events over their confidence, in bins."""
+    from models.calibration import reliability
+    from models.evaluation import N_CALIBRATION_BINS, evaluate
+
+    confidence, predicted = log_probs.exp().max(-1)
+    mean, accuracy, count = reliability(confidence, predicted == labels, N_CALIBRATION_BINS)
+    error = evaluate(log_probs, labels)["expected_calibration_error"]
+    axes.plot(mean, accuracy, color=color, alpha=0.5)
+    style = {"color": color, "alpha": 0.8, "label": f"{name} (ECE {error:.3f})"}
+    axes.scatter(mean, accuracy, s=8 + 4 * count, **style)
+
+
+def _draw_risk(axes, log_probs, labels) -> None:
+    """Draw the share of errors among the events that are decided."""
+    from models.calibration import risk_coverage
+
+    confidence, predicted = log_probs.exp().max(-1)
+    coverage, risk = risk_coverage(confidence, predicted == labels)
+    axes.plot(100 * coverage, 100 * risk, color=BLUE, drawstyle="steps-post")
+    axes.set(
+        xlabel="events decided, the most confident first (%)",
+        ylabel="errors among them (%)",
+        xlim=(0, 100),
+        ylim=(0, None),
+        title="risk and coverage, calibrated",
+    )

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from training.comparison import bootstrap_interval, write_comparison
+from training.comparison_plots import label_ticks
 from training.grid import Budget, Cell
 from training.results import Result, accuracy_over_sensors, read_result
 from utils.errors import UserError
@@ -103,6 +105,27 @@ def test_report(tmp_path, seeds, fractions):
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 5 * len(seeds) * len(
         fractions
     )
+
+
+def test_labels_of_neighbouring_budgets_do_not_cover_each_other():
+    n_train = {Budget(0.025): 90, Budget(per_class=10): 80, Budget(0.05): 181, Budget(0.8): 1454}
+    assert label_ticks(n_train) == ["\n\n90\n2.5 %", "80\n10 per class", "181\n5 %", "1454\n80 %"]
+    assert label_ticks({Budget(0.1): 20}) == ["20\n10 %"]
+
+
+def test_sensors_are_drawn_for_all_fractions(tmp_path, monkeypatch):
+    """One curve for each method with sensors and each fraction, and the guesses."""
+    figures = []
+    monkeypatch.setattr(
+        "training.comparison_plots.save_figure",
+        lambda path, size, draw: draw(figures.append(Figure(size)) or figures[-1]),
+    )
+    results = [result("scratch", fraction) for fraction in (0.05, 0.1, 0.8)]
+    write_comparison(results, tmp_path, "python reproduce.py")
+    curves = [line for line in figures[0].axes[1].lines if len(line.get_xdata()) == 5]
+    names = {line.get_label() for line in figures[0].axes[1].lines}
+    assert len(curves) == 3 and names >= {"chance", "largest class"}
+    assert len({line.get_linewidth() for line in curves}) == 3
 
 
 def test_single_channels_count_per_event_in_tables_and_differences(tmp_path, monkeypatch):
