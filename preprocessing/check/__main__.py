@@ -60,7 +60,10 @@ def check(place: Path, output: Path | None) -> None:
     if advice:
         paths = [file.place for file in files]
         examples = dict(_read_examples(events, paths, archive))
-        draw_examples(examples, int(str(advice["nperseg"][0])), output / PICTURE)
+        nperseg, highpass_hz = int(str(advice["nperseg"][0])), None
+        if "highpass_hz" in advice:
+            highpass_hz = float(str(advice["highpass_hz"][0]))
+        draw_examples(examples, nperseg, highpass_hz, output / PICTURE)
 
 
 def _read_examples(

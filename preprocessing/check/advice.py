@@ -27,6 +27,7 @@ LEAST_WORD = 4  # letters of a word in which one other letter is taken for a typ
 LARGE_FACTOR = 1000.0  # between the level of an event and that of most others
 LEAST_NOISE = 1e-3  # recorder units; smaller is velocity in m/s rather than counts
 LEAST_NPERSEG = 16
+LEAST_SLOW_CHANNELS = 0.2  # share of the channels for which a high-pass is worth while
 # of the published images: 41 rows and 228 columns, 80 samples per segment for 16 000 samples
 NPERSEG_PER_ROOT = 80 / math.sqrt(16_000)
 
@@ -101,11 +102,12 @@ def _nperseg(n_samples: float, rate_hz: float) -> tuple[int, str]:
 def _highpass(events: Sequence[EventLook]) -> tuple[float, str] | None:
     shares = [look.slow_share for event in events for look in event.channels]
     known = [share for share in shares if not math.isnan(share)]
-    if not known or np.median(known) < 0.5:
+    slow = float(np.mean(np.greater(known, 0.5))) if known else 0.0
+    if slow < LEAST_SLOW_CHANNELS:
         return None
     reason = (
-        f"half of the channels have more than {100 * np.median(known):.0f} % of their power below "
-        f"{SLOW_HZ:g} Hz: microseism or drift"
+        f"{100 * slow:.0f} % of the channels have most of their power below {SLOW_HZ:g} Hz: "
+        "microseism or drift"
     )
     return SLOW_HZ, reason
 

@@ -51,7 +51,9 @@ def clear_channel(event: EventLook) -> str:
     return living[3 * (len(living) - 1) // 4].span.name
 
 
-def draw_examples(examples: dict[str, list[Example]], nperseg: int, path: Path) -> Path:
+def draw_examples(
+    examples: dict[str, list[Example]], nperseg: int, highpass_hz: float | None, path: Path
+) -> Path:
     """Draw the examples, a row of panels per class, each with time and frequency axes."""
 
     def draw(figure) -> None:
@@ -61,7 +63,7 @@ def draw_examples(examples: dict[str, list[Example]], nperseg: int, path: Path) 
             for axes in row[len(of_class) :]:
                 axes.set_axis_off()
             for axes, example in zip(row, of_class):
-                picture = _draw_example(axes, example, nperseg)
+                picture = _draw_example(axes, example, nperseg, highpass_hz)
         for axes in rows[-1]:
             axes.set_xlabel("time (s)")
         figure.colorbar(picture, ax=rows, label="scaled log density", shrink=0.5, aspect=40)
@@ -69,12 +71,19 @@ def draw_examples(examples: dict[str, list[Example]], nperseg: int, path: Path) 
     return save_figure(path, (14, 0.6 + 2.3 * len(examples)), draw)
 
 
-def _draw_example(axes, example: Example, nperseg: int):
-    """Draw the spectrogram, and the waveform in a strip above it; returns the image."""
+def _draw_example(axes, example: Example, nperseg: int, highpass_hz: float | None):
+    """Draw the spectrogram, and the waveform in a strip above it; returns the image.
+
+    With ``highpass_hz`` both are filtered.
+    """
     samples, rate_hz = example.samples, example.rate_hz
     duration_s, nyquist_hz = samples.size / rate_hz, rate_hz / 2
-    spectrogram = LogSpectrogram(rate_hz, min(nperseg, samples.size), resize_size=None)
-    image = spectrogram(torch.from_numpy(samples)).numpy()
+    spectrogram = LogSpectrogram(
+        rate_hz, min(nperseg, samples.size), resize_size=None, highpass_hz=highpass_hz
+    )
+    waveforms = torch.from_numpy(samples)[None]
+    image = spectrogram(waveforms)[0].numpy()
+    samples = spectrogram.filtered(waveforms)[0].numpy()
     extent = (0, duration_s, 0, nyquist_hz)
     picture = axes.imshow(
         image, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=0, vmax=1

@@ -21,7 +21,6 @@ from preprocessing.check.measure import (
     EventLook,
     outcome,
 )
-from utils.dataset_sections import DatasetParams
 
 MAX_EXAMPLES = 8  # of a kind of fault
 COLUMNS = ("class", "events", "channels", "length (s)", "noise", "peak", "days", "first", "last")
@@ -166,12 +165,11 @@ def _packing(events: Sequence[EventLook], advice: Advice, is_archive: bool) -> l
 def _advice(advice: Advice, place: str, is_archive: bool) -> str:
     if not advice:
         return "No event can be used: no advice."
-    keys = {key: value for key, value in advice.items() if key in DatasetParams.model_fields}
-    texts = [f"{key}: {_yaml(value)}" for key, (value, _) in keys.items()]
+    texts = [f"{key}: {_yaml(value)}" for key, (value, _) in advice.items()]
     width = max(map(len, texts))
     lines = ["dataset:", "  source: folder", f"  root: {place}"]
     lines += [
-        f"  {text.ljust(width)}  # {reason}" for text, (_, reason) in zip(texts, keys.values())
+        f"  {text.ljust(width)}  # {reason}" for text, (_, reason) in zip(texts, advice.values())
     ]
     chosen = "" if is_archive else " (then packing is done by the first training)"
     return _section(f"Advice for the configuration{chosen}", lines)
