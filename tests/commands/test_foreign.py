@@ -1,6 +1,5 @@
 """Other networks from the recordings to predictions: check, pack and train, predict."""
 
-import csv
 import re
 
 import pytest
@@ -9,8 +8,14 @@ from preprocessing.check.__main__ import main as check
 from tests.commands.running import SMALL_ENCODER, summary
 from tests.conftest import ROOT, made_once, run_script
 from tests.foreign import write_icequakes, write_landslides
+from tests.prediction.conftest import predict, table
 
-SMALL = ["dataset.resize_size=32", "dataset.batch_size=4", "dataset.test_data_ratio=0.25"]
+SMALL = [
+    "dataset.resize_size=32",
+    "dataset.batch_size=4",
+    "dataset.test_data_ratio=0.25",
+    "dataset.train_data_ratio=0.75",
+]
 
 
 def advised(report: str) -> dict[str, str]:
@@ -24,11 +29,11 @@ NETWORKS = {  # how it is written, what the check says, advice
     "icequakes": (
         write_icequakes,
         ["20 events, 420 channels of 21 names", "200 Hz: 420 channels"],
-        {"sampling_freq": "200", "duration_s": "4", "nperseg": "16"},
+        {"sampling_freq": "200", "duration_s": "4", "nperseg": "18"},
     ),
     "landslides": (
         write_landslides,
-        ["16 events", "1 / 4 / 90", "50 Hz", "200 Hz", "below 1 Hz: microseism or drift"],
+        ["16 events", "1 / 3.5 / 90", "50 Hz", "200 Hz", "below 1 Hz: microseism or drift"],
         {"sampling_freq": "50", "duration_s": "180", "highpass_hz": "1"},
     ),
 }
@@ -52,9 +57,8 @@ def test_another_network_from_recordings_to_predictions(
     data = summary(tmp_path, "finetune", "one")["data"]
     assert data["n_events"] == len(list(root.rglob("*.mseed"))) and data["n_test"] >= 4
     checkpoint = "runs/finetune/one/checkpoints/last.ckpt"
-    files = [str(file) for file in sorted(root.rglob("*.mseed"))[:6]]
-    run_script("predict.py", "--ckpt", checkpoint, *files, "--out", "t.csv", cwd=tmp_path)
-    rows = list(csv.DictReader((tmp_path / "t.csv").open(encoding="utf-8")))
+    predict(checkpoint, *sorted(root.rglob("*.mseed"))[:6], "--out", "t.csv", cwd=tmp_path)
+    rows = table(tmp_path / "t.csv")
     assert len(rows) == 6 and all(row["class"] in data["class_names"] for row in rows)
     assert not any(row["error"] for row in rows)
     assert all(row["best_channel"].startswith("XX.") for row in rows)
