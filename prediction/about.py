@@ -18,6 +18,7 @@ def describe(predictor: Predictor, name: str) -> str:
         "classes": ", ".join(model.class_names) + _never(predictor),
         "input": f"{predictor.duration_s:g} s at {predictor.rate_hz:g} Hz, beginning "
         f"{_beginning(predictor)}; any number of channels",
+        "waveforms": _changes(predictor),
         "trained on": _training_set(about),
         "sensors": _sensors(about),
         "levels": _levels(predictor),
@@ -36,6 +37,15 @@ def _beginning(predictor: Predictor) -> str:
     if predictor.model.hparams["quiet_noise"]:
         return f"{seconds} the event (median of the training events, found in their waveforms)"
     return f"{seconds} the trigger"
+
+
+def _changes(predictor: Predictor) -> str:
+    """Say what is done to waveforms before their spectrograms are made."""
+    scale = predictor.model.spectrogram.amplitude_scale
+    corner_hz = predictor.model.spectrogram.highpass_hz
+    done = [f"multiplied by {scale:.4g}"] * (scale != 1)
+    done += [f"zero-phase high-pass at {corner_hz:g} Hz"] * (corner_hz is not None)
+    return ", ".join(done) or "used as they are"
 
 
 def _never(predictor: Predictor) -> str:
@@ -65,7 +75,7 @@ def _sensors(about: dict) -> str:
 
 
 def _levels(predictor: Predictor) -> str:
-    """Say the ranges of noise and signal of the training events, and the unit of the waveforms."""
+    """Say the ranges of noise and signal of the training events."""
     levels = predictor.model.hparams["levels"]
     if not levels:
         return UNKNOWN
@@ -74,9 +84,9 @@ def _levels(predictor: Predictor) -> str:
         for name in ("noise", "signal")
         if levels[name]
     ]
-    scale = predictor.model.spectrogram.amplitude_scale
-    units = "recorder counts" if scale == 1 else f"the units of its training, times {scale:.4g}"
-    return f"{', '.join(ranges) or UNKNOWN} (rms, {units})"
+    corner_hz = predictor.model.spectrogram.highpass_hz
+    filtered = "" if corner_hz is None else f" above {corner_hz:g} Hz"
+    return f"{', '.join(ranges) or UNKNOWN} (rms{filtered}, in the units of the training events)"
 
 
 def _calibration(predictor: Predictor) -> str:

@@ -89,6 +89,8 @@ def test_a_checkpoint_says_what_the_model_knows(place, classifier, ckpt):
         "high, low, twice",
         "12 s at 100 Hz",
         " s before the event (median of the training events",
+        "multiplied by ",
+        "in the units of the training events",
         "high 1",
         "folder",
     ):
