@@ -59,6 +59,7 @@ class ArchiveWriter:
         self.duration_s = duration_s
         self.n_cut = self.n_padded = 0
         self._rows: list[dict] = []
+        self._onsets_s: dict[str, float] = {}  # of events whose source says it
 
     def __enter__(self) -> "ArchiveWriter":
         _require_replaceable(self.archive_dir)
@@ -90,16 +91,20 @@ class ArchiveWriter:
         category: str,
         start_time: str = "",
         sampling_rate_hz: float | None = None,
+        onset_s: float | None = None,
         **columns: str,
     ) -> None:
         """Write one event: waveforms (S, T) in recorder units, start time in UTC (ISO 8601).
 
+        ``onset_s`` is where the event begins; None, or outside the waveforms: found in them.
         Further ``columns`` are added to the metadata. Raises ``ArchiveError`` for a name that is
         already used, samples that are not finite or too large, a different sampling rate, and an
         event in which no channel has a signal.
         """
         if name in self._data:
             raise ArchiveError(f"event {name}: another event has the same name")
+        if onset_s is not None:
+            self._onsets_s[name] = onset_s
         self.sampling_rate_hz = float(self.sampling_rate_hz or sampling_rate_hz or 0)
         if sampling_rate_hz and abs(sampling_rate_hz / self.sampling_rate_hz - 1) > SAME_RATE:
             raise ArchiveError(
@@ -145,6 +150,8 @@ class ArchiveWriter:
         flags = "".join("01"[int(is_live)] for is_live in live)
         assert self.sampling_rate_hz is not None  # ``add`` has set it
         levels = measure(block, self.sampling_rate_hz)
+        if 0 <= self._onsets_s.get(name, -1) < n_samples / self.sampling_rate_hz:
+            levels = levels._replace(onset_s=self._onsets_s[name])
         return {
             "trace_npts": n_samples,
             "trace_component_order": component_order(len(block)),

@@ -74,7 +74,7 @@ def about_onsets(archive: "EventArchive") -> str:
     early, median, late = np.nanquantile(onsets, [0.1, 0.5, 0.9])
     return (
         f"Events begin {median:.3g} s after the start of their windows (median; {early:.3g} to "
-        f"{late:.3g} s for 80 % of them), as found in the waveforms"
+        f"{late:.3g} s for 80 % of them), as the source says or as found in the waveforms"
     )
 
 

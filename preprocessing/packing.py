@@ -175,6 +175,7 @@ def _add(
             event.category,
             recording.start_time,
             recording.sampling_rate_hz,
+            recording.onset_s,
             **event.columns,
             source_sha256=identity["sha256"],
             channels=join_names(recording.channels),

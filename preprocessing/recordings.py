@@ -32,7 +32,8 @@ class Recording:
     the S channels. ``left_out`` and ``padded`` have the name of each channel that was left out, or
     padded to the common time window, and the reason. ``n_resampled`` and ``n_bridged`` count
     channels that were resampled, or had gaps interpolated. ``delay_s`` is the DELAY of a SEG-2
-    file, which is applied to the start time; None for other formats.
+    file, which is applied to the start time; None for other formats. ``onset_s`` is where the event
+    begins, in s after the start; None if the source does not say it.
     """
 
     waveforms: np.ndarray
@@ -45,6 +46,7 @@ class Recording:
     padded: tuple[str, ...] = ()
     own_rates_hz: tuple[float, ...] = ()
     delay_s: float | None = None
+    onset_s: float | None = None
 
     @property
     def own_rate_hz(self) -> float:

@@ -95,9 +95,22 @@ def _read_event(
             checksum.update(np.ascontiguousarray(block).tobytes())
             traces += _traces(row, block, names)
     recording = join_channels(source, traces, sampling_rate_hz, max_gap_s, MAX_SAMPLES)
+    recording = replace(recording, onset_s=_onset_s(event.rows, recording.start_time))
     if not any(starts):  # unknown, not 1970
         recording = replace(recording, start_time="")
     return recording, {"sha256": checksum.hexdigest()}
+
+
+def _onset_s(rows: Sequence[TraceRow], start_time: str) -> float | None:
+    """Return the earliest P arrival of the rows in s after ``start_time``; None without one."""
+    import obspy
+
+    arrivals = [
+        obspy.UTCDateTime(row.start_time or 0) + row.arrival_sample / row.rate_hz
+        for row in rows
+        if row.arrival_sample is not None
+    ]
+    return min(arrivals) - obspy.UTCDateTime(start_time) if arrivals else None
 
 
 def _open(stack: ExitStack, path: Path) -> h5py.File:

@@ -6,13 +6,17 @@ https://seisbench.readthedocs.io/en/stable/pages/data_format.html
 
 import csv
 import logging
+import math
+import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import h5py
 
+from preprocessing.levels import COLUMNS
 from preprocessing.limits import UNLABELED
 from preprocessing.metadata import ArchiveError
 
@@ -22,7 +26,10 @@ GROUP_COLUMNS = ("source_id", "event_id")
 CODES = ("station_network_code", "station_code", "station_location_code", "trace_channel")
 # columns of an event archive that have another meaning there, and names that ArchiveWriter uses
 OWN_COLUMNS = {"source_file", "source_sha256", "source_rate_hz", "seg2_delay_s", "channels"}
-OWN_COLUMNS |= {"name", "waveforms", "category", "start_time", "sampling_rate_hz"}
+OWN_COLUMNS |= {"name", "waveforms", "category", "start_time", "sampling_rate_hz", "onset_s"}
+OWN_COLUMNS |= set(COLUMNS)
+# P, Pg, Pn, P1 … in any spelling that SeisBench's datasets have
+P_ARRIVAL = re.compile(r"trace_p[a-z0-9]?_arrival_sample", re.IGNORECASE)
 
 
 class DataFormat(NamedTuple):
@@ -43,6 +50,7 @@ class TraceRow(NamedTuple):
     components: tuple[str, ...]
     dimensions: str
     codes: tuple[str, str, str, str]
+    arrival_sample: float | None  # of the first P wave
 
 
 class EventRows(NamedTuple):
@@ -192,7 +200,18 @@ def _trace(
         tuple(row.get("trace_component_order") or chunk_format.component_order),
         chunk_format.dimension_order,
         tuple(row.get(code, "") for code in CODES),  # type: ignore[arg-type]  # there are four
+        _first_arrival(row),
     )
+
+
+def _first_arrival(row: dict) -> float | None:
+    """Return the sample of the earliest P wave in the row's columns; None if there is none."""
+    found = []
+    for column, text in row.items():
+        if column and text and P_ARRIVAL.fullmatch(column):
+            with suppress(ValueError):
+                found.append(float(text))
+    return min(filter(math.isfinite, found), default=None)
 
 
 def _own_name(row: dict, chunk: str, names: Counter[str]) -> str:

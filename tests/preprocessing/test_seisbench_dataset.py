@@ -67,6 +67,21 @@ def test_rows_of_one_event_become_its_channels_across_buckets_and_chunks(library
     archive.verify()
 
 
+def test_an_event_begins_at_its_first_p_arrival(library, here, caplog):
+    """In the window that its channels share; without an arrival, or outside of it, it is found."""
+    caplog.set_level("INFO")
+    p, pg = {"trace_P_arrival_sample": 450.0}, {"trace_Pg_arrival_sample": 300.0}
+    outside = {"trace_P_arrival_sample": 5000.0}
+    rows = [station("q1", "A", **p), station("q1", "B", 1.0, **pg)]  # at 4.5 and at 4 s
+    rows += [station("b2", "A"), station("q2", "A", **outside)]
+    archive = opened(write_dataset(library, here, rows))
+    onsets = dict(zip(archive.names.tolist(), archive.metadata["event_onset_s"].tolist()))
+    starts = dict(zip(archive.names.tolist(), archive.metadata["trace_start_time"].tolist()))
+    assert float(onsets["q1"]) == pytest.approx(4 - float(starts["q1"][17:26].rstrip("Z")))
+    assert 0 <= float(onsets["b2"]) < 10 and 0 <= float(onsets["q2"]) < 10
+    assert "as the source says or as found in the waveforms" in caplog.text
+
+
 def test_every_row_reads_as_seisbench_reads_it(library, here):
     rows = [station(f"q{n}", "A", seconds=8 + n % 3, source_id=None) for n in range(7)]
     write_dataset(library, here, rows)
