@@ -43,8 +43,9 @@ def _changes(predictor: Predictor) -> str:
     """Say what is done to waveforms before their spectrograms are made."""
     scale = predictor.model.spectrogram.amplitude_scale
     corner_hz = predictor.model.spectrogram.highpass_hz
-    done = [f"multiplied by {scale:.4g}"] * (scale != 1)
-    done += [f"zero-phase high-pass at {corner_hz:g} Hz"] * (corner_hz is not None)
+    done = [] if scale == 1 else [f"multiplied by {scale:.4g}"]
+    if corner_hz is not None:
+        done.append(f"zero-phase high-pass at {corner_hz:g} Hz")
     return ", ".join(done) or "used as they are"
 
 
