@@ -4,6 +4,7 @@ The teacher knows all sensors of an event, the student sees one of them, moved, 
 Soft targets and an augmented student follow Xie et al., CVPR 2020, arXiv 1911.04252.
 """
 
+import logging
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from utils.checkpoints import CheckpointError, load_plain
 from utils.distributed import gather_by_event
 from utils.progress import progress_bar
 
+log = logging.getLogger(__name__)
 LEAST_SHARE = 0.01  # a class that is rarer counts as if it had this share of the events
 
 
@@ -55,6 +57,7 @@ def name_events(teacher: EventClassifier, data: EventDataModule, device: torch.d
     targets = torch.zeros(len(data.labels), len(data.class_names))
     targets[data.train_events] = F.one_hot(labels, len(data.class_names)).float()
     if len(data.unlabelled_events):
+        log.info("The teacher names %d events without labels", len(data.unlabelled_events))
         events, found = [], []
         batches = data.event_batches(data.unlabelled_events, "all")
         for batch in progress_bar(batches, desc="Naming events without labels", unit="batch"):

@@ -158,7 +158,7 @@ def test_a_teacher_names_the_events_without_labels(taught, place, classified):
     data = summary(place, "student")["data"]
     assert (data["n_train"], data["n_test"]) == (9, N_TEST)
     assert data["n_unlabelled"] == data["n_events"] - 9 - N_TEST
-    assert "Naming events without labels" in output
+    assert f"The teacher names {data['n_unlabelled']} events without labels" in output
     held_out = summary(place, "held_out")  # calibration events are not taught
     n_held_out = held_out["calibration"]["n_events"]
     assert held_out["data"]["n_train"] == 9 - n_held_out < 9
