@@ -44,6 +44,17 @@ def parse(description: str | None) -> Namespace:
         "--strict", action="store_true", help="stop at the first file that cannot be used"
     )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted table")
+    parser.add_argument(
+        "--tune",
+        action="store_true",
+        help="only count the events for a grid of triggers, into --out and a picture beside it",
+    )
+    parser.add_argument(
+        "--known-times",
+        type=Path,
+        metavar="FILE.csv",
+        help="with --tune: times of events (column time, UTC), to count how many are found",
+    )
     _add_archive(parser)
     _add_outputs(parser)
     # recordings may come before, between and after flags
@@ -77,6 +88,10 @@ def _problem(arguments: Namespace) -> str:
     alone = [flag for flag, value in of_archive.items() if value and not archive]
     if alone:
         return f"{alone[0]} goes with --sds"
+    if arguments.tune and (arguments.follow or not (archive or arguments.continuous)):
+        return "--tune goes with --continuous or --sds, without --follow"
+    if arguments.known_times is not None and not arguments.tune:
+        return "--known-times goes with --tune"
     if arguments.on_event is not None and not arguments.follow:
         return "--on-event goes with --follow"
     if arguments.annotate is not None and (

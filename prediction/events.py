@@ -47,7 +47,8 @@ class Event:
     are the first digits of the SHA-256 of checkpoint and configuration. ``left_out`` and ``padded``
     have the name of each channel that was left out, or padded to the event's window, and why;
     ``best_channel`` has the highest signal-to-noise ratio. ``picks`` has, of each station that has
-    triggered, the first channel and its seconds after the trigger.
+    triggered, the first channel and its seconds after the trigger. ``peak_counts`` and
+    ``duration_s`` are what ``prediction.size`` measures.
     """
 
     file: str
@@ -69,6 +70,8 @@ class Event:
     padded: tuple[str, ...] = ()
     best_channel: str = ""
     picks: dict[str, float] = field(default_factory=dict)
+    peak_counts: float | None = None
+    duration_s: float | None = None
 
     @property
     def time(self) -> "UTCDateTime | None":
@@ -103,6 +106,8 @@ class Event:
             "padded": "; ".join(self.padded),
             "best_channel": self.best_channel,
             "picks": format_picks(self.picks),
+            "peak_counts": _rounded(self.peak_counts),
+            "duration_s": _rounded(self.duration_s, 2),
         }
 
     def sensor_rows(self) -> list[dict]:

@@ -9,13 +9,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from models.ensemble import USABLE_RATIO
+from models.ensemble import NOISE_SHARE, USABLE_RATIO
 from models.event_classifier import EventClassifier
 from models.outputs import Prediction
 from prediction.config import OUTPUT_KEYS, PredictConfig
 from prediction.events import Event, Sensor
 from prediction.reading import Item
 from prediction.review import low_confidence, unlike_training
+from prediction.size import peak_and_duration
 from preprocessing.lengths import fit_length
 from preprocessing.levels import Levels, measure
 from preprocessing.limits import live_channels
@@ -160,6 +161,10 @@ class Predictor:
         probabilities, took_part = np.exp(log_probs), weights > 0
         best = int(log_probs.argmax())
         n_usable, confidence = int((ratio >= USABLE_RATIO).sum()), float(probabilities[best])
+        noise_s = self._noise_s(levels)
+        peak_counts, duration_s = peak_and_duration(
+            waveforms, int(ratio.argmax()), self.rate_hz, noise_s
+        )
         event = self._event(
             item,
             class_name=self.class_names[best],
@@ -174,9 +179,17 @@ class Predictor:
             best_channel=recording.channels[int(ratio.argmax())]
             if recording.channels and ratio.any()
             else "",
+            peak_counts=peak_counts,
+            duration_s=duration_s,
         )
         onset_s = levels.onset_s if self.model.hparams["quiet_noise"] else self.pre_trigger_s
         return Classified(item, event, waveforms, onset_s)
+
+    def _noise_s(self, levels: Levels) -> tuple[float, float]:
+        """Return start and end of the part of a window that the model takes for noise, in s."""
+        if self.model.hparams["quiet_noise"] and np.isfinite(levels.quiet_end_s):
+            return levels.quiet_start_s, levels.quiet_end_s
+        return 0.0, NOISE_SHARE * self.pre_trigger_s
 
     def _sensors(
         self,

@@ -17,6 +17,7 @@ from prediction.outputs import EventWriter, Outputs
 from prediction.reading import Item, file_key, read_item
 from prediction.sds import GrowingArchive, Pattern, SdsArchive, parse_streams
 from prediction.streams import Source
+from prediction.tune import read_known_times, tune, write_tuning
 from utils.cli import stop_at_signals
 from utils.errors import Interrupted, UserError
 from utils.parallel import ahead, map_in_order
@@ -42,6 +43,8 @@ def run(classifier: Classifier, arguments: Namespace) -> int:
         resume=arguments.resume,
     )
     stop_at_signals("go on by the same command" + " with --resume" * (not arguments.follow))
+    if arguments.tune:
+        return tune_trigger(classifier, arguments, outputs)
     if arguments.follow:
         return follow_archive(classifier, arguments, outputs)
     if arguments.sds is not None:
@@ -50,6 +53,22 @@ def run(classifier: Classifier, arguments: Namespace) -> int:
         return int(predict_data(classifier, archive, source, outputs, strict) > 0)
     predict = predict_continuous if arguments.continuous else predict_files
     return int(predict(classifier, arguments.recordings, outputs, arguments.strict) > 0)
+
+
+def tune_trigger(classifier: Classifier, arguments: Namespace, outputs: Outputs) -> int:
+    """Count the events that a grid of triggers finds in continuous recordings; return 0."""
+    known_ns = None if arguments.known_times is None else read_known_times(arguments.known_times)
+    if outputs.out.exists():
+        raise UserError(f"{outputs.out}: exists; choose another name or remove it")
+    source: Source = (
+        ContinuousData(list_files(arguments.recordings, outputs))
+        if arguments.sds is None
+        else SdsArchive(arguments.sds, *_span_of_archive(arguments))
+    )
+    config = classifier.config
+    found = tune(classifier.finder(source, []), config.chunk_s)
+    write_tuning(found, source, known_ns, config.trigger, outputs.out)
+    return 0
 
 
 def _span_of_archive(arguments: Namespace) -> tuple[list[Pattern], int | None, int | None]:

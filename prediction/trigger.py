@@ -27,6 +27,9 @@ MIN_WINDOW_FRACTION = 0.5  # of a window at the end of the recordings
 SETTLE_S = 20.0  # data before a chunk, for the filter and for events that began earlier
 
 
+Trigger = tuple[int, dict[str, float]]  # ns since 1970, and picks: see ``_first_of_each_station``
+
+
 @dataclass(frozen=True)
 class Window:
     """A trigger of the network, in ns since 1970, and its recording, or why there is none."""
@@ -98,6 +101,18 @@ class EventFinder:
 
     def search(self, start_ns: int, end_ns: int) -> list[Window]:
         """Return the windows of the events between two times, without known events."""
+        trigger, stream = self.trigger, self.read(start_ns, end_ns)
+        n_channels = len({trace.id for trace in stream})
+        if n_channels < trigger.channels:
+            self._warn_once(
+                f"Some of the recordings have only {n_channels} channels; with trigger.channels = "
+                f"{trigger.channels} no event is found there",
+            )
+        found = self.new(coincidences(sta_lta(stream, trigger), trigger), start_ns, end_ns)
+        return [replace(self._cut(stream, ns), picks=picks) for ns, picks in found]
+
+    def read(self, start_ns: int, end_ns: int):
+        """Return an ObsPy stream of all that is needed to search between two times."""
         trigger = self.trigger
         before_s = trigger.lta_s + trigger.sta_s + max(self.pre_trigger_s, SETTLE_S)
         stream = self.data.read(
@@ -109,18 +124,16 @@ class EventFinder:
                 "The sampling rate of these channels is too low for a highpass at "
                 f"{trigger.highpass_hz:g} Hz; they are left out: {', '.join(slow)}",
             )
-        n_channels = len({trace.id for trace in stream})
-        if n_channels < trigger.channels:
-            self._warn_once(
-                f"Some of the recordings have only {n_channels} channels; with trigger.channels = "
-                f"{trigger.channels} no event is found there",
-            )
-        windows = []
-        for trigger_ns, picks in _triggers(stream, trigger):
+        return stream
+
+    def new(self, triggers: list[Trigger], start_ns: int, end_ns: int) -> list[Trigger]:
+        """Return the triggers between two times that are new events; they are known from now on."""
+        found = []
+        for trigger_ns, picks in triggers:
             if start_ns <= trigger_ns < end_ns and not self._is_known(trigger_ns):
                 insort(self.known, trigger_ns)
-                windows.append(replace(self._cut(stream, trigger_ns), picks=picks))
-        return windows
+                found.append((trigger_ns, picks))
+        return found
 
     def _cut(self, stream, trigger_ns: int) -> Window:
         return _cut(
@@ -155,35 +168,47 @@ def _leave_out_slow(stream, trigger: TriggerParams) -> list[str]:
     return sorted(slow)
 
 
-def _triggers(stream, trigger: TriggerParams) -> list[tuple[int, dict[str, float]]]:
-    """Return when the network triggers, in ns since 1970, in order, and its picks.
-
-    A channel triggers where its STA/LTA rises above ``thr_on``, and counts for ``within_s`` from
-    there. The network triggers where enough channels overlap (ObsPy's coincidence trigger).
-    """
+def sta_lta(stream, trigger: TriggerParams):
+    """Return an ObsPy stream of STA/LTA; it does not depend on thresholds and channels."""
     from obspy import Stream
-    from obspy.signal.trigger import coincidence_trigger, trigger_onset
 
     # a segment shorter than both windows has no STA/LTA
-    pulses = Stream(
+    ratios = Stream(
         [
             t.copy()
             for t in stream
             if t.stats.npts >= (trigger.sta_s + trigger.lta_s) * t.stats.sampling_rate
         ]
     )
-    for trace in pulses:  # not the mean of all: that would depend on where the piece ends
+    for trace in ratios:  # not the mean of all: that would depend on where the piece ends
         trace.data -= trace.data[: max(1, round(trigger.sta_s * trace.stats.sampling_rate))].mean()
-    pulses.filter("highpass", freq=trigger.highpass_hz)
-    pulses.trigger("classicstalta", sta=trigger.sta_s, lta=trigger.lta_s)
+    ratios.filter("highpass", freq=trigger.highpass_hz)
+    return ratios.trigger("classicstalta", sta=trigger.sta_s, lta=trigger.lta_s)
+
+
+def coincidences(ratios, trigger: TriggerParams) -> list[Trigger]:
+    """Return when the network triggers, in order, and its picks; ``ratios`` are STA/LTA.
+
+    A channel triggers where its STA/LTA rises above ``thr_on``, and counts for ``within_s`` from
+    there. The network triggers where enough channels overlap (ObsPy's coincidence trigger).
+    """
+    from obspy import Stream, Trace
+    from obspy.signal.trigger import coincidence_trigger, trigger_onset
+
     onsets_ns: dict[str, list[int]] = {}
-    for trace in pulses:
+    pulses = Stream()
+    for trace in ratios:
         onsets = trigger_onset(trace.data, trigger.thr_on, trigger.thr_off)
-        trace.data = np.zeros(trace.stats.npts)
+        if not len(onsets):
+            continue
+        pulse = np.zeros(trace.stats.npts)
         for first, _ in onsets:
-            trace.data[first : first + round(trigger.within_s * trace.stats.sampling_rate)] = 1
+            pulse[first : first + round(trigger.within_s * trace.stats.sampling_rate)] = 1
             time_ns = trace.stats.starttime.ns + round(first * trace.stats.delta * NS)
             onsets_ns.setdefault(trace.id, []).append(time_ns)
+        pulses.append(Trace(pulse, trace.stats))
+    if len(onsets_ns) < trigger.channels:
+        return []
     events = coincidence_trigger(None, 0.5, 0.5, pulses, trigger.channels)
     # to the microsecond, as it is written
     found = [(round(event["time"].ns / 1000) * 1000, event) for event in events]
