@@ -19,8 +19,10 @@ from prediction.trigger import MIN_WINDOW_FRACTION, time_ns, utc
 
 log = logging.getLogger(__name__)
 POLL_S = 0.5
-NUMBERS = ("confidence", "entropy", "agreement", "sensors", "usable_sensors", "review")
-NUMBERS += ("peak_counts", "duration_s")
+NUMBERS = (
+    *("confidence", "entropy", "agreement", "sensors", "usable_sensors", "review"),
+    *("peak_counts", "duration_s"),
+)
 LEAST_STEP_NS = NS  # so short a piece is not worth reading
 REPORT_S = 60.0  # between two lines in the log, or two catalogues
 LATE_PATIENCE = 10  # late data that go on arriving are searched after so many latencies
