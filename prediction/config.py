@@ -105,8 +105,8 @@ class PredictConfig(Section):
     )
     max_plots: Count | None = key(
         200,
-        "At most so many pictures of events with `--plots`, the first ones; each takes half a "
-        "second to a second. `null`: of all events.",
+        "At most so many pictures of events with `--plots`, the first ones; each takes up to "
+        "a second. `null`: of all events.",
     )
     annotate_stride_s: Positive = key(
         1.0, "Time between two samples of the probability traces of `--annotate`, in s."

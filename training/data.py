@@ -18,6 +18,7 @@ from preprocessing.sources import open_source
 from preprocessing.spectrogram import LogSpectrogram
 from preprocessing.splits import events_away_from, hold_out
 from preprocessing.views import MIN_COLUMNS_TO_CROP, crop_columns
+from training.batch_size import require_possible_batch
 from training.devices import require_processes
 from training.levels import amplitude_scale, noise_arguments, quiet_parts
 from utils.config import ConfigError
@@ -33,10 +34,11 @@ LEAST_PIXELS_IN_BF16 = 17  # a ResNet halves the image five times
 def open_events(config: RunConfig) -> EventArchive:
     """Open the archive of ``config.dataset`` and seed the random generators.
 
-    Raises ``UserError`` for missing devices, before any data is read, and for images that are too
-    small.
+    Raises ``UserError`` for missing devices and an impossible batch size, before any data is read,
+    and for images that are too small.
     """
     require_processes(config)
+    require_possible_batch(config)
     archive = open_source(config.dataset)
     n_seconds, rate_hz = archive.n_samples / archive.sampling_rate_hz, archive.sampling_rate_hz
     log.info(

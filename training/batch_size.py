@@ -1,0 +1,36 @@
+"""Refuse a batch that is larger than the training set can be, before recordings are packed."""
+
+from pathlib import Path
+
+import numpy as np
+
+from preprocessing.limits import UNLABELED
+from preprocessing.sources import is_packed
+from utils.errors import UserError
+from utils.schema import FinetuneConfig, RunConfig, SSLConfig
+
+
+def require_possible_batch(config: RunConfig) -> None:
+    """Count the files of a folder of recordings; packing them may take many minutes.
+
+    Raises ``UserError`` if there are fewer training events than ``dataset.batch_size``. For packed
+    archives and other sources the data module says so, when their events are known.
+    """
+    data = config.dataset
+    if data.source != "folder" or data.root is None:
+        return
+    if is_packed(Path(data.root), data.source):
+        return
+    from preprocessing.recording_folder import list_recordings  # training alone needs no ObsPy
+
+    labels = np.array([path.parent.name for path in list_recordings(data.root)])
+    n_unlabelled = int((labels == UNLABELED).sum())
+    n_divided = len(labels) - (0 if isinstance(config, SSLConfig) else n_unlabelled)
+    n_train = int(np.floor(data.train_data_ratio * n_divided))
+    if isinstance(config, FinetuneConfig) and config.exp_params.self_training:
+        n_train += n_unlabelled
+    if n_train < data.batch_size:
+        raise UserError(
+            f"dataset.batch_size is {data.batch_size}, but there are only {n_train} "
+            "training events; lower it"
+        )
