@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from preprocessing.limits import UNLABELED
+from preprocessing.metadata import ArchiveError
 from preprocessing.sources import is_packed
 from utils.errors import UserError
 from utils.schema import FinetuneConfig, RunConfig, SSLConfig
@@ -23,7 +24,10 @@ def require_possible_batch(config: RunConfig) -> None:
         return
     from preprocessing.recording_folder import list_recordings  # training alone needs no ObsPy
 
-    labels = np.array([path.parent.name for path in list_recordings(data.root)])
+    try:
+        labels = np.array([path.parent.name for path in list_recordings(data.root)])
+    except ArchiveError:  # said again when the folder is opened
+        return
     n_unlabelled = int((labels == UNLABELED).sum())
     n_divided = len(labels) - (0 if isinstance(config, SSLConfig) else n_unlabelled)
     n_train = int(np.floor(data.train_data_ratio * n_divided))
