@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.class_weights import weighted_cross_entropy
-from models.event_classifier import EventClassifier, draws_of_traces, images_per_chunk
+from models.event_classifier import EventClassifier, draws_of_traces
+from models.event_ensemble import images_per_chunk
 from models.linear_head import fit_linear_head
 from preprocessing.data_module import data_module_of
 from preprocessing.dataset import EventBatch
