@@ -132,10 +132,10 @@ class SaveCheckpoints(pl.Callback):
     ``last.ckpt`` holds all that is needed to resume. It is also saved ten minutes after the last
     save, and on any interruption that can be caught; then it holds the last finished epoch.
 
-    ``encoder-ep_N.ckpt`` is a dict with ``epoch``, ``model_state_dict`` and ``stem_stride``. After
-    pretraining both files also have ``seen_events``: identities of the training events, a sorted
-    list of integers; held-out events are not among them. The ``last.ckpt`` of a classifier has
-    ``about``, see ``training.about``.
+    ``encoder-ep_N.ckpt`` is a dict with ``epoch``, ``model_state_dict``, ``stem_stride`` and
+    ``spectrogram``, the arguments of ``LogSpectrogram``. After pretraining both files also have
+    ``seen_events``: identities of the training events, a sorted list of integers; held-out events
+    are not among them. The ``last.ckpt`` of a classifier has ``about``, see ``training.about``.
     """
 
     def __init__(self, run: Run, period: int, memory: EpochMemory):
@@ -185,6 +185,7 @@ class SaveCheckpoints(pl.Callback):
                 "epoch": epoch,
                 "model_state_dict": module.get_submodule("encoder").state_dict(),
                 "stem_stride": module.hparams["stem_stride"],
+                "spectrogram": module.hparams["spectrogram"],
             }
             folder = self.run.dir / LAST_CHECKPOINT.parent
             save_atomically(content | self.seen, folder / f"encoder-ep_{epoch}.ckpt")

@@ -80,6 +80,7 @@ def test_the_head_is_fitted_on_a_frozen_encoder(classified, pretrained):
     folder, output = classified
     found = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     encoder = torch.load(pretrained / "checkpoints" / "encoder-ep_10.ckpt", weights_only=True)
+    assert encoder["spectrogram"]["nperseg"] == 20 and encoder["spectrogram"]["resize_size"] is None
     for name, weights in encoder["model_state_dict"].items():
         assert torch.equal(found[f"encoder.{name}"], weights)
     (row,) = csv.DictReader((folder / "metrics.csv").open())
