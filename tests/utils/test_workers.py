@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -115,12 +113,7 @@ MAPPED = """
 @pytest.mark.parametrize("work", [JOINED, MAPPED])
 def test_a_signal_while_a_worker_starts_waits_until_the_worker_has_what_it_needs(tmp_path, work):
     (tmp_path / "script.py").write_text(INTERRUPTED_START.format(root=str(ROOT), work=work))
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "script.py")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 130
-    assert sorted(done.stdout.splitlines()) == ["interrupted", "worker ran"]
+    with start_as_from_a_terminal([str(tmp_path / "script.py")], tmp_path) as running:
+        output = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert sorted("".join(filter(None, output)).splitlines()) == ["interrupted", "worker ran"]
