@@ -16,6 +16,24 @@ def parse(description: str | None) -> Namespace:
     An argument with = that is no file overrides a configuration key.
     """
     parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    _add_inputs(parser)
+    _add_archive(parser)
+    _add_outputs(parser)
+    # recordings may come before, between and after flags
+    arguments = parser.parse_intermixed_args()
+    arguments.overrides = [
+        text for text in arguments.recordings if "=" in text and not Path(text).exists()
+    ]
+    arguments.recordings = [
+        text for text in arguments.recordings if text not in arguments.overrides
+    ]
+    if problem := _problem(arguments):
+        parser.error(problem)
+    return arguments
+
+
+def _add_inputs(parser: ArgumentParser) -> None:
+    """Add the recordings, the model, and what to do with them."""
     parser.add_argument(
         "recordings",
         nargs="*",
@@ -55,19 +73,6 @@ def parse(description: str | None) -> Namespace:
         metavar="FILE.csv",
         help="with --tune: times of events (column time, UTC), to count how many are found",
     )
-    _add_archive(parser)
-    _add_outputs(parser)
-    # recordings may come before, between and after flags
-    arguments = parser.parse_intermixed_args()
-    arguments.overrides = [
-        text for text in arguments.recordings if "=" in text and not Path(text).exists()
-    ]
-    arguments.recordings = [
-        text for text in arguments.recordings if text not in arguments.overrides
-    ]
-    if problem := _problem(arguments):
-        parser.error(problem)
-    return arguments
 
 
 def _problem(arguments: Namespace) -> str:
@@ -83,8 +88,10 @@ def _problem(arguments: Namespace) -> str:
     if archive != (arguments.streams is not None):
         return '--sds ROOT and --streams "NET.STA.LOC.CHA" go together'
     of_archive = {
-        "--from": arguments.start, "--to": arguments.end, "--follow": arguments.follow
-    }  # fmt: skip
+        "--from": arguments.start,
+        "--to": arguments.end,
+        "--follow": arguments.follow,
+    }
     alone = [flag for flag, value in of_archive.items() if value and not archive]
     if alone:
         return f"{alone[0]} goes with --sds"

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,18 @@ class EventWriter:
         ``covered_ns`` has the times of the recordings, for the timeline; ``probabilities`` over
         time are drawn in it, and written if that is asked for.
         """
-        rate = self.n_written / max(self.seconds, 1e-9)
+        self._log_what_differs()
+        rows = self.tables[0].rows()
+        self.write_catalogues(rows)
+        if self.outputs.plots is not None and covered_ns is not None:
+            path = self.outputs.plots / TIMELINE
+            plot_timeline(rows, self.predictor.class_names, covered_ns, path, probabilities)
+        if self.outputs.annotate is not None:
+            _write_probabilities(probabilities, self.outputs.annotate)
+        return self._log_summary(rows)
+
+    def _log_what_differs(self) -> None:
+        """Log what was done to recordings unlike those of the training, and what was not drawn."""
         if self.n_resampled:
             log.info(
                 "%d recordings had another sampling rate and were resampled to %g Hz of the model",
@@ -181,13 +192,9 @@ class EventWriter:
                 self.outputs.plots,
                 self.predictor.config.max_plots,
             )
-        rows = self.tables[0].rows()
-        self.write_catalogues(rows)
-        if self.outputs.plots is not None and covered_ns is not None:
-            path = self.outputs.plots / TIMELINE
-            plot_timeline(rows, self.predictor.class_names, covered_ns, path, probabilities)
-        if self.outputs.annotate is not None:
-            _write_probabilities(probabilities, self.outputs.annotate)
+
+    def _log_summary(self, rows: Sequence[Mapping]) -> int:
+        """Log how many events there are of each class; return the number of unusable ones."""
         classes = Counter(row["class"] for row in rows if row["class"])
         n_review = sum(str(row["review"]) == "1" for row in rows)
         n_errors = sum(bool(row["error"]) for row in rows)
@@ -196,7 +203,7 @@ class EventWriter:
             "%d events in %.1f s (%.1f events/s); %s\n%d for review; %d without prediction. %s",
             self.n_written,
             self.seconds,
-            rate,
+            self.n_written / max(self.seconds, 1e-9),
             found,
             n_review,
             n_errors,

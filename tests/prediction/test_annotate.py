@@ -76,7 +76,11 @@ def test_codes_tell_classes_apart():
     aknes = ["Noise", "Regional", "Slope_HF", "Slope_LF", "Slope_Multi", "Slope Tremor"]
     assert channel_codes(aknes) == ["NOI", "REG", "SHF", "SLF", "SMU", "STR"]
     assert channel_codes(["rockfall", "rock", "Rockslide", "ås", "x"]) == [
-        "ROC", "RO2", "RO3", "SXX", "XXX",
-    ]  # fmt: skip
+        "ROC",
+        "RO2",
+        "RO3",
+        "SXX",
+        "XXX",
+    ]
     many = channel_codes([f"class {number}" for number in range(120)])
     assert len(set(many)) == 120 and {len(code) for code in many} == {3}
