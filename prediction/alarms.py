@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 class Alarms:
     """Run a command for each event, with the event as JSON on standard input, one after another.
 
-    A command that fails or takes longer than ``timeout_s`` is logged. ``n_done`` counts the events
-    whose command has ended, of those that were announced. Without a command nothing is run.
+    A command that fails or takes longer than ``timeout_s`` is logged. ``n_done`` counts the
+    announced events whose command has ended. Without a command nothing is run.
     """
 
     def __init__(self, command: str | None, timeout_s: float, shell: bool = False):
@@ -56,7 +56,7 @@ class Alarms:
                 command if self.shell else shlex.split(command),
                 shell=self.shell,
                 stdin=subprocess.PIPE,
-                start_new_session=True,  # a time limit for what it starts, too
+                start_new_session=True,  # a timeout also kills what the command has started
             )
         except OSError as error:
             log.error("--on-event: cannot be started: %s", error)

@@ -1,6 +1,6 @@
-"""The command line of predict.py, and what it says about how the command was started.
+"""The command line of predict.py: its flags, and a check that it was started as one process.
 
-Does not import PyTorch, so that ``--help`` and refusals come at once.
+Does not import PyTorch, so that ``--help`` and error messages come at once.
 """
 
 import os
@@ -162,7 +162,7 @@ def _add_outputs(parser: ArgumentParser) -> None:
         "--annotate",
         type=Path,
         metavar="FILE.mseed",
-        help="also the probability of each class over time, one trace per class (--continuous)",
+        help="also class probabilities over time, one trace per class (--continuous, --sds)",
     )
     parser.add_argument(
         "--export", type=Path, metavar="FILE.onnx", help="write the model as one ONNX graph instead"

@@ -1,4 +1,4 @@
-"""A trained classifier as users of ObsPy call it; predict.py does the same.
+"""The Python interface to a trained classifier, for ObsPy streams; predict.py uses it, too.
 
 Importing this file imports neither PyTorch nor ObsPy.
 """
@@ -129,7 +129,7 @@ class Classifier:
                     yield predictor.classify(batch)
 
     def finder(self, data: "Source", known_ns: list[int]) -> "EventFinder":
-        """Return what searches recordings piece by piece; ``known_ns`` are triggers in order."""
+        """Return a search for events, piece by piece; ``known_ns``: triggers found before."""
         from prediction.trigger import EventFinder
 
         return EventFinder(

@@ -34,7 +34,7 @@ class TriggerParams(Section):
     thr_on: Annotated[Number, Field(gt=1)] = key(4.0, "STA/LTA above which a channel triggers.")
     thr_off: Positive = key(1.5, "STA/LTA below which a channel can trigger again.")
     channels: Count = key(10, "Number of channels that must trigger together.")
-    within_s: Positive = key(1.0, "How long the trigger of a channel counts, in s.")
+    within_s: Positive = key(1.0, "How long a channel counts as triggered after its onset, in s.")
     highpass_hz: Positive = key(2.0, "Corner of the highpass filter before the trigger, in Hz.")
 
 
@@ -80,8 +80,8 @@ class PredictConfig(Section):
     kind: ClassVar[str] = "predict"
     ensemble: Literal["all", "usable", "weighted"] = key(
         "all",
-        "Sensors that count: `all` living ones, those that show the event over their noise "
-        "(`usable`), or all by the logarithm of their signal-to-noise ratio (`weighted`).",
+        "Sensors that count: `all` that are not constant, those that show the event over their "
+        "noise (`usable`), or all by the logarithm of their signal-to-noise ratio (`weighted`).",
     )
     error_rate: Share = key(
         0.05,
@@ -105,7 +105,7 @@ class PredictConfig(Section):
     )
     max_plots: Count | None = key(
         200,
-        "At most so many pictures of events with `--plots`, the first ones; each takes up to "
+        "Largest number of event pictures with `--plots`: the first ones; each takes up to "
         "a second. `null`: of all events.",
     )
     annotate_stride_s: Positive = key(

@@ -1,6 +1,6 @@
 """Read time windows of continuous recordings of any length.
 
-Of miniSEED files only the records of a window are read; files of other formats are read one by one.
+Of miniSEED files only the records of a window are read, of other formats the whole file.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +26,7 @@ QUALITY = np.frombuffer(b"DRQM", np.uint8)
 
 @dataclass(frozen=True)
 class Records:
-    """Index one file: where its records begin and which time they cover."""
+    """The index of a miniSEED file: where its records begin and which times they cover."""
 
     path: Path
     offsets: np.ndarray  # (R,) bytes
@@ -70,7 +70,7 @@ class Records:
 
 @dataclass(frozen=True)
 class WholeFile:
-    """Know the time that a file of another format covers."""
+    """A file of another format, and the time that it covers."""
 
     path: Path
     start_ns: int
@@ -181,9 +181,9 @@ def name_channels(traces: list) -> list:
 
 
 def join_segments(stream):
-    """Join the segments of each channel that touch, and part them at invalid samples.
+    """Join the segments of each channel that touch, and split them at invalid samples.
 
-    Where the rate changes within a channel, the rarer one is left out.
+    Where the sampling rate changes within a channel, segments with a rarer rate are left out.
     """
     rates: dict[str, list[float]] = {}
     for trace in stream:
@@ -242,7 +242,7 @@ def _index_records(path: Path, unusable: dict[Path, str]) -> Records | None:
     try:
         first = get_record_information(str(path))
         n_bytes, order = first["record_length"], first["byteorder"]
-    except Exception:  # a header that cannot be understood: the whole reader says why
+    except Exception:  # a damaged header: ObsPy's reader says later what is wrong
         return None
     headers = _read_headers(path, n_bytes, unusable)
     if headers is None:

@@ -20,10 +20,10 @@ class Coverage:
         self.ahead: set[str] = set()  # channels that had data later than the clock
 
     def add(self, arrivals: Iterable[Arrival], since_ns: int, clock_ns: int) -> None:
-        """Add records; what ended long before ``since_ns`` is forgotten.
+        """Add records; what ended more than ``KEPT_NS`` before ``since_ns`` is forgotten.
 
-        Records that begin after ``clock_ns`` do not count: waiting for the others to be as far
-        would end when the clock is right, and taking them for the newest would leave out the rest.
+        Records that begin after ``clock_ns`` (now, or a little later) have a wrong time and do not
+        count: as the newest data they would make all other channels seem silent.
         """
         for channel, start_ns, end_ns, _ in arrivals:
             known = self.segments.get(channel, np.empty((2, 0), np.int64))
@@ -48,10 +48,10 @@ class Coverage:
         )
 
     def complete_ns(self, horizon_ns: int) -> int | None:
-        """Return up to when all channels are complete, at least ``horizon_ns``.
+        """Return the time up to which all channels are complete; never before ``horizon_ns``.
 
-        Gaps before ``horizon_ns`` are no longer waited for, nor channels that have been silent
-        since. None if all are silent.
+        Gaps before ``horizon_ns`` are no longer waited for, nor channels without data since then.
+        None if no channel has data since then.
         """
         complete = [
             _covered_until(found, horizon_ns)
@@ -62,7 +62,7 @@ class Coverage:
 
 
 def merged(segments: np.ndarray, gap_ns: int = JOINED_NS) -> np.ndarray:
-    """Join segments (2, n) that touch, overlap or have only a small gap; they are in order then."""
+    """Join segments (2, n) that touch, overlap or have only a small gap; return them in order."""
     if not segments.size:
         return segments
     starts, ends = segments[:, np.argsort(segments[0], kind="stable")]

@@ -31,9 +31,9 @@ class _Graph(nn.Module):
 def export_onnx(model: EventClassifier, path: Path, ensemble: str) -> None:
     """Write ``waveforms`` (S, T) -> ``probabilities`` (K,) as ONNX, and compare it with PyTorch.
 
-    S is free, T is the model's length. Raises ``UserError`` if ``ensemble`` is not ``all`` (the
-    only one in the graph), if onnx, onnxscript or onnxruntime is missing, and if the results
-    differ; then nothing is written.
+    S can be any number, T is the model's length in samples. Raises ``UserError`` if ``ensemble`` is
+    not ``all`` (the only one in the graph), if onnx, onnxscript or onnxruntime is missing, and if
+    the results differ; then nothing is written.
     """
     if ensemble != "all":
         raise UserError(

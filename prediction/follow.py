@@ -1,7 +1,8 @@
 """Follow an SDS archive while data arrive: find events, classify them, tell the operator.
 
-Time is searched once, from the beginning on, as soon as all channels are complete or have been
-waited for. Data that come still later are searched once more when no more of them arrive.
+The archive is searched in order of time. A time is searched as soon as all channels have recorded
+it, or after ``follow.latency_s``. Data that arrive later are searched again, when no more of them
+come.
 """
 
 import logging
@@ -23,10 +24,10 @@ NUMBERS = (
     *("confidence", "entropy", "agreement", "sensors", "usable_sensors", "review"),
     *("peak_counts", "duration_s"),
 )
-LEAST_STEP_NS = NS  # so short a piece is not worth reading
+LEAST_STEP_NS = NS  # shorter pieces are not worth the reading
 REPORT_S = 60.0  # between two lines in the log, or two catalogues
-LATE_PATIENCE = 10  # late data that go on arriving are searched after so many latencies
-CLOCK_NS = 60 * NS  # data later than now by more have a wrong time
+LATE_PATIENCE = 10  # if late data do not stop arriving, search after this many latencies
+CLOCK_NS = 60 * NS  # data more than this after now have a wrong time
 
 
 class Follower:
@@ -60,7 +61,7 @@ class Follower:
             start_ns = from_ns
         if start_ns is None and known:
             start_ns = known[-1]
-        if start_ns is None:  # all that is still waited for
+        if start_ns is None:  # the newest times, for which late data are still waited for
             newest_ns = min(self.archive.end_ns, time.time_ns())
             start_ns = newest_ns - self.latency_ns - self.finder.after_ns
             self.archive.files.clear()  # or what is there would not count as arrived
@@ -164,7 +165,7 @@ class Follower:
 
     @property
     def _after_late_ns(self) -> int:
-        """Return how far the trigger remembers data."""
+        """Return for how long a sample influences the trigger."""
         trigger = self.finder.trigger
         return int((trigger.sta_s + trigger.lta_s + trigger.within_s) * NS)
 
@@ -172,7 +173,7 @@ class Follower:
         return time.monotonic() - since > n_latencies * self.latency_ns / NS
 
     def _ready_ns(self) -> int:
-        """Return up to when triggers can be decided now."""
+        """Return the time up to which the data suffice to search for triggers."""
         newest_ns = self.coverage.newest_ns()
         if newest_ns is None:
             return self.until_ns

@@ -1,4 +1,4 @@
-"""The files that predict.py writes: tables row by row, pictures, and QuakeML at the end."""
+"""The files that predict.py writes: tables row by row, pictures, catalogues, probabilities."""
 
 import logging
 import time
@@ -67,7 +67,7 @@ def row_key(row: dict) -> str:
 
 
 class EventWriter:
-    """Write predictions: tables batch by batch, QuakeML and the timeline at the end."""
+    """Write predictions: tables and pictures batch by batch, catalogues and timeline at the end."""
 
     def __init__(self, predictor: Predictor, outputs: Outputs):
         self.predictor, self.outputs = predictor, outputs

@@ -28,7 +28,10 @@ log = logging.getLogger(__name__)
 
 
 class Classified(NamedTuple):
-    """A classified item, its waveforms (S, T) as the model has seen them, and where it begins."""
+    """A classified item and its waveforms (S, T), cut or padded to the model's length.
+
+    ``onset_s`` is where the event begins, in s after the first sample.
+    """
 
     item: Item
     event: Event
@@ -96,7 +99,7 @@ class Predictor:
             )
 
     def _require_usable(self, item: Item) -> Item:
-        """Return the item, with the reason if its recording cannot be used."""
+        """Return the item; with a ``reason`` if its recording cannot be used."""
         if item.recording is None:
             return item
         waveforms, needed = item.recording.waveforms, self.model.least_samples
@@ -186,7 +189,7 @@ class Predictor:
         return Classified(item, event, waveforms, onset_s)
 
     def _noise_s(self, levels: Levels) -> tuple[float, float]:
-        """Return start and end of the part of a window that the model takes for noise, in s."""
+        """Return start and end (s after the first sample) of what the model takes for noise."""
         if self.model.hparams["quiet_noise"] and np.isfinite(levels.quiet_end_s):
             return levels.quiet_start_s, levels.quiet_end_s
         return 0.0, NOISE_SHARE * self.pre_trigger_s

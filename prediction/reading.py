@@ -15,7 +15,7 @@ from preprocessing.traces import RecordingError
 class Item:
     """One event to classify, or the reason why it cannot be classified."""
 
-    key: str  # which row of the table it is: the file, or the time of the trigger
+    key: str  # identifies its row of the table: the file, or the time of the trigger
     file: str
     recording: Recording | None
     reason: str = ""
@@ -29,7 +29,7 @@ def file_key(path: str | Path) -> str:
 
 
 def read_item(path: Path, rate_hz: float, n_samples: int, max_gap_s: float) -> Item:
-    """Read a file at ``rate_hz``, cut after ``n_samples``; with the reason if it cannot be used."""
+    """Read a file, resampled to ``rate_hz`` and cut to ``n_samples``; or say why it is unusable."""
     try:
         recording = read_recording(path, rate_hz, max_gap_s)
         # cut here, because many recordings wait in memory

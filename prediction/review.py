@@ -4,7 +4,7 @@ from models.event_classifier import EventClassifier
 from preprocessing.levels import Levels
 from preprocessing.recordings import Recording
 
-# of the model's length, and of the lowest sampling rate in its training
+# of the model's length, and of the lowest sampling rate among its training events
 MIN_LENGTH_FRACTION, MIN_RATE_FRACTION = 0.5, 0.8
 FAR_OUTSIDE = 10.0  # factor between a level and the range of the training events
 
@@ -22,7 +22,7 @@ def low_confidence(confidence: float, threshold: float, error_rate: float) -> li
 
 
 def unlike_training(model: EventClassifier, recording: Recording, levels: Levels) -> list[str]:
-    """Return reasons if an event is shorter, slower, quieter or louder than those of the training.
+    """Return reasons if an event differs from the training events: length, sampling rate, levels.
 
     ``levels`` are those of the event at the model's sampling rate and length.
     """
@@ -42,7 +42,7 @@ def unlike_training(model: EventClassifier, recording: Recording, levels: Levels
 
 
 def _far_outside(name: str, level: float, known: list[float] | None) -> list[str]:
-    """Return a reason if a level is far outside of a range; other units or another gain do that."""
+    """Return a reason if a level is far outside of a range, as with other units or another gain."""
     if known is None or not level > 0:
         return []
     low, high = known

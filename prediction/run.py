@@ -1,4 +1,4 @@
-"""Classify files or continuous recordings into a table of events; a killed run can be resumed."""
+"""What predict.py does: classify files, continuous recordings or an SDS archive into a table."""
 
 import logging
 from argparse import Namespace

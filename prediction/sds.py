@@ -17,14 +17,14 @@ from preprocessing.traces import RecordingError
 from utils.errors import UserError
 
 DAY_NS = 86_400 * NS
-FAR_DAY = 80_000  # since 1970
+FAR_DAY = 80_000  # days since 1970, later than any data: the year 2189
 NO_DAY = -1  # of a file name that has none
-LATE_NS = DAY_NS  # data may come so much too late
+LATE_NS = DAY_NS  # data that arrive later than this are not looked for
 BORDER_NS = 3_600 * NS  # a day's file may hold some data of the next day
 
 
 class Pattern(NamedTuple):
-    """Codes of channels; ``*`` and ``?`` stand for any letters, or for one."""
+    """Codes of channels; ``*`` stands for any number of characters, ``?`` for one."""
 
     network: str
     station: str
@@ -106,7 +106,7 @@ class SdsArchive:
         raise UserError(f"--sds: {self.root}: no file can be read")
 
     def paths(self, first_day: int | None = None, last_day: int | None = None) -> list[Path]:
-        """Return the files of these channels, of days since 1970, in order."""
+        """Return the files of these channels, sorted by day; days are counted since 1970."""
         first = 0 if first_day is None else first_day
         last = FAR_DAY if last_day is None else last_day
         found = set()
@@ -180,10 +180,10 @@ class GrowingArchive(SdsArchive):
         return read_window(list(self.files.values()), start_ns, end_ns, self._note)
 
     def update(self, until_ns: int) -> list[Arrival]:
-        """Index what was added to the files around ``until_ns``, up to when has been searched.
+        """Index what was added to the files around ``until_ns``, the time up to which was searched.
 
-        These are the files from ``LATE_NS`` before it to the next day that has any, so that the
-        index stays small however far the archive reaches beyond.
+        These are the files from ``LATE_NS`` before it to the next day with data, so that the
+        index stays small however long the archive is.
         """
         first, today = (until_ns - LATE_NS - BORDER_NS) // DAY_NS, until_ns // DAY_NS
         self.forget_before(first)

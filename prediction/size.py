@@ -11,8 +11,9 @@ def peak_and_duration(
     """Return peak amplitude, in units of the recorder, and duration in s, of an event (S, T).
 
     The peak is the largest distance from the noise's mean on any channel. The duration is measured
-    on channel ``best``, from the first to the last half second whose rms is ``USABLE_RATIO`` times
-    the noise; 0 if there is none. ``noise_s`` are start and end of the noise.
+    on channel ``best``, from the first to the last half second, outside of the noise, whose rms is
+    at least ``USABLE_RATIO`` times that of the noise; 0 if there is none. ``noise_s`` are start and
+    end of the noise.
     """
     frame = max(2, round(FRAME_S * sampling_rate_hz))
     first = round(noise_s[0] * sampling_rate_hz)

@@ -23,7 +23,7 @@ from preprocessing.traces import RecordingError
 from utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
-MIN_WINDOW_FRACTION = 0.5  # of a window at the end of the recordings
+MIN_WINDOW_FRACTION = 0.5  # that must be recorded, where the recordings or channels end
 SETTLE_S = 20.0  # data before a chunk, for the filter and for events that began earlier
 
 
@@ -79,9 +79,9 @@ def find_events(
 class EventFinder:
     """Search recordings piece by piece; what is found does not depend on the pieces.
 
-    Each piece is read with what came before it, so that filter and STA/LTA have forgotten where the
-    reading began. ``known`` are the triggers found so far, in order: a trigger within the window of
-    one of them, or with one of them in its own window, is the same event.
+    Each piece is read with some time before it, in which filter and STA/LTA settle. ``known`` are
+    the triggers found so far, in order: a trigger within the window of one of them, or with one of
+    them in its own window, is the same event.
     """
 
     data: Source
@@ -95,7 +95,7 @@ class EventFinder:
 
     @property
     def after_ns(self) -> int:
-        """Return how much has to be recorded after a trigger to decide on it and its window."""
+        """Return how much must be recorded after a trigger: the rest of its window, its picks."""
         after_s = max(self.duration_s - self.pre_trigger_s, 3 * self.trigger.within_s)
         return int(after_s * NS)
 
