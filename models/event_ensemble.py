@@ -186,8 +186,8 @@ class EventEnsemble(pl.LightningModule):
     def probabilities_of_all(self, waveforms: Tensor) -> Tensor:
         """Return class probabilities (K,) of one event (S, T), for export.
 
-        The ensemble is that of all channels that are not constant. There are no branches that
-        depend on data, and no checks.
+        The ensemble is that of all channels that are not constant. Without checks and without
+        branches that depend on data, which ONNX cannot contain.
         """
         traces, mask = self.traces(waveforms[None], (waveforms.amax(-1) > waveforms.amin(-1))[None])
         logits = self.forward(self.to_images(traces[0])).float()
@@ -206,7 +206,10 @@ class EventEnsemble(pl.LightningModule):
         return least_samples(rate_hz, self.hparams["pre_trigger_s"])
 
     def signal_to_noise(self, waveforms: Tensor, quiet_s: Tensor | None) -> Tensor:
-        """Return the ratio (B, S) of the sensors of events (B, S, T), as ``predict_events``."""
+        """Return the signal-to-noise ratio (B, S) of the sensors of events (B, S, T).
+
+        ``quiet_s`` as in ``predict_events``.
+        """
         rate_hz = self.spectrogram.sampling_rate_hz
         waveforms = self.spectrogram.filtered(waveforms)
         if not self.hparams["quiet_noise"]:
@@ -229,6 +232,9 @@ def images_per_chunk(device: torch.device) -> int:
 
 
 def live_traces(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the event and trace numbers (N,) that are True in (B, S); synchronises a GPU once."""
+    """Return event and trace numbers (N,) of the True places of a mask (B, S).
+
+    The CPU waits for a GPU here.
+    """
     event, trace = mask.nonzero(as_tuple=True)
     return event, trace

@@ -18,12 +18,12 @@ N_CHANGED = 2  # copies of each channel that the head learns from, if there are 
 
 
 class LinearProbe(EventClassifier):
-    """``EventClassifier`` with a frozen encoder and a converged linear layer.
+    """``EventClassifier`` with a frozen encoder and a linear layer fitted by logistic regression.
 
     It is trained in one epoch: every batch collects the representations of all living channels,
-    and of ``N_CHANGED`` copies of each if there are augmentations; the last one fits the linear
-    layer (see ``fit_linear_head``). Its checkpoints are those of an ``EventClassifier``. Needs
-    ``freeze_encoder``.
+    and of ``N_CHANGED`` augmented copies of each if there are augmentations; after the last batch
+    the linear layer is fitted (see ``fit_linear_head``). Its checkpoints are those of an
+    ``EventClassifier``. Needs ``freeze_encoder``.
     """
 
     automatic_optimization = False  # no gradient steps
@@ -47,7 +47,10 @@ class LinearProbe(EventClassifier):
         return torch.zeros((), device=self.device)
 
     def _representations(self, batch: EventBatch) -> tuple[Tensor, Tensor]:
-        """Return those of each channel and of its changed copies (B, S, V, D), and (B, S)."""
+        """Return representations (B, S, V, D) of V copies of each channel, and the mask (B, S).
+
+        The first copy is unchanged, the others are augmented.
+        """
         waveforms, mask = self.traces(batch.waveforms, batch.mask)
         n_changed = N_CHANGED if self.changes else 0
         chunks = []

@@ -9,7 +9,7 @@ from scipy.signal import resample_poly
 from preprocessing.limits import LARGEST_SAMPLE, SAME_RATE
 
 MAX_RESAMPLING_FACTOR = 1000
-# A slower channel has next to nothing in the wanted band: the state of a recorder, or long periods.
+# A slower channel has next to nothing in the wanted band: state of health, or long periods only.
 LEAST_RATE_SHARE = 1 / 20
 # 1900 and 2100, in ns since 1970: a start time outside this range means a damaged header
 EARLIEST_NS, LATEST_NS = (

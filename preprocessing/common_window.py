@@ -1,4 +1,4 @@
-"""Choose the time window that most channels of an event share, and cut them to it.
+"""Choose a time window that many channels of an event share, and cut them to it.
 
 The same rule for packing and for prediction: one channel that starts late, dies early or lies
 elsewhere does not shorten the event. Such channels are left out, each with a reason.
@@ -38,7 +38,9 @@ class CommonWindow(NamedTuple):
 
 
 def choose_window(channels: list[Channel]) -> CommonWindow | None:
-    """Choose the window with the most channels times seconds that half of the channels share.
+    """Choose, of the windows that half of the channels cover, that with the most recorded data.
+
+    That is the largest product of its length and the number of channels that cover it.
 
     Returns None if there is no window that at least half of the channels cover completely.
     """

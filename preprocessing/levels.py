@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # the archive's writer imports this file
 
 FRAME_S = 0.5  # length of a frame, whose rms is a level
 LEAST_FRAME_SAMPLES = 50  # the rms of fewer samples varies too much
-LEAST_FRAMES = 16  # in an event; frames of short events are shorter
+LEAST_FRAMES = 16  # in an event: short events have shorter frames
 LEAST_SAMPLES = 2 * LEAST_FRAMES
 QUIET_SHARE, LEAST_QUIET_FRAMES = 0.1, 4  # length of the quiet part
 LEAST_RECORDED_FRAMES = LEAST_QUIET_FRAMES + 1  # of a channel: its quiet part and a signal
@@ -22,10 +22,11 @@ LEAST_RISE = np.log(1.5)  # above the quiet part, where the event begins
 
 
 class Levels(NamedTuple):
-    """What the waveforms of one event show; levels are in recorder units, NaN without a signal.
+    """What the waveforms of one event show; all NaN if every channel is constant or too short.
 
-    ``noise`` is the rms of the quiet part, ``signal`` the largest rms of a frame; both are medians
-    over the living channels.
+    ``onset_s`` (the beginning of the event), ``quiet_start_s`` and ``quiet_end_s`` are in s after
+    the first sample. ``noise`` is the rms of the quiet part, ``signal`` the largest rms of a frame,
+    in recorder units; both are medians over the living channels.
     """
 
     onset_s: float
@@ -130,7 +131,7 @@ def _frame_levels(waveforms: np.ndarray, sampling_rate_hz: float) -> np.ndarray:
     frame = frame_length(waveforms.shape[-1], sampling_rate_hz)
     n_frames = waveforms.shape[-1] // frame
     frames = waveforms[:, : n_frames * frame].reshape(len(waveforms), n_frames, frame)
-    # of float32, whose mean is exact enough once an offset is gone
+    # float32 loses digits on a large offset: take it off first
     centred = frames - frames[..., :1]
     rms = centred.std(axis=-1, dtype=np.float64)
     return np.where(np.ptp(frames, axis=-1) > 0, rms, np.nan)

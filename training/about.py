@@ -11,7 +11,7 @@ from training.runs import Run, package_versions
 
 
 def about_training(run: Run, data: EventDataModule) -> dict:
-    """Return plain facts about the training of a classifier, as far as they are known before it."""
+    """Return what is known of a classifier's training when it starts, in types that JSON has."""
     archive, labels = data.archive, data.archive.labels
     n_sensors = archive.live.sum(1)[data.train_events]
     days = sorted(day for day in archive.days[data.train_events].tolist() if day)

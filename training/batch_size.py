@@ -1,4 +1,4 @@
-"""Refuse a batch that is larger than the training set can be, before recordings are packed."""
+"""Refuse a batch size larger than the training set, before recordings are packed."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def require_possible_batch(config: RunConfig) -> None:
 
     try:
         labels = np.array([path.parent.name for path in list_recordings(data.root)])
-    except ArchiveError:  # said again when the folder is opened
+    except ArchiveError:  # raised again when the folder is opened
         return
     n_unlabelled = int((labels == UNLABELED).sum())
     n_divided = len(labels) - (0 if isinstance(config, SSLConfig) else n_unlabelled)

@@ -31,7 +31,7 @@ class Children:
         return status
 
     def stop(self) -> None:
-        """Ask the running ones to stop: each saves its state first."""
+        """Send SIGTERM to the running commands; a training then saves its state and ends."""
         with self._lock:
             self.stopped.set()
             for process in self._processes:

@@ -65,8 +65,9 @@ def spectrogram_of_pretraining(path: str | Path) -> dict | None:
 
 
 def compare_images(pretraining: dict | None, here: dict) -> None:
-    """Warn if pretraining had other images than the classifier ``here``; both are arguments of
-    ``LogSpectrogram``.
+    """Warn if pretraining had other images than the classifier.
+
+    ``pretraining`` and ``here`` (the classifier) are arguments of ``LogSpectrogram``.
     """
     if pretraining is None:
         return

@@ -1,4 +1,4 @@
-"""Configuration of the control on hand-made features."""
+"""Configuration of the random forest on hand-made features (training/feature_forest.py)."""
 
 from utils.schema import FinetuneConfig
 

@@ -54,8 +54,8 @@ def classify_by_forest(
     """Train a random forest on the training events and return its outputs for the test events.
 
     The features of an event are the means over its living channels. Logits are log-probabilities,
-    (N, 1, K): the forest sees the event, not its channels. ``class_weights`` (K,) weight the
-    classes; those with weight 0 are left out.
+    (N, 1, K): the forest sees the event, not its channels. Of ``class_weights`` (K,) only zeros
+    count: their classes are left out. The forest balances the others itself.
     """
     from sklearn.ensemble import RandomForestClassifier
 

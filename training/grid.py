@@ -1,4 +1,4 @@
-"""The grid of trainings: plan its cells.
+"""Plan the trainings of reproduce.py: a grid whose cells are single runs.
 
 A cell is one run of an entry script with the arguments a user would type; it is finished when its
 summary.json exists. training/grid_run.py runs them.
@@ -15,7 +15,8 @@ from training.runs import CONFIG, LAST_CHECKPOINT, RUNS_DIR, SUMMARY, require_sa
 from utils.config import ConfigError, load_config
 from utils.schema import FinetuneConfig, OriginalConfig, RunConfig, SSLConfig
 
-FEW_LABELS = 0.1  # up to here, fine-tuning keeps BatchNorm's statistics [L22]
+# up to this share, and with so many per class, fine-tuning keeps BatchNorm's statistics [L22]
+FEW_LABELS = 0.1
 CONFIGS: dict[str, type[RunConfig]] = {
     "ssl": SSLConfig,
     "finetune": FinetuneConfig,

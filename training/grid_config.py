@@ -44,7 +44,7 @@ class Recipe(Section):
 
 
 class ReproduceConfig(Section):
-    """Configuration of a grid: methods x label fractions x seeds."""
+    """Configuration of a grid: methods and recipes x label budgets x seeds x label draws."""
 
     name: Name = key("paper", "First part of the runs' names, and the folder under runs/reproduce.")
     config_ssl: FilePath = key("configs/ssl.yaml", "Configuration that pretrainings start from.")
@@ -58,7 +58,7 @@ class ReproduceConfig(Section):
         "What is compared: the previous study, a random forest on hand-made features, logistic "
         "regression on an untrained encoder, training from scratch, linear evaluation by Adam or "
         "by logistic regression, fine-tuning (with `freeze_bn_stat_train` up to 10 % of the "
-        "labels).",
+        "labels, and for all `events_per_class`).",
     )
     recipes: dict[Name, Recipe] = key(
         {}, "Further rows by name, each with its own configurations: `{name: {config_ft: FILE}}`."

@@ -31,9 +31,9 @@ def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
     """Run the cells that are not finished: one at a time on each GPU, or a few on the CPU.
 
     A cell begins when the runs that it needs are finished. On the CPU, up to ``MAX_CELLS_ON_CPU``
-    share the cores: much of a small training runs on one. ``logs`` is the folder for their output.
-    Raises ``UserError`` with the end of the log of the first cell that failed. A signal that raises
-    an exception here stops the running trainings, too.
+    share the cores: a small training hardly uses more than one. ``logs`` is the folder for
+    their output. Raises ``UserError`` with the end of the log of the first cell that failed. Ctrl-C
+    or SIGTERM also stops the running trainings.
     """
     waiting = [cell for cell in cells if not cell.done]
     if not waiting:
@@ -92,7 +92,7 @@ def _wait_for_another_grid(cell: Cell, children: Children) -> None:
 
 
 def _environment(threads: int | None) -> dict[str, str]:
-    """Return the environment of a cell, with so many threads unless the user has set them."""
+    """Return the environment of a cell; ``threads`` holds unless the user has set a number."""
     paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))  # for ``python -m``
     own = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     return own | os.environ | {"PYTHONPATH": os.pathsep.join(paths)}

@@ -1,4 +1,4 @@
-"""What the waveforms of an archive say to a training: units, noise, beginnings of events."""
+"""Measure for a training, in the waveforms: amplitude factor, noise levels, onset of events."""
 
 import logging
 from typing import Any

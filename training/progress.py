@@ -1,4 +1,4 @@
-"""The progress of a training where no bar can be drawn: a line a minute."""
+"""The progress of a training in log files: one line per minute instead of a progress bar."""
 
 import logging
 import time

@@ -77,7 +77,7 @@ def _evaluate_per_event(logits: np.ndarray, mask: np.ndarray, labels: np.ndarray
 
 
 def _balance_over_learned_classes(metrics: dict[str, dict], learned: list[bool] | None) -> None:
-    """Let balanced accuracies be means over the classes that could be learned, if they are known.
+    """Recompute balanced accuracies over the classes that could be learned, if these are known.
 
     A class without weight is never predicted: Noise at Åknes, with 8 events.
     """

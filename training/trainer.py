@@ -27,7 +27,7 @@ from utils.progress import is_terminal
 from utils.schema import RunConfig
 
 log = logging.getLogger(__name__)
-N_EVALUATIONS = 20  # of a classifier in training, for the curves
+N_EVALUATIONS = 20  # least number of points in a classifier's curves, with as many epochs
 
 
 def build_trainer(run: Run, reason_against_bf16: str = "") -> pl.Trainer:
@@ -76,7 +76,7 @@ def build_trainer(run: Run, reason_against_bf16: str = "") -> pl.Trainer:
 
 
 def epochs_between_evaluations(config: RunConfig) -> int:
-    """Return after how many epochs the curves get a point of the events that are not trained on.
+    """Return the number of epochs between two evaluations on events outside of the training.
 
     A classifier's evaluation uses all channels of the test events, and takes longer than an epoch.
     """

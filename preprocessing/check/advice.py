@@ -23,11 +23,11 @@ from preprocessing.limits import UNLABELED
 
 LEAST_EVENTS = 5  # of a class; fewer cannot be split into training and test events with meaning
 LEAST_DAYS = 5  # of each class, to divide by day
-LEAST_WORD = 4  # letters of a word in which one other letter is taken for a typing error
+LEAST_WORD = 4  # letters; in shorter words another letter is not taken for a typing error
 LARGE_FACTOR = 1000.0  # between the level of an event and that of most others
 LEAST_NOISE = 1e-3  # recorder units; smaller is velocity in m/s rather than counts
 LEAST_NPERSEG = 16
-LEAST_SLOW_CHANNELS = 0.2  # share of the channels for which a high-pass is worth while
+LEAST_SLOW_CHANNELS = 0.2  # share of slow channels from which on a high-pass is advised
 # of the published images: 41 rows and 228 columns, 80 samples per segment for 16 000 samples
 NPERSEG_PER_ROOT = 80 / math.sqrt(16_000)
 

@@ -44,7 +44,7 @@ def choose_examples(events: Sequence[EventLook]) -> dict[str, list[int]]:
 def clear_channel(event: EventLook) -> str:
     """Return the name of a channel whose peak stands out above its noise.
 
-    Of four channels it is the second: the very first is often one with a glitch.
+    Of four channels it is the one with the second highest ratio: the highest is often a glitch.
     """
     living = [look for look in event.channels if not look.is_dead]
     living.sort(key=lambda look: look.peak / (look.noise or np.inf))

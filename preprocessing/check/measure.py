@@ -1,4 +1,4 @@
-"""Measure recordings for the check: every channel of a file or of a packed event, once.
+"""Measure recordings for the check: every channel of every file or packed event.
 
 Waveforms are not kept: what remains of a channel are its name, time span, rate and a few numbers.
 """
@@ -30,7 +30,7 @@ from utils.parallel import map_in_order
 BRIDGED_GAP_S = 1.0  # channels with gaps up to this length could be kept: dataset.max_gap_s
 SLOW_HZ = 1.0  # microseism and drift are slower
 LEAST_PERIODS = 4.0  # of SLOW_HZ in a channel whose slow share is measured
-LEAST_DEAD_SHARE = 0.05  # of a channel without change; less is not worth a line
+LEAST_DEAD_SHARE = 0.05  # share of a channel with one value; less is not reported
 # A clipped channel reaches the same largest or smallest value often, several samples in a row. In
 # a quiet channel of a few counts this happens by chance, so it must have many values.
 LEAST_CLIPPED_RUNS, LEAST_VALUES = 3, 50
