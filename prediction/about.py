@@ -1,4 +1,4 @@
-"""Say in words what a model knows: classes, input, training, metrics."""
+"""Describe a model for ``--describe``: classes, input, training events, metrics."""
 
 from prediction.predictor import Predictor
 
@@ -6,7 +6,7 @@ UNKNOWN = "not in the checkpoint"
 
 
 def describe(predictor: Predictor, name: str) -> str:
-    """Return several lines about a model; older checkpoints say what they do not know."""
+    """Return several lines about a model; what older checkpoints lack is named as such."""
     model, about = predictor.model, predictor.model.about
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     network = f"{model.hparams['backbone_type']}, {n_parameters:,} parameters"
@@ -32,7 +32,7 @@ def describe(predictor: Predictor, name: str) -> str:
 
 
 def _beginning(predictor: Predictor) -> str:
-    """Say how long before an event the model's windows begin, and how that is known."""
+    """Say how long before the event or its trigger the model's windows begin."""
     seconds = f"{predictor.pre_trigger_s:.3g} s before"
     if predictor.model.hparams["quiet_noise"]:
         return f"{seconds} the event (median of the training events, found in their waveforms)"

@@ -15,7 +15,7 @@ from utils.errors import UserError
 from utils.progress import progress_bar
 
 WINDOWS_PER_BATCH = 8
-MARGIN_S = 2.0  # read before and after a block, for resampling
+MARGIN_S = 2.0  # is read before and after a block: resampling disturbs the ends
 CODE_LETTERS = 3  # of a channel code in miniSEED
 
 

@@ -14,8 +14,8 @@ class FollowState:
 
     ``until_ns``: every trigger before it is decided; None before the first search. ``n_announced``:
     rows of the table whose command has been run. ``late``: spans in ns, before ``until_ns``, with
-    late data that are to be searched once more. ``sizes``: bytes of each file that were known;
-    None: none was looked at.
+    late data that are to be searched once more. ``sizes``: how many bytes of each file were
+    indexed; None: no file was looked at yet.
     """
 
     until_ns: int | None = None

@@ -13,8 +13,8 @@ from utils.figures import ORANGE, save_figure
 
 MAX_CHANNELS = 24
 MAX_PIECES = 700  # of a waveform, each drawn from its least to its largest sample
-DRIFT_S = 1.0  # the mean over this time is taken off the waveforms that are drawn
-# inches: a layout that matplotlib need not search for, which takes as long as drawing
+DRIFT_S = 1.0  # the moving mean over this time is subtracted from the waveforms that are drawn
+# a fixed layout in inches: to let matplotlib find one takes as long as drawing
 WIDTH, ROW, LEAST_ROWS, TOP, GAP, ENSEMBLE = 15.0, 0.27, 0.9, 0.9, 0.12, 0.33
 LETTER = 0.062  # of a label of 7 points
 
@@ -78,7 +78,7 @@ def _draw_waveforms(axes, waveforms: np.ndarray, rate_hz: float, names: Sequence
 
 
 def without_drift(waveforms: np.ndarray, rate_hz: float) -> np.ndarray:
-    """Return waveforms (S, T) less their mean over ``DRIFT_S``: microseism and drift are gone."""
+    """Return waveforms (S, T) minus their moving mean over ``DRIFT_S``: no microseism, no drift."""
     centred = waveforms - np.median(waveforms, axis=1, keepdims=True).astype(np.float64)
     n_mean = min(round(DRIFT_S * rate_hz), waveforms.shape[1] // 2)
     if n_mean < 4:  # of a slow recording the mean would be the signal

@@ -1,4 +1,4 @@
-"""What the trigger reads: time windows of recordings, from files, an archive or memory."""
+"""Where the trigger reads time windows from: the interface ``Source``, and streams in memory."""
 
 from pathlib import Path
 from typing import Any, Protocol

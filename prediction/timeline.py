@@ -16,7 +16,7 @@ MAX_COLUMNS = 1200  # of the strips of probabilities
 MAX_PANELS = 6  # side by side, for recordings with long pauses between them
 LONG_PAUSE = 0.2  # of the recorded time: a longer one is left out of the picture
 SMALL_GAP = 1e-3  # of the recorded time: a shorter one cannot be seen
-LEAST_WIDTH = 0.12  # of the widest panel
+LEAST_WIDTH = 0.12  # of a panel, as share of the widest
 
 
 def plot_timeline(

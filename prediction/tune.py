@@ -20,7 +20,7 @@ from utils.figures import save_figure
 
 log = logging.getLogger(__name__)
 THRESHOLDS = (2.5, 3.0, 4.0, 5.0, 7.0, 10.0)
-SHARES = (0.1, 0.2, 0.4, 0.6, 0.8)  # of the channels
+SHARES = (0.1, 0.2, 0.4, 0.6, 0.8)  # of the channels: values of ``channels``
 NEAR_S = 5.0  # between a known time and the trigger that has found it
 COLUMNS = ("thr_on", "channels", "events", "events_per_hour")
 KNOWN_COLUMNS = ("known", "known_found")

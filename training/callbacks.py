@@ -31,7 +31,7 @@ MAX_NAMES = 8  # event names in a message
 class SeedEveryStep(pl.Callback):
     """Seed dropout with (seed, step), so that a resumed run draws the same numbers.
 
-    All processes draw the same, because each computes the temporal term of the whole batch.
+    All processes draw the same numbers: each computes the temporal loss of the whole batch.
     """
 
     def __init__(self, seed: int):
@@ -87,7 +87,7 @@ class EpochMemory(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict, path: str | Path, storage_options: object = None
     ) -> None:
-        """Copy ``checkpoint``; ``path`` is not used."""
+        """Keep a copy of ``checkpoint`` in memory; ``path`` is not used."""
         self.newest = None  # frees the memory of the old copy before the new one is made
         self.newest = _map_tensors(lambda tensor: tensor.detach().clone(), checkpoint)
 

@@ -29,7 +29,7 @@ LOCK = ".lock"
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 RUN_NAME_VARIABLE = "AKNES_SSL_RUN_NAME"  # gives further processes the name chosen by the first
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy", "scipy", "h5py")
-# keys that may change when a run is resumed: they do not change its results
+# keys that may differ when a run is resumed
 FREE_KEYS = {"run_name", "logger", "trainer_params.gpus", "dataset.num_workers", "dataset.preload"}
 
 

@@ -1,1 +1,1 @@
-"""A look at recordings before training: what is in them, what packing would do, what to set."""
+"""Check recordings before training: what is in them, what packing would do, what to set."""
