@@ -10,6 +10,8 @@ def peak_and_duration(
 ) -> tuple[float, float]:
     """Return peak amplitude, in units of the recorder, and duration in s, of an event (S, T).
 
+    The waveforms are not filtered, even if the model has a high-pass.
+
     The peak is the largest distance from the noise's mean on any channel. The duration is measured
     on channel ``best``, from the first to the last half second, outside of the noise, whose rms is
     at least ``USABLE_RATIO`` times that of the noise; 0 if there is none. ``noise_s`` are start and
