@@ -97,6 +97,12 @@ def _problem(arguments: Namespace) -> str:
         return f"{alone[0]} goes with --sds"
     if arguments.tune and (arguments.follow or not (archive or arguments.continuous)):
         return "--tune goes with --continuous or --sds, without --follow"
+    not_with_tune = ("quakeml", "scml", "per_sensor", "plots", "resume", "strict")
+    without_effect = [flag for flag in not_with_tune if arguments.tune and getattr(arguments, flag)]
+    if without_effect:
+        return f"--tune writes --out only: leave out --{without_effect[0].replace('_', '-')}"
+    if arguments.strict and arguments.follow:
+        return "--strict goes without --follow, which goes on after damaged files"
     if arguments.known_times is not None and not arguments.tune:
         return "--known-times goes with --tune"
     if arguments.on_event is not None and not arguments.follow:

@@ -98,7 +98,9 @@ class Classifier:
         """Do as ``annotate``, for recordings in files; by default ``annotate_stride_s`` is used."""
         from prediction.annotate import annotate
 
-        return annotate(data, self.predictor, stride_s or self.config.annotate_stride_s)
+        if stride_s is None:
+            stride_s = self.config.annotate_stride_s
+        return annotate(data, self.predictor, stride_s)
 
     def scan(
         self, data: "Source", source: str, known: Collection[str] = ()

@@ -26,3 +26,20 @@ def test_recordings_and_a_table_are_needed(monkeypatch, capsys, words):
         parsed(monkeypatch, *words)
     assert "recordings and --out FILE are needed" in capsys.readouterr().err
     assert str(parsed(monkeypatch, *words, "--export", "m.onnx").export) == "m.onnx"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a", "--continuous", "--tune", "--quakeml", "e.xml"], "leave out --quakeml"),
+        (["a", "--continuous", "--tune", "--per-sensor"], "leave out --per-sensor"),
+        (
+            ["--sds", "s", "--streams", "*", "--follow", "--strict"],
+            "--strict goes without --follow",
+        ),
+    ],
+)
+def test_flags_without_effect_are_refused(monkeypatch, capsys, words, message):
+    with pytest.raises(SystemExit, match="2"):
+        parsed(monkeypatch, *words, "--out", "o.csv")
+    assert message in capsys.readouterr().err

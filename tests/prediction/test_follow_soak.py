@@ -141,12 +141,12 @@ def distinct_alarms(text: str) -> set[str]:
 
 
 def require_same(rows, expected) -> None:
-    """Check rows: numbers may differ in the last place, as batches of events differ."""
+    """Check rows: numbers may differ as batches of events differ, with bf16 by some thousandths."""
     assert [row["trigger_time"] for row in rows] == [row["trigger_time"] for row in expected]
     for row, other in zip(rows, expected):
         for name, value in row.items():
             if name.startswith("prob_") or name in ("confidence", "entropy"):
-                assert float(value) == pytest.approx(float(other[name]), abs=2e-4)
+                assert float(value) == pytest.approx(float(other[name]), abs=5e-3)
             else:
                 assert value == other[name], name
 
