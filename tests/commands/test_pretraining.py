@@ -39,7 +39,8 @@ def test_pretraining_lowers_the_loss_without_collapse(pretrained):
     )
     encoder_file = torch.load(folder / "checkpoints" / "encoder-ep_30.ckpt", weights_only=True)
     assert (
-        encoder_file.keys() == {"epoch", "model_state_dict", "stem_stride", "seen_events"}
+        encoder_file.keys()
+        == {"epoch", "model_state_dict", "stem_stride", "spectrogram", "seen_events"}
         and encoder_file["epoch"] == 30
     )
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
