@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from prediction.continuous import NS
+from prediction.miniseed import NS
 from prediction.predictor import Predictor
 from prediction.streams import Source
 from preprocessing.limits import live_channels

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from prediction.continuous import NS
+from prediction.miniseed import NS
 from prediction.sds import Arrival
 
 JOINED_NS = 2_000_000  # times in miniSEED are rounded to 0.1 ms

@@ -10,9 +10,9 @@ import time
 
 from prediction.alarms import Alarms
 from prediction.classifier import EVENTS_PER_BATCH, Classifier, window_items
-from prediction.continuous import NS
 from prediction.coverage import Coverage
 from prediction.follow_state import FollowState, save_state, state_path
+from prediction.miniseed import NS
 from prediction.outputs import EventWriter
 from prediction.reading import Item
 from prediction.sds import GrowingArchive

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prediction.continuous import NS, Records, WholeFile, index_file, read_window
+from prediction.continuous import WholeFile, index_file, read_window
+from prediction.miniseed import NS, Records
 from preprocessing.traces import RecordingError
 from utils.errors import UserError
 

@@ -16,7 +16,7 @@ import numpy as np
 from obspy import UTCDateTime
 
 from prediction.config import TriggerParams
-from prediction.continuous import NS
+from prediction.miniseed import NS
 from prediction.streams import Source
 from preprocessing.recordings import Recording, join_channels
 from preprocessing.traces import RecordingError

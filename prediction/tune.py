@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from prediction.config import TriggerParams
-from prediction.continuous import NS
+from prediction.miniseed import NS
 from prediction.streams import Source
 from prediction.tables import write_table
 from prediction.trigger import EventFinder, coincidences, sta_lta
@@ -154,25 +154,7 @@ def plot_tuning(rows: Sequence[dict], hours: float, configured: TriggerParams, p
             figure.subplots(1, len(panels), squeeze=False)[0], panels
         ):
             values = np.array([[cells[n, x][name] for x in thresholds] for n in counts], float)
-            top = values.max() or 1.0
-            axes.imshow(
-                np.sqrt(values / top),
-                cmap=colours,
-                vmin=0,
-                vmax=1.15,
-                aspect="auto",
-                origin="lower",
-            )
-            for (line, column), value in np.ndenumerate(values):
-                axes.text(
-                    column,
-                    line,
-                    f"{value:.3g}",
-                    ha="center",
-                    va="center",
-                    color="white" if value > 0.5 * top else "black",
-                    fontsize=9,
-                )
+            _draw_values(axes, values, colours)
             place = thresholds.index(configured.thr_on), counts.index(configured.channels)
             axes.add_patch(_frame(place))
             axes.set_xticks(range(len(thresholds)), [f"{x:g}" for x in thresholds])
@@ -182,6 +164,17 @@ def plot_tuning(rows: Sequence[dict], hours: float, configured: TriggerParams, p
             )
 
     return save_figure(path, (5.6 * len(panels), 4.2), draw)
+
+
+def _draw_values(axes, values: np.ndarray, colours: str) -> None:
+    """Draw a matrix as colours with its numbers."""
+    top = values.max() or 1.0
+    style = {"vmin": 0, "vmax": 1.15, "aspect": "auto", "origin": "lower"}
+    axes.imshow(np.sqrt(values / top), cmap=colours, **style)
+    centred = {"ha": "center", "va": "center", "fontsize": 9}
+    for (line, column), value in np.ndenumerate(values):
+        color = "white" if value > 0.5 * top else "black"
+        axes.text(column, line, f"{value:.3g}", color=color, **centred)
 
 
 def _frame(place: tuple[int, int]):

@@ -21,16 +21,7 @@ def plot_loss_curves(
     ``watched`` names the others, ``note`` is written above the panels. Returns ``path``, or None if
     there are no metrics.
     """
-    with open(metrics_csv, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for row in rows:
-        for column, value in row.items():
-            side, slash, name = column.partition("/")
-            if slash and value:
-                curves.setdefault(name, {}).setdefault(side, []).append(
-                    (int(row["epoch"]) + 1, float(value))
-                )
+    curves = _read_curves(metrics_csv)
     if not curves:
         return None
     n_columns = min(3, len(curves))
@@ -55,6 +46,19 @@ def plot_loss_curves(
         figure.suptitle(note, fontsize=9)
 
     return save_figure(path, (4.2 * n_columns, 2.9 * n_rows), draw)
+
+
+def _read_curves(metrics_csv: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Return (epoch, value) of each metric, by its name and by ``train`` or ``val``."""
+    curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    with open(metrics_csv, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            for column, value in row.items():
+                side, slash, name = column.partition("/")
+                if slash and value:
+                    points = curves.setdefault(name, {}).setdefault(side, [])
+                    points.append((int(row["epoch"]) + 1, float(value)))
+    return curves
 
 
 def plot_confusion(

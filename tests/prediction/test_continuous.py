@@ -6,7 +6,8 @@ import numpy as np
 import obspy
 import pytest
 
-from prediction.continuous import NS, ContinuousData
+from prediction.continuous import ContinuousData
+from prediction.miniseed import NS
 from preprocessing.recordings import read_recording
 from preprocessing.traces import RecordingError
 from tests.conftest import ROOT, write_mseed

@@ -3,7 +3,8 @@ import obspy
 import pytest
 
 from prediction.config import TriggerParams
-from prediction.continuous import NS, ContinuousData
+from prediction.continuous import ContinuousData
+from prediction.miniseed import NS
 from prediction.trigger import find_events
 from preprocessing.simulate.continuous import simulate_continuous
 from tests.conftest import write_mseed
