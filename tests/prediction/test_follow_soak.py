@@ -19,7 +19,7 @@ from tests.prediction.feeding import RECORD_BYTES, append
 START = obspy.UTCDateTime("2023-12-30T18:00:00")  # two midnights, one of a new year
 SECONDS, RATE_HZ, N_CHANNELS = 2 * 86_400, 20.0, 3
 SLOT_S = 600.0  # with one event each; gaps and delays begin and end between events
-LATENCY_S, JITTER_S = 40.0, 30.0  # a record of 512 bytes has some ten seconds
+LATENCY_S, JITTER_S = 50.0, 30.0  # a record of 512 bytes has up to 15 s
 # lets the test say what time it is, whenever the follower has done all that it can
 DRIVER = """
 import runpy, sys, time
@@ -35,6 +35,7 @@ sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 SETTINGS = ["trigger.channels=3", f"follow.latency_s={LATENCY_S:g}", "follow.shell=true"]
+SETTINGS += ["precision=32-true"]  # with bf16, events differ a little with their batch
 SPAN = ["--from", str(START), "--to", str(START + SECONDS - 60)]
 ARCHIVE = ["--sds", "sds", "--streams", "XX.S0?..HHZ", *SPAN, *SETTINGS]
 
@@ -101,7 +102,7 @@ class Following:
     def __init__(self, folder, ckpt, now_s: float):
         command = [sys.executable, "-c", DRIVER, str(ROOT / "predict.py"), "--ckpt", str(ckpt)]
         command += ["--config_predict", str(ROOT / "configs" / "predict.yaml"), *ARCHIVE]
-        command += ["precision=32-true", "--follow", "--out", "followed.csv"]
+        command += ["--follow", "--out", "followed.csv"]
         self.log = open(folder / "log", "a")  # noqa: SIM115
         self.process = subprocess.Popen(
             [*command, "--on-event", "cat >> alarms"],
@@ -141,12 +142,12 @@ def distinct_alarms(text: str) -> set[str]:
 
 
 def require_same(rows, expected) -> None:
-    """Check rows: numbers may differ as batches of events differ, with bf16 by some thousandths."""
+    """Check rows: numbers may differ in the last place, as batches of events differ."""
     assert [row["trigger_time"] for row in rows] == [row["trigger_time"] for row in expected]
     for row, other in zip(rows, expected):
         for name, value in row.items():
             if name.startswith("prob_") or name in ("confidence", "entropy"):
-                assert float(value) == pytest.approx(float(other[name]), abs=5e-3)
+                assert float(value) == pytest.approx(float(other[name]), abs=2e-4)
             else:
                 assert value == other[name], name
 
