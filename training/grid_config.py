@@ -53,7 +53,7 @@ class ReproduceConfig(Section):
         "original_implementation/config.yaml",
         "Configuration that the previous study's classifiers start from.",
     )
-    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = key(
+    methods: tuple[Method, ...] = key(
         ("original", "scratch", "linear", "finetuned"),
         "What is compared: the previous study, a random forest on hand-made features, logistic "
         "regression on an untrained encoder, training from scratch, linear evaluation by Adam or "
@@ -99,6 +99,8 @@ class ReproduceConfig(Section):
         ]
         if not self.label_fractions and not self.events_per_class:
             found.append("label_fractions: is empty, and events_per_class too; give one value")
+        if not self.methods and not self.recipes:
+            found.append("methods: is empty, and recipes too; give one row")
         found += [
             f"recipes.{name}: is the name of a method; choose another"
             for name in self.recipes
