@@ -112,14 +112,14 @@ FEW_LABELS_SSL = {
     "model_params.backbone_type": "CompactEncoder",
     "model_params.proj_hid": 512,
     "model_params.proj_out": 512,
-    "exp_params.model_save_ep_period": 100,
-    "trainer_params.max_epochs": 100,
+    "exp_params.model_save_ep_period": 200,
+    "trainer_params.max_epochs": 200,
     "augmentations": ("WholeEvent", "RandomTimeShift", "RandomAmplitudeJitter"),
 }
 FEW_LABELS = {
     **NATIVE,
     "run_name": "few_labels",
-    "load_encoder.ckpt_fname": "runs/ssl/few_labels/checkpoints/encoder-ep_100.ckpt",
+    "load_encoder.ckpt_fname": "runs/ssl/few_labels/checkpoints/encoder-ep_200.ckpt",
     "load_encoder.backbone_type": "CompactEncoder",
     "exp_params.head": "logistic_regression",
     "dataset.batch_size": 16,
