@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from prediction.config import TriggerParams
 from prediction.miniseed import NS
@@ -17,6 +16,7 @@ from prediction.tables import write_table
 from prediction.trigger import EventFinder, coincidences, sta_lta
 from utils.errors import UserError
 from utils.figures import save_figure
+from utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
 THRESHOLDS = (2.5, 3.0, 4.0, 5.0, 7.0, 10.0)
@@ -58,7 +58,7 @@ def tune(finder: EventFinder, chunk_s: float) -> list[Found]:
     n_channels = len({t.id for t in data.read(start_ns, start_ns + int(first_s * NS))})
     finders = [replace(finder, trigger=each, known=[]) for each in grid(finder.trigger, n_channels)]
     edges = [*range(start_ns, end_ns, int(chunk_s * NS)), end_ns + 1]
-    for begin_ns, stop_ns in tqdm(list(pairwise(edges)), desc="Tuning", unit="chunk"):
+    for begin_ns, stop_ns in progress_bar(list(pairwise(edges)), desc="Tuning", unit="chunk"):
         ratios = sta_lta(finder.read(begin_ns, stop_ns), finder.trigger)
         for each in finders:
             each.new(coincidences(ratios, each.trigger), begin_ns, stop_ns)
