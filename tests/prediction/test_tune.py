@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from prediction.config import TriggerParams
-from prediction.size import peak_and_duration
 from prediction.tune import grid, n_found, read_known_times
 from tests.prediction.conftest import START, TRIGGER, predict, table
 from utils.errors import UserError
@@ -55,16 +54,3 @@ def test_known_times_are_read_or_the_mistake_is_named(tmp_path):
             read_known_times(path)
     with pytest.raises(UserError, match="No such file"):
         read_known_times(tmp_path / "nothing.csv")
-
-
-def test_peak_and_duration_of_a_burst():
-    rng, rate_hz = np.random.default_rng(0), 100.0
-    time_s = np.arange(1600) / rate_hz
-    waveforms = (1000 + rng.normal(0, 1, (3, 1600))).astype(np.float32)
-    on = (time_s >= 4) & (time_s < 9)
-    waveforms[:, on] += 20 * np.sin(2 * np.pi * 10 * time_s[on])
-    waveforms[2, 500] -= 300
-    peak, duration_s = peak_and_duration(waveforms, 0, rate_hz, (0.0, 2.0))
-    assert peak == pytest.approx(300, abs=25) and duration_s == pytest.approx(5.25, abs=0.51)
-    quiet = peak_and_duration(waveforms[:, 900:], 0, rate_hz, (0.0, 2.0))
-    assert quiet[1] == 0 and quiet[0] < 6

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from training import plots
@@ -21,6 +22,21 @@ def test_curves_draw_every_metric_and_survive_gaps(tmp_path):
     assert not np.array_equal(imread(watched), imread(tmp_path / "c.png"))
     (tmp_path / "m.csv").write_text("epoch\n")
     assert plots.plot_loss_curves(tmp_path / "m.csv", tmp_path / "d.png") is None
+
+
+def test_curves_count_epochs_from_one(tmp_path, monkeypatch):
+    (tmp_path / "m.csv").write_text("epoch,train/loss,val/loss\n0,2,\n1,1,1.5\n")
+    lines = {}
+
+    def save_figure(path, size, draw):
+        figure = Figure(figsize=size)
+        draw(figure)
+        for line in figure.axes[0].lines:
+            lines[line.get_label()] = line.get_xydata().tolist()
+
+    monkeypatch.setattr(plots, "save_figure", save_figure)
+    plots.plot_loss_curves(tmp_path / "m.csv", tmp_path / "c.png")
+    assert lines == {"training": [[1, 2], [2, 1]], "held out": [[2, 1.5]]}
 
 
 @pytest.mark.parametrize("confusion", [[[3, 1, 0], [0, 5, 2], [0, 0, 9]], [[0] * 3] * 3])
