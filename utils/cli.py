@@ -11,6 +11,10 @@ from utils.errors import Interrupted, UserError
 from utils.parallel import keep_freed_memory
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GPU_IS_FULL = (
+    "error: the memory of the GPU is full. Use a smaller dataset.batch_size, dataset.preload ram "
+    "or none, or stop other programs that use the GPU"
+)
 
 
 def parse_arguments(
@@ -55,6 +59,10 @@ def main(run: Callable[[], Any]) -> None:
         if error.errno is None:
             raise
         sys.exit(_stop(f"error: {error.filename or 'writing'}: {error.strerror}", 2))
+    except RuntimeError as error:  # by name, because --help does not import PyTorch
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        sys.exit(_stop(GPU_IS_FULL, 2))
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would print a traceback
         sys.exit(_stop("interrupted", 130))

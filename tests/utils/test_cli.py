@@ -1,9 +1,10 @@
 import sys
 
 import pytest
+import torch
 
 from tests.conftest import ROOT, run_script
-from utils.cli import parse_arguments
+from utils.cli import main, parse_arguments
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,21 @@ def test_a_command_takes_overrides_around_its_flags(tmp_path):
     words = ["seed=1", "--resume", "nowhere", "run_name=a", "--config_ft", config, "seed=2"]
     output = run_script("finetune.py", *words, cwd=tmp_path, status=2)
     assert "nowhere" in output and "usage" not in output
+
+
+def test_a_full_gpu_is_a_message_and_not_a_traceback(capsys):
+    def run():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    with pytest.raises(SystemExit) as stopped:
+        main(run)
+    assert stopped.value.code == 2
+    assert "dataset.batch_size" in capsys.readouterr().err
+
+
+def test_other_runtime_errors_keep_their_traceback():
+    def run():
+        raise RuntimeError("a mistake in the program")
+
+    with pytest.raises(RuntimeError, match="a mistake"):
+        main(run)
