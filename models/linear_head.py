@@ -70,15 +70,21 @@ def _for_raw_features(
     model: LogisticRegression, mean: np.ndarray, scale: np.ndarray, n_classes: int
 ) -> LinearHead:
     """Return the head for features that are not standardised, with a row for each class."""
-    coefficients, intercepts = model.coef_, model.intercept_
-    if len(model.classes_) == 2:  # scikit-learn has one logit then, that of the second class
-        coefficients = np.concatenate([-coefficients, coefficients]) / 2
-        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    coefficients, intercepts = _coefficients(model)
     weight = np.zeros((n_classes, len(mean)))
     bias = np.full(n_classes, UNLEARNED_LOGIT)
     weight[model.classes_] = coefficients / scale
     bias[model.classes_] = intercepts - weight[model.classes_] @ mean
     return LinearHead(weight, bias, model.C)
+
+
+def _coefficients(model: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights (K', D) and intercepts (K',) of the classes ``model.classes_``."""
+    if len(model.classes_) > 2:
+        return model.coef_, model.intercept_
+    # scikit-learn has one logit then, that of the second class
+    sides = np.array([-0.5, 0.5])
+    return sides[:, None] * model.coef_, sides * model.intercept_
 
 
 def _fit(
@@ -123,7 +129,10 @@ def _ensemble_loss(
     numbers, first, ids = np.unique(events, return_index=True, return_inverse=True)
     n_classes = max(labels.max(), model.classes_.max()) + 1
     log_probs = np.full((len(features), n_classes), UNLEARNED_LOGIT)
-    log_probs[:, model.classes_] = model.predict_log_proba(features)
+    coefficients, intercepts = _coefficients(model)
+    # not predict_log_proba, which has the logarithm of zero where a channel is far from the others
+    logits = features @ coefficients.T + intercepts
+    log_probs[:, model.classes_] = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     mean = np.zeros((len(numbers), log_probs.shape[1]))
     np.add.at(mean, ids, log_probs / np.bincount(ids)[ids][:, None])
     own = mean[np.arange(len(numbers)), labels[first]] - np.logaddexp.reduce(mean, axis=1)

@@ -116,6 +116,17 @@ def test_a_class_with_one_event_and_constant_features_are_no_obstacle():
     assert np.isfinite(head.weight).all() and np.isfinite(head.bias).all()
 
 
+@pytest.mark.filterwarnings("error")  # of the logarithm of a probability that is zero
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_channel_far_from_all_others_is_no_obstacle(n_classes):
+    features, labels, events = channels(1000, 5, spread=0.3)
+    labels = labels % n_classes
+    means = [features[labels == number].mean(0) for number in (0, 1)]
+    features[7] += 200 * (means[1] - means[0])
+    head = fit_linear_head(features, labels, events, np.ones(n_classes))
+    assert np.isfinite(head.weight).all() and np.isfinite(head.bias).all()
+
+
 @pytest.mark.parametrize("n_channels", [1, 24])
 def test_many_channels_are_compared_on_a_part(n_channels):
     features, labels, events = channels(11_000 // n_channels, n_channels)
