@@ -9,6 +9,8 @@ from pathlib import Path
 
 from utils.errors import UserError
 
+CONFIG = Path("configs", "predict.yaml")
+
 
 def parse(description: str | None) -> Namespace:
     """Read the command line of predict.py: flags, ``recordings`` and ``overrides``.
@@ -54,7 +56,7 @@ def _add_inputs(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--config_predict",
-        default="configs/predict.yaml",
+        default=_default_config(),
         metavar="FILE",
         help="YAML file (default: %(default)s)",
     )
@@ -112,6 +114,11 @@ def _problem(arguments: Namespace) -> str:
     ):
         return "--annotate goes with --continuous or --sds, without --follow"
     return ""
+
+
+def _default_config() -> str:
+    """Return the file of this folder, or the shipped one: people classify in any folder."""
+    return str(CONFIG if CONFIG.exists() else Path(__file__).resolve().parent.parent / CONFIG)
 
 
 def _add_archive(parser: ArgumentParser) -> None:

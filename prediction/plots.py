@@ -141,7 +141,7 @@ def _numbers(probabilities: dict[str, float | None]) -> list[float]:
 
 def _title(classified: Classified) -> str:
     event = classified.event
-    place = f"{event.file}, {event.trigger_time}" if event.trigger_time else classified.item.key
+    place = ", ".join(filter(None, (event.file, event.trigger_time)))
     row = event.row()
     agreement = f"{100 * row['agreement']:.0f} % of {event.sensors} sensors agree"
     name = event.class_name.replace("_", " ")
