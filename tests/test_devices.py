@@ -120,9 +120,9 @@ def watch(monkeypatch, tmp_path):
     build_trainer = training.build_trainer
     with ExitStack() as stack:
 
-        def build(run, reason_against_bf16=""):
+        def build(*arguments):
             watch.gpu = stack.enter_context(pretended_gpu())
-            trainer = build_trainer(run, reason_against_bf16)
+            trainer = build_trainer(*arguments)
             trainer.callbacks.append(watch)
             return trainer
 

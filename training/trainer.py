@@ -1,6 +1,7 @@
 """Build Lightning's Trainer for a run, and fit."""
 
 import logging
+import math
 import warnings
 from typing import Any
 
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 N_EVALUATIONS = 20  # least number of points in a classifier's curves, with as many epochs
 
 
-def build_trainer(run: Run, reason_against_bf16: str = "") -> pl.Trainer:
+def build_trainer(run: Run, n_epochs: int, reason_against_bf16: str = "") -> pl.Trainer:
     """Build the Trainer of a run, on the CPU (with a log message) if there is no GPU.
 
     With a ``reason_against_bf16``, precision ``auto`` is float32.
@@ -53,8 +54,8 @@ def build_trainer(run: Run, reason_against_bf16: str = "") -> pl.Trainer:
         num_nodes=params.num_nodes,
         strategy=params.strategy,
         precision=precision,
-        max_epochs=config.n_epochs,
-        check_val_every_n_epoch=epochs_between_evaluations(config),
+        max_epochs=n_epochs,
+        check_val_every_n_epoch=epochs_between_evaluations(config, n_epochs),
         gradient_clip_val=config.exp_params.gradient_clip_val or None,
         use_distributed_sampler=False,  # EpochBatches divides each batch among processes
         logger=build_loggers(run),
@@ -75,14 +76,27 @@ def build_trainer(run: Run, reason_against_bf16: str = "") -> pl.Trainer:
     )
 
 
-def epochs_between_evaluations(config: RunConfig) -> int:
+def epochs_of(config: RunConfig, n_events: int) -> int:
+    """Return the epochs of a training on ``n_events`` events.
+
+    They are those of the configuration, or as many as ``min_steps`` needs: then a multiple of
+    ``N_EVALUATIONS``, so that the last epoch is evaluated.
+    """
+    steps = math.ceil(n_events / config.dataset.batch_size)
+    least = math.ceil(getattr(config.trainer_params, "min_steps", 0) / steps)
+    if least <= config.n_epochs:
+        return config.n_epochs
+    return math.ceil(least / N_EVALUATIONS) * N_EVALUATIONS
+
+
+def epochs_between_evaluations(config: RunConfig, n_epochs: int) -> int:
     """Return the number of epochs between two evaluations on events outside of the training.
 
     A classifier's evaluation uses all channels of the test events, and takes longer than an epoch.
     """
     if wanted := getattr(config.exp_params, "val_ep_period", 1):
         return wanted
-    longest, n_epochs = max(1, config.n_epochs // N_EVALUATIONS), config.n_epochs
+    longest = max(1, n_epochs // N_EVALUATIONS)
     return next(n for n in range(longest, 0, -1) if n_epochs % n == 0)  # so the last is one
 
 
@@ -104,7 +118,8 @@ def fit(run: Run, module: pl.LightningModule, data: EventDataModule) -> pl.Train
     if run.resume_from:
         require_fitting(run.resume_from, module)
     run.start()
-    trainer = build_trainer(run, against_bf16(run.config, data.archive))
+    n_epochs = epochs_of(run.config, len(data.served_events))
+    trainer = build_trainer(run, n_epochs, against_bf16(run.config, data.archive))
     if trainer.is_global_zero:
         draw_samples(run, module, data)
     if trainer.world_size > 1:

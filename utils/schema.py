@@ -13,6 +13,7 @@ from utils.dataset_sections import (
 )
 from utils.names import BACKBONES_WITH_CLF, ENCODER_SIZES, WHITENING_GROUP_SIZE
 from utils.training_sections import (
+    ClassifierTrainerParams,
     FinetuneParams,
     LearningRates,
     LoadEncoder,
@@ -139,6 +140,7 @@ class FinetuneConfig(RunConfig):
     kind = "finetune"
     load_encoder: LoadEncoder = key(LoadEncoder(), "The encoder, and where its weights come from.")
     exp_params: FinetuneParams = key(FinetuneParams(), TRAINING)
+    trainer_params: ClassifierTrainerParams = ClassifierTrainerParams()
     dataset: ClassifierDataset = key(ClassifierDataset(), DATASET)
     augmentations: tuple[Change, ...] = key(("ToTensor",), AUGMENTATIONS)
 
@@ -184,7 +186,7 @@ class FinetuneConfig(RunConfig):
         found = self.exp_params.without_meaning(
             "exp_params", (*params, "freeze_bn_stat_train"), why
         )
-        found += self.trainer_params.without_meaning("trainer_params", ("max_epochs",), why)
+        found += self.trainer_params.without_meaning("trainer_params", ("max_epochs", "min_steps"), why)
         data = ("return_single_spectrogram_train",)
         return found + self.dataset.without_meaning("dataset", data, "it uses all living channels")
 

@@ -174,5 +174,13 @@ class SSLTrainerParams(TrainerParams):
     max_epochs: Count = 300
 
 
-class OriginalTrainerParams(TrainerParams):
+class ClassifierTrainerParams(TrainerParams):
+    min_steps: Index = key(
+        0,
+        "Train for at least so many steps (batches): with few labels an epoch has few, and epochs "
+        "are added to `max_epochs`. 0: never.",
+    )
+
+
+class OriginalTrainerParams(ClassifierTrainerParams):
     max_epochs: Count = 50
