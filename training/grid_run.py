@@ -68,8 +68,14 @@ def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
 
 
 def _show_progress(bar: tqdm, n_epochs: Mapping[Cell, int]) -> None:
-    """Show the finished epochs of all cells, and the names of those that are running."""
-    bar.n = sum(n if cell.done else min(n, _epochs_done(cell)) for cell, n in n_epochs.items())
+    """Show the finished epochs of all cells, and the names of those that are running.
+
+    A cell may have more epochs than its configuration says, see ``trainer_params.min_steps``.
+    """
+    finished = {cell: _epochs_done(cell) for cell in n_epochs}
+    all_epochs = {cell: max(n, finished[cell]) for cell, n in n_epochs.items()}
+    bar.total = sum(all_epochs.values())
+    bar.n = sum(all_epochs[cell] if cell.done else finished[cell] for cell in n_epochs)
     bar.set_postfix_str(", ".join(c.run_name for c in n_epochs if c.begun and not c.done))
 
 

@@ -296,26 +296,27 @@ def test_label_draws_and_events_per_class_are_further_cells(grid):
         grid("label_fractions=[]")
 
 
-def test_the_progress_counts_epochs_of_running_cells(grid, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("n_epochs", "total"), [(7, 40), (47, 47)])  # more by min_steps
+def test_the_progress_counts_epochs_of_running_cells(n_epochs, total, grid, tmp_path, monkeypatch):
     pretraining, _ = plan_cells(grid("methods=[finetuned]", "seeds=[3]"))
     (cell,), shown = pretraining, []
 
     def train(children, command, **options):
         cell.folder.mkdir(parents=True)
         (cell.folder / "config.yaml").write_text("{}")
-        (cell.folder / "metrics.csv").write_text("epoch\n" + "0\n" * 7)
+        (cell.folder / "metrics.csv").write_text("epoch\n" + "0\n" * n_epochs)
         time.sleep(0.2)
         (cell.folder / "summary.json").write_text("{}")
         return 0
 
     show = grid_run._show_progress
 
-    def note(bar, n_epochs):
-        show(bar, n_epochs)
+    def note(bar, epochs_of_cells):
+        show(bar, epochs_of_cells)
         shown.append((bar.n, bar.total, bar.postfix))
 
     monkeypatch.setattr(Children, "run", train)
     monkeypatch.setattr(grid_run, "_show_progress", note)
     monkeypatch.setattr(grid_run, "SHOW_EVERY_S", 0.02)
     run_cells(pretraining, [], tmp_path / "logs")
-    assert (7, 40, cell.run_name) in shown and shown[-1] == (40, 40, "")
+    assert (n_epochs, total, cell.run_name) in shown and shown[-1] == (total, total, "")
