@@ -186,7 +186,8 @@ class FinetuneConfig(RunConfig):
         found = self.exp_params.without_meaning(
             "exp_params", (*params, "freeze_bn_stat_train"), why
         )
-        found += self.trainer_params.without_meaning("trainer_params", ("max_epochs", "min_steps"), why)
+        length = ("max_epochs", "min_steps")
+        found += self.trainer_params.without_meaning("trainer_params", length, why)
         data = ("return_single_spectrogram_train",)
         return found + self.dataset.without_meaning("dataset", data, "it uses all living channels")
 
