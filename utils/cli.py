@@ -12,8 +12,8 @@ from utils.parallel import keep_freed_memory
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GPU_IS_FULL = (
-    "error: the memory of the GPU is full. Use a smaller dataset.batch_size, dataset.preload ram "
-    "or none, or stop other programs that use the GPU"
+    "error: the memory of the GPU is full. Stop other programs that use it; in training, use a "
+    "smaller dataset.batch_size, and dataset.preload ram or none"
 )
 
 

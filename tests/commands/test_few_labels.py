@@ -200,3 +200,22 @@ def test_a_resumed_run_reports_the_fitted_head(classified, place, separable, pre
         str(folder),
     )
     assert summary(place, "few")["metrics"] == before
+
+
+def test_few_labels_from_scratch_are_trained_for_the_steps_that_are_asked_for(place, separable):
+    run_script(
+        "finetune.py",
+        "--config_ft",
+        f"{ROOT}/configs/few_labels_scratch.yaml",
+        *DATA,
+        f"dataset.root={separable}",
+        "dataset.train_events_per_class=4",
+        "dataset.batch_size=8",
+        "trainer_params.max_epochs=1",
+        "trainer_params.min_steps=31",
+        "run_name=scratch",
+        cwd=place,
+    )
+    rows = list(csv.DictReader((place / "runs" / "finetune" / "scratch" / "metrics.csv").open()))
+    assert len(rows) == 20  # 12 events are 2 steps an epoch: 16 epochs, rounded up to twentieths
+    assert rows[-1]["val/accuracy"]
