@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from prediction.config import PredictConfig
+from preprocessing.packing import pack_recordings
 from tests.warm import WarmStart
 from training.grid_config import ReproduceConfig
 from utils.files import locked
@@ -155,6 +156,16 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 def separable(tmp_path_factory) -> Path:
     """A folder of 72 labelled and 12 unlabelled events, 3 channels, 12 s at 100 Hz."""
     return made_once(tmp_path_factory, "separable", write_separable_events)
+
+
+@pytest.fixture(scope="session")
+def packed(separable, tmp_path_factory) -> Path:
+    """The events of ``separable`` as an archive."""
+
+    def make(folder: Path) -> None:
+        pack_recordings(separable, folder / "events", 100.0, 12.0, n_workers=1)
+
+    return made_once(tmp_path_factory, "packed", make) / "events"
 
 
 ENVIRONMENT = {"OMP_NUM_THREADS": THREADS, "MPLBACKEND": "Agg", "WANDB_MODE": "offline"}

@@ -11,90 +11,19 @@ import sys
 import time
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import torch
 
 from preprocessing.event_archive import EventArchive
-from preprocessing.packing import pack_recordings
-from tests.commands.running import SCRIPTS, SMALL_IMAGES
+from tests.commands.running import SMALL_IMAGES
 from tests.conftest import ROOT
 from tests.killing import members, start_as_from_a_terminal, wait_for_the_end
+from tests.small_trainings import SMALLEST, arguments_of, start
 
 pytestmark = pytest.mark.slow
 SIGKILLED = -signal.SIGKILL
-SMALLEST = {
-    "ssl": [
-        "model_params.backbone_type=CompactEncoder",
-        "model_params.proj_hid=128",
-        "model_params.proj_out=8",
-    ],
-    "finetune": ["load_encoder.backbone_type=CompactEncoder"],
-    "original": ["backbone_with_clf_type=ResNet18", "dataset.resize_size=16"],
-}
-AS_SHIPPED = "dataset.num_workers=2"
 N_KILLS = 5  # of each training
-
-
-@pytest.fixture(scope="module")
-def packed(separable, tmp_path_factory):
-    """The events as an archive: what is killed here is training."""
-    folder = tmp_path_factory.mktemp("packed") / "events"
-    pack_recordings(separable, folder, 100.0, 12.0, n_workers=1)
-    return folder
-
-
-def arguments_of(kind, folder, name, epochs, *overrides) -> list[str]:
-    script, flag, config = SCRIPTS[kind]
-    data = [
-        "dataset.source=folder",
-        f"dataset.root={folder}",
-        "dataset.batch_size=16",
-        "dataset.test_data_ratio=0.25",
-        "dataset.train_data_ratio=0.75",
-    ]
-    return [
-        str(ROOT / script),
-        flag,
-        str(ROOT / config),
-        f"run_name={name}",
-        *data,
-        *SMALL_IMAGES,
-        AS_SHIPPED,
-        *SMALLEST[kind],
-        f"trainer_params.max_epochs={epochs}",
-        "exp_params.model_save_ep_period=1",
-        *overrides,
-    ]
-
-
-def start(moments, cwd, command, run_dir="") -> tuple[list[int], list[float]]:
-    """Run ``command`` once for each moment, killing it then.
-
-    Return the exit statuses, and how many seconds each took.
-    """
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "tests" / "killing.py"),
-            str(ROOT),
-            json.dumps(moments),
-            str(run_dir),
-            "--",
-            *command,
-        ],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1500,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    statuses, seconds = json.loads(done.stdout.splitlines()[-1])
-    assert len(statuses) == len(moments), done.stderr[-3000:]
-    return statuses, seconds
 
 
 def state_of(run_dir) -> dict:
@@ -346,77 +275,6 @@ def test_loader_processes_end_with_a_killed_training(tmp_path, packed):
         training.kill()
         training.wait()
         wait_for_the_end(training.pid)
-
-
-def test_no_file_is_half_written_when_the_disk_is_full(tmp_path, packed):
-    """One message that names the file; the last good checkpoint stays."""
-    start([None], tmp_path, arguments_of("finetune", packed, "full", 1))
-    run_dir = tmp_path / "runs" / "finetune" / "full"
-    before = (run_dir / "checkpoints" / "last.ckpt").read_bytes()
-    (run_dir / "summary.json").unlink()
-    # the same run with more to do, on a disk that takes no more than 1 MB a file
-    config = run_dir / "config.yaml"
-    config.write_text(config.read_text().replace("max_epochs: 1", "max_epochs: 3"))
-    limited = (
-        "import resource, runpy, sys\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
-        "sys.argv = sys.argv[1:]\n"
-        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
-    )
-    command = [
-        sys.executable,
-        "-c",
-        limited,
-        *arguments_of("finetune", packed, "full", 3),
-        "--resume",
-        str(run_dir),
-    ]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
-    )
-    assert (
-        done.returncode == 2
-        and "last.ckpt: cannot be written" in done.stderr
-        and "Traceback" not in done.stderr
-    ), done.stderr[-2000:]
-    assert (run_dir / "checkpoints" / "last.ckpt").read_bytes() == before
-    assert not list((run_dir / "checkpoints").glob("*partial*"))
-
-
-def test_packing_on_a_full_disk_leaves_nothing_behind(tmp_path, separable):
-    code = (
-        "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
-        "from preprocessing.packing import pack_recordings\nfrom utils.cli import main\n"
-        f"source, target = {str(separable)!r}, {str(tmp_path / 'arc')!r}\n"
-        "if __name__ == '__main__':\n"
-        "    main(lambda: pack_recordings(source, target, 100.0, 12.0, n_workers=1))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200
-    )
-    assert (
-        done.returncode == 2
-        and "arc: cannot be written: File too large" in done.stderr
-        and "Traceback" not in done.stderr
-    )
-    assert not (tmp_path / "arc").exists() and not (tmp_path / "arc.partial").exists()
-
-
-def test_the_whole_archive_is_there_or_nothing(tmp_path):
-    """HDF5 writes through a file that remembers refusals.
-
-    What it wrote must be readable by anybody.
-    """
-    from preprocessing.archive_writer import ArchiveWriter
-
-    waveforms = np.random.default_rng(0).normal(size=(4, 500)).astype(np.float32)
-    with ArchiveWriter(tmp_path / "a", 100.0) as writer:
-        for number in range(30):
-            writer.add(f"e{number}", waveforms + number, "x", "2020-01-01T00:00:00Z", 100.0)
-    with h5py.File(tmp_path / "a" / "waveforms.hdf5") as file:
-        for number in range(30):
-            np.testing.assert_array_equal(file[f"data/e{number}"][:], waveforms + number)
 
 
 def test_a_kill_between_the_files_of_an_epoch_loses_neither(tmp_path, packed):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.test_kills import arguments_of
+from tests.small_trainings import arguments_of
 
 # notes resident memory and open files after every epoch
 SHIM = """

@@ -20,7 +20,7 @@ from preprocessing.traces import read_traces
 from tests.conftest import write_mseed
 from tests.prediction.conftest import predict, table
 from tests.prediction.feeding import append, bursts, records_of
-from utils.errors import Interrupted, UserError
+from utils.errors import Interrupted
 
 START = obspy.UTCDateTime("2020-02-28T23:57:00")  # midnight of a leap year comes soon
 ONSETS_S = [40.0, 85.0, 130.0, 175.0, 215.0, 222.0, 262.0]
@@ -291,25 +291,6 @@ def test_the_command_gets_each_event_once_as_json(tmp_path, classifier, records,
     assert [alarm["trigger_time"] for alarm in alarms] == expected
     assert alarms[1] | {"file": ""} == alarms[2] | {"file": ""}
     assert caplog.text.count("--on-event: exit status 3") == 3
-
-
-def test_a_command_that_hangs_or_is_missing_stops_nothing(caplog):
-    row = {"trigger_time": "now", "file": ""}
-    for command, said in (("sleep 30", "stopped after 0.2 s, event now"), ("/no/x", "cannot be")):
-        alarms = Alarms(command, 0.2)
-        alarms.announce(row)
-        alarms.close()
-        assert alarms.n_done == 1 and said in caplog.text
-    with pytest.raises(UserError, match="empty"):
-        Alarms(" ", 1)
-
-
-def test_a_shell_is_used_only_if_asked_for(tmp_path, caplog):
-    for shell in (False, True):
-        alarms = Alarms(f"cat > {tmp_path / 'x'}", 5, shell)
-        alarms.announce({"trigger_time": "now", "file": ""})
-        alarms.close()
-        assert (tmp_path / "x").exists() == shell
 
 
 def test_the_command_line_follows_to_a_given_time(place, ckpt, records, batch):

@@ -1,40 +1,20 @@
 import csv
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import time
 
 import h5py
 import numpy as np
 import obspy
 import pytest
 
-from preprocessing import packing, recording_folder
+from preprocessing import packing
 from preprocessing.event_archive import EventArchive
-from preprocessing.metadata import ArchiveError
 from preprocessing.packing import open_or_pack, pack_recordings
 from preprocessing.recordings import read_recording
 from tests.conftest import write_mseed
 
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Two classes, events of 2 to 4 channels and 9 to 11 s."""
-    for label, n in (("Rock", 3), ("Quake", 4)):
-        for number in range(n):
-            samples = RNG.normal(size=(2 + number % 3, 900 + 100 * (number % 3))).astype(np.float32)
-            write_mseed(
-                tmp_path / "events" / label / f"2020_00{number}_x.mseed",
-                samples,
-                start=f"2020-01-0{number + 1}",
-            )
-    (tmp_path / "events" / "README.md").write_text("not a class")
-    (tmp_path / "events" / "Rock" / ".hidden").write_text("not a recording")
-    return tmp_path / "events"
 
 
 def test_pack_and_read_back(folder, tmp_path):
@@ -110,24 +90,6 @@ def test_processes_and_order_do_not_matter(folder, tmp_path, monkeypatch):
         "metadata_stations.csv",
         "waveforms_stations.hdf5",
     }
-
-
-def test_unreadable_files_stop_or_are_skipped_and_counted(folder, tmp_path):
-    (folder / "Rock" / "bad.dat").write_text("no waveform")
-    write_mseed(folder / "Rock" / "dead.mseed", np.zeros((2, 1000), dtype=np.float32))
-    with pytest.raises(
-        ArchiveError, match=r"(?s)2 of 9 recordings.*bad.dat: cannot be read.*skip_unreadable"
-    ):
-        pack_recordings(folder, tmp_path / "archive")
-    assert not (tmp_path / "archive").exists() and not (tmp_path / "archive.partial").exists()
-    assert len((tmp_path / "archive.unreadable.txt").read_text().splitlines()) == 2
-    report = pack_recordings(folder, tmp_path / "archive", skip_unreadable=True)
-    assert report.n_events == 7 and set(report.unreadable) == {"Rock/bad.dat", "Rock/dead.mseed"}
-    assert "2 unreadable files skipped" in str(report)
-    with pytest.raises(
-        ArchiveError, match="bad.dat"
-    ):  # a later start without permission does not reuse it
-        open_or_pack(folder, tmp_path / "archive")
 
 
 def test_changes_are_noticed(folder, tmp_path, caplog):
@@ -207,69 +169,6 @@ def test_the_usual_rate_and_the_beginnings_of_events_are_said_once(folder, tmp_p
     assert "sampling_freq 1000 makes the archive 10 times as large and adds nothing" in caplog.text
 
 
-def test_nothing_but_unreadable_files_is_never_skipped(tmp_path):
-    (tmp_path / "events" / "A").mkdir(parents=True)
-    (tmp_path / "events" / "A" / "x.dat").write_text("no waveform")
-    with pytest.raises(ArchiveError, match="1 of 1 recordings cannot be used"):
-        pack_recordings(tmp_path / "events", tmp_path / "archive", skip_unreadable=True)
-
-
-def test_lost_waveforms_are_packed_again(folder, tmp_path):
-    open_or_pack(folder, tmp_path / "archive")
-    (tmp_path / "archive" / "waveforms.hdf5").unlink()
-    assert len(open_or_pack(folder, tmp_path / "archive")) == 7
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "[]",
-        "{",
-        '{"files": []}',
-        '{"files": {}}',
-        '{"files": 3, "report": {}}',
-        "[" * 100_000,
-        '{"files": {"Rock/2020_000_x.mseed": 1}, "report": {"unreadable": {}}, "options": 2}',
-    ],
-)
-def test_a_damaged_memory_of_the_packing_is_packed_again(folder, tmp_path, content, caplog):
-    caplog.set_level("INFO")
-    open_or_pack(folder, tmp_path / "archive")
-    (tmp_path / "archive" / "packing.json").write_text(content)
-    caplog.clear()
-    assert len(open_or_pack(folder, tmp_path / "archive")) == 7
-    assert "not packed yet" in caplog.text
-
-
-def test_one_damaged_file_among_good_ones_is_named_in_report_and_refusal(folder, tmp_path):
-    file = folder / "Rock" / "2020_001_x.mseed"
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(
-        ArchiveError, match=r"(?s)1 of 7 recordings.*2020_001_x.mseed: truncated.*Repair or remove"
-    ):
-        pack_recordings(folder, tmp_path / "archive")
-    report = pack_recordings(folder, tmp_path / "archive", skip_unreadable=True)
-    assert "truncated" in report.unreadable[
-        "Rock/2020_001_x.mseed"
-    ] and "1 unreadable files skipped" in str(report)
-    assert (
-        json.loads((tmp_path / "archive" / "packing.json").read_text())["report"]["unreadable"]
-        == report.unreadable
-    )
-
-
-@pytest.mark.skipif(os.name == "nt", reason="names are text there")
-def test_a_name_that_is_no_text_is_a_reason_not_a_crash(folder, tmp_path):
-    shutil.copy(
-        os.fsencode(folder / "Rock" / "2020_000_x.mseed"),
-        os.fsencode(folder / "Rock") + b"/\xff.mseed",
-    )
-    with pytest.raises(ArchiveError, match=r"(?s)1 of 8 recordings.*name.*UTF-8"):
-        pack_recordings(folder, tmp_path / "archive")
-    assert "xff.mseed" in (tmp_path / "archive.unreadable.txt").read_text()
-
-
 def test_dead_channels_are_kept_but_marked(folder, tmp_path):
     samples = RNG.normal(size=(3, 1000)).astype(np.float32)
     samples[1] = 42.0
@@ -277,27 +176,6 @@ def test_dead_channels_are_kept_but_marked(folder, tmp_path):
     pack_recordings(folder, tmp_path / "archive")
     archive = EventArchive(tmp_path / "archive")
     assert archive.live.shape == (8, 4) and archive.live[0].tolist() == [True, False, True, False]
-
-
-def test_a_bad_channel_is_left_out_and_named_and_the_names_of_the_others_survive(
-    folder, tmp_path, caplog
-):
-    caplog.set_level("INFO")
-    good = np.random.default_rng(1).normal(size=(4, 1000)).astype(np.float32)
-    path = write_mseed(folder / "Quake" / "0.mseed", good)
-    traces = obspy.read(str(path))
-    traces[1].trim(traces[1].stats.starttime + 9.5)
-    traces[1].stats.sampling_rate = 100.0
-    traces.write(str(path), format="MSEED")
-    archive = open_or_pack(folder, tmp_path / "archive", duration_s=10.0)
-    np.testing.assert_array_equal(archive.waveforms(0), good[[0, 2, 3]])
-    assert archive.channels(0) == ("XX.S00..HHZ", "XX.S02..HHZ", "XX.S03..HHZ")
-    assert archive.channels(1) == ("XX.S00..HHZ", "XX.S01..HHZ")
-    reason = "XX.S01..HHZ: covers 5 % of the event's 10 s"
-    report = json.loads((tmp_path / "archive" / "packing.json").read_text())["report"]
-    assert report["left_out"] == {"Quake/0.mseed": [reason]}
-    assert f"Quake/0.mseed: left out: {reason}" in caplog.text
-    assert "1 channels left out" in caplog.text
 
 
 def test_archives_without_names_number_their_channels(folder, tmp_path):
@@ -309,38 +187,6 @@ def test_archives_without_names_number_their_channels(folder, tmp_path):
         table.writeheader()
         table.writerows({k: v for k, v in row.items() if k != "channels"} for row in rows)
     assert EventArchive(tmp_path / "archive").channels(0) == ("channel 1", "channel 2")
-
-
-def test_empty_and_missing_folders(tmp_path):
-    with pytest.raises(ArchiveError, match="no such folder"):
-        pack_recordings(tmp_path / "nowhere", tmp_path / "archive")
-    (tmp_path / "empty" / "Class").mkdir(parents=True)
-    with pytest.raises(ArchiveError, match="no recordings found"):
-        pack_recordings(tmp_path / "empty", tmp_path / "archive")
-
-
-def _pack_slowly(source, target) -> None:
-    real = recording_folder.read_recording
-    recording_folder.read_recording = lambda *args, **kwargs: (
-        time.sleep(0.3),
-        real(*args, **kwargs),
-    )[1]
-    pack_recordings(source, target)
-
-
-def test_a_killed_packing_leaves_nothing_that_looks_finished(folder, tmp_path):
-    process = multiprocessing.get_context("fork").Process(
-        target=_pack_slowly, args=(folder, tmp_path / "archive")
-    )
-    process.start()
-    while not (tmp_path / "archive.partial" / "waveforms.hdf5").exists():
-        time.sleep(0.01)
-    time.sleep(0.5)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert not (tmp_path / "archive").exists()
-    assert len(open_or_pack(folder, tmp_path / "archive")) == 7
-    assert not (tmp_path / "archive.partial").exists()
 
 
 def test_the_real_event_round_trips(aknes_event, tmp_path):

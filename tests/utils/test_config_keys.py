@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from tests.conftest import CONFIGS
+from tests.utils.conftest import mistakes
 from training.grid_config import ReproduceConfig
-from utils.config import TEXT_KEYS, ConfigError, load_config, parse_yaml
+from utils.config import TEXT_KEYS, load_config, parse_yaml
 from utils.schema import FinetuneConfig, SSLConfig
 
 ONE_LETTER = "abcdefghijklmnopqrstuvwxyz_"
@@ -67,19 +68,6 @@ def keys_of(kind: str, model: type[BaseModel], prefix: str = "") -> list[Key]:
 KEYS = [key for kind, model in CONFIGS.items() for key in keys_of(kind, model)]
 NAMES = {kind: [key.name for key in KEYS if key.kind == kind] for kind in CONFIGS}
 some_key = st.sampled_from(KEYS)
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    path = tmp_path_factory.mktemp("config") / "c.yaml"
-    path.write_text("{}\n")
-    return path
-
-
-def mistakes(path, kind, *overrides) -> list[str]:
-    with pytest.raises(ConfigError) as error:
-        load_config(path, CONFIGS[kind], overrides)
-    return [line.strip() for line in str(error.value).splitlines()[1:]]
 
 
 def whole(key: Key, override: str) -> tuple[str, ...]:
