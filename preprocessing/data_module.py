@@ -82,8 +82,8 @@ class EventDataModule(pl.LightningDataModule):
     ``sensors_test`` choose the sensors per event, see ``EventDataset``; ``pair`` is for
     self-supervised learning and drops the incomplete last batch. ``quiet_s`` (N, 2) is start and
     end of the quiet part of each event of the archive, in s. ``batch_size`` counts the events of
-    all processes. Raises ``UserError`` if there are fewer training events than one batch needs, or
-    fewer than two held-out events for ``pair``.
+    all processes; fewer training events are one batch. Raises ``UserError`` for ``pair`` if there
+    are fewer training events than ``batch_size``, or fewer than two held-out events.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class EventDataModule(pl.LightningDataModule):
         self.calibration_events = none if calibration_events is None else calibration_events
         self.unlabelled_events = none if unlabelled_events is None else unlabelled_events
         n_served = len(train_events) + len(self.unlabelled_events)
-        if n_served < batch_size:
+        if sensors_train == "pair" and n_served < batch_size:
             raise UserError(
                 f"dataset.batch_size is {batch_size}, but there are only {n_served} "
                 "training events; lower it"

@@ -1,38 +1,34 @@
-"""Refuse a batch size larger than the training set, before recordings are packed."""
+"""Refuse a batch of pretraining larger than the training set, before recordings are packed."""
 
 from pathlib import Path
 
 import numpy as np
 
-from preprocessing.limits import UNLABELED
 from preprocessing.metadata import ArchiveError
 from preprocessing.sources import is_packed
 from utils.errors import UserError
-from utils.schema import FinetuneConfig, RunConfig, SSLConfig
+from utils.schema import RunConfig, SSLConfig
 
 
 def require_possible_batch(config: RunConfig) -> None:
     """Count the files of a folder of recordings; packing them may take many minutes.
 
-    Raises ``UserError`` if there are fewer training events than ``dataset.batch_size``. For packed
-    archives and other sources the data module says so, when their events are known.
+    Raises ``UserError`` if pretraining has fewer training events than ``dataset.batch_size``. For
+    packed archives and other sources the data module says so, when their events are known.
+    Classifiers with fewer training events take all of them in one batch.
     """
     data = config.dataset
-    if data.source != "folder" or data.root is None:
+    if not isinstance(config, SSLConfig) or data.source != "folder" or data.root is None:
         return
     if is_packed(Path(data.root), data.source):
         return
     from preprocessing.recording_folder import list_recordings  # training alone needs no ObsPy
 
     try:
-        labels = np.array([path.parent.name for path in list_recordings(data.root)])
+        n_events = len(list_recordings(data.root))
     except ArchiveError:  # raised again when the folder is opened
         return
-    n_unlabelled = int((labels == UNLABELED).sum())
-    n_divided = len(labels) - (0 if isinstance(config, SSLConfig) else n_unlabelled)
-    n_train = int(np.floor(data.train_data_ratio * n_divided))
-    if isinstance(config, FinetuneConfig) and config.exp_params.self_training:
-        n_train += n_unlabelled
+    n_train = int(np.floor(data.train_data_ratio * n_events))
     if n_train < data.batch_size:
         raise UserError(
             f"dataset.batch_size is {data.batch_size}, but there are only {n_train} "

@@ -119,7 +119,8 @@ class DatasetParams(Section):
     train_test_split_rand_seed: Seed = key(0, "Seed of the division into training and test events.")
     batch_size: Annotated[Integer, Field(ge=2)] = key(
         64,
-        "Events per step, over all GPUs together; at most the number of training events.",
+        "Events per step, over all GPUs together. Fewer training events are one batch; pretraining "
+        "refuses that.",
     )
     num_workers: Index = key(0, "Processes that load events; not used with `preload` device.")
     preload: Literal["none", "ram", "device"] = key(

@@ -202,7 +202,14 @@ def test_a_resumed_run_reports_the_fitted_head(classified, place, separable, pre
     assert summary(place, "few")["metrics"] == before
 
 
-def test_few_labels_from_scratch_are_trained_for_the_steps_that_are_asked_for(place, separable):
+@pytest.mark.parametrize(
+    ("batch", "n_epochs"),  # of 12 events; epochs are rounded up to twentieths
+    [(["dataset.batch_size=8"], 20), ([], 40)],  # 2 steps an epoch; 1 of all events, as shipped
+)
+def test_few_labels_from_scratch_are_trained_for_the_steps_that_are_asked_for(
+    place, separable, batch, n_epochs
+):
+    name = f"scratch{n_epochs}"
     run_script(
         "finetune.py",
         "--config_ft",
@@ -210,12 +217,12 @@ def test_few_labels_from_scratch_are_trained_for_the_steps_that_are_asked_for(pl
         *DATA,
         f"dataset.root={separable}",
         "dataset.train_events_per_class=4",
-        "dataset.batch_size=8",
+        *batch,
         "trainer_params.max_epochs=1",
         "trainer_params.min_steps=31",
-        "run_name=scratch",
+        f"run_name={name}",
         cwd=place,
     )
-    rows = list(csv.DictReader((place / "runs" / "finetune" / "scratch" / "metrics.csv").open()))
-    assert len(rows) == 20  # 12 events are 2 steps an epoch: 16 epochs, rounded up to twentieths
+    rows = list(csv.DictReader((place / "runs" / "finetune" / name / "metrics.csv").open()))
+    assert len(rows) == n_epochs
     assert rows[-1]["val/accuracy"]

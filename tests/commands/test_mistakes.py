@@ -16,10 +16,6 @@ ENCODER = ROOT / "tests/data/before_rooms/runs/ssl/old/checkpoints/encoder-ep_2.
     ("overrides", "message"),
     [
         (["exp_params.lr=3"], "exp_params.lr: unknown key; did you mean exp_params.LR?"),
-        (
-            ["dataset.batch_size=64"],
-            "dataset.batch_size is 64, but there are only 54 training events",
-        ),
         (["load_encoder.ckpt_fname=nowhere.ckpt"], "no such file: nowhere.ckpt"),
         (
             [f"load_encoder.ckpt_fname={ENCODER}", "load_encoder.backbone_type=ResNet34Encoder"],
@@ -54,6 +50,12 @@ def test_mistakes_get_one_message_and_status_2(workplace, separable, overrides, 
     output = run("finetune", separable, "wrong", *overrides, cwd=workplace, status=2)
     assert message in output and "Traceback" not in output
     assert not (workplace / "runs" / "finetune" / "wrong").exists()
+
+
+def test_pretraining_needs_as_many_events_as_a_batch(workplace, separable):
+    output = run("ssl", separable, "wrong", "dataset.batch_size=64", cwd=workplace, status=2)
+    assert "dataset.batch_size is 64, but there are only 63 training events" in output
+    assert "Traceback" not in output and not (workplace / "runs" / "ssl" / "wrong").exists()
 
 
 def test_no_archive_and_no_network(tmp_path):

@@ -160,9 +160,16 @@ def test_processes_share_every_batch(monkeypatch):
         assert sorted(batch) == sorted(first + second)
 
 
-def test_batches_that_cannot_be_filled_are_refused(archive):
+def test_pretraining_refuses_batches_that_cannot_be_filled(archive):
     with pytest.raises(UserError, match="batch_size is 33, but there are only 32 training events"):
-        module(archive, batch_size=33)
+        module(archive, "pair", batch_size=33)
+
+
+@pytest.mark.parametrize("sensors", ["one", "all"])
+def test_fewer_training_events_than_a_batch_are_one_batch(archive, sensors):
+    data = module(archive, sensors, batch_size=33)
+    (batch,) = data.train_dataloader()
+    assert sorted(batch.events.tolist()) == sorted(data.train_events.tolist())
 
 
 @pytest.mark.parametrize("options", [{}, {"preload": "device"}])

@@ -27,20 +27,13 @@ def configured(tmp_path, monkeypatch):
     return configure
 
 
-def test_labelled_events_count_for_a_classifier(configured, tmp_path):
-    with pytest.raises(UserError, match="is 16, but there are only 8 training events"):
-        open_events(configured(FinetuneConfig, "dataset.batch_size=16"))
-    assert not (tmp_path / "data").exists()  # nothing was read, let alone packed
-    require_possible_batch(configured(FinetuneConfig, "dataset.batch_size=8"))
-
-
-def test_all_events_count_for_pretraining(configured):
+def test_all_events_count_for_pretraining(configured, tmp_path):
     small = "model_params.proj_out=4"
     require_possible_batch(configured(SSLConfig, "dataset.batch_size=11", small))
     with pytest.raises(UserError, match="is 12, but there are only 11 training events"):
-        require_possible_batch(configured(SSLConfig, "dataset.batch_size=12", small))
+        open_events(configured(SSLConfig, "dataset.batch_size=12", small))
+    assert not (tmp_path / "data").exists()  # nothing was read, let alone packed
 
 
-def test_events_without_labels_count_with_a_teacher(configured):
-    teacher = ["exp_params.teacher_ckpt=teacher.ckpt", "dataset.batch_size=12"]
-    require_possible_batch(configured(FinetuneConfig, *teacher))
+def test_a_classifier_takes_all_its_events_in_one_batch(configured):
+    require_possible_batch(configured(FinetuneConfig, "dataset.batch_size=16"))
