@@ -97,7 +97,8 @@ class PredictConfig(Section):
     )
     gpu: Index | None = key(0, "Which GPU; `null`: the CPU. Without GPUs the CPU is used.")
     precision: Literal["auto", "32-true", "bf16-mixed"] = key(
-        "auto", "Number format of the network; `auto`: bf16-mixed where the device has it."
+        "auto",
+        "Number format of the network; `auto`: bf16-mixed where the device is faster with it.",
     )
     chunk_s: Annotated[Seconds, Field(ge=60)] = key(
         600.0,

@@ -164,7 +164,7 @@ class TrainerParams(Section):
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "auto"] = key(
         "32-true",
         "Number format of the network; normalisation statistics and losses are float32 in any. "
-        "`auto`: `bf16-mixed` where the device has units for it, else `32-true`.",
+        "`auto`: `bf16-mixed` where the device is faster with it, else `32-true`.",
     )
     num_nodes: Count = key(1, "Number of machines.")
     strategy: Literal["auto", "ddp"] = key("auto", "How Lightning shares work among several GPUs.")

@@ -45,6 +45,23 @@ def test_auto_is_float32_without_units_or_with_a_reason(machine, caplog):
     ]
 
 
+@pytest.mark.parametrize(
+    ("units", "name", "choice"),
+    [
+        (["avx512_bf16"], "Intel Xeon", "32-true"),
+        (["avx512_bf16", "amx_bf16"], "Intel Xeon", "bf16-mixed"),
+        (["avx512_bf16"], "AMD EPYC", "bf16-mixed"),
+    ],
+)
+def test_auto_is_float32_where_the_units_are_not_faster(machine, caplog, units, name, choice):
+    caplog.set_level("INFO")
+    machine({"cpu_name": name, **dict.fromkeys(units, True)})
+    assert choose_precision("auto", CPU) == choice
+    assert ("but is not faster with them" in caplog.text) == (choice == "32-true")
+    caplog.clear()
+    assert choose_precision("bf16-mixed", CPU) == "bf16-mixed" and not caplog.records
+
+
 @pytest.mark.parametrize("has_units", [True, False])
 def test_a_gpu_that_only_emulates_has_no_units(machine, has_units):
     machine({"avx512_bf16": True}, gpu=has_units)
