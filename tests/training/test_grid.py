@@ -48,7 +48,7 @@ def test_the_grid_is_complete_and_every_cell_is_a_valid_command(grid):
             expected = (
                 "none"
                 if scratch
-                else f"runs/ssl/g-pretrain-seed{cell.seed}/checkpoints/encoder-ep_40.ckpt"
+                else f"runs/ssl/g-pretrain-seed{cell.seed}/checkpoints/encoder-ep_24.ckpt"
             )
             assert config.load_encoder.ckpt_fname == expected
             assert config.exp_params.freeze_encoders == (cell.method == "linear")
@@ -239,7 +239,7 @@ def test_recipes_are_rows_with_their_own_pretraining(grid):
         for cell in compared
     }
     assert set(configs) == {"features", "random", "few", "twin", "alone"}
-    encoder = "runs/ssl/g-few-pretrain-seed3/checkpoints/encoder-ep_40.ckpt"
+    encoder = "runs/ssl/g-few-pretrain-seed3/checkpoints/encoder-ep_24.ckpt"
     assert configs["few"].load_encoder.ckpt_fname == encoder
     assert configs["twin"].load_encoder.ckpt_fname == encoder
     heads = (configs["few"].exp_params.head, configs["twin"].exp_params.head)
@@ -296,7 +296,7 @@ def test_label_draws_and_events_per_class_are_further_cells(grid):
         grid("label_fractions=[]")
 
 
-@pytest.mark.parametrize(("n_epochs", "total"), [(7, 40), (47, 47)])  # more by min_steps
+@pytest.mark.parametrize(("n_epochs", "total"), [(7, 24), (47, 47)])  # more by min_steps
 def test_the_progress_counts_epochs_of_running_cells(n_epochs, total, grid, tmp_path, monkeypatch):
     pretraining, _ = plan_cells(grid("methods=[finetuned]", "seeds=[3]"))
     (cell,), shown = pretraining, []

@@ -112,14 +112,14 @@ FEW_LABELS_SSL = {
     "model_params.backbone_type": "CompactEncoder",
     "model_params.proj_hid": 512,
     "model_params.proj_out": 512,
-    "exp_params.model_save_ep_period": 200,
-    "trainer_params.max_epochs": 200,
+    "exp_params.model_save_ep_period": 400,
+    "trainer_params.max_epochs": 400,
     "augmentations": ("WholeEvent", "RandomTimeShift", "RandomAmplitudeJitter"),
 }
 FEW_LABELS = {
     **NATIVE,
     "run_name": "few_labels",
-    "load_encoder.ckpt_fname": "runs/ssl/few_labels/checkpoints/encoder-ep_200.ckpt",
+    "load_encoder.ckpt_fname": "runs/ssl/few_labels/checkpoints/encoder-ep_400.ckpt",
     "load_encoder.backbone_type": "CompactEncoder",
     "exp_params.head": "logistic_regression",
     "dataset.batch_size": 16,
@@ -133,13 +133,14 @@ DIFFERENCES = {
     "demo_ssl": {
         **FEW_LABELS_SSL,
         **SIMULATED,
-        "exp_params.model_save_ep_period": 40,
-        "trainer_params.max_epochs": 40,
+        "exp_params.LR": 3e-3,
+        "exp_params.model_save_ep_period": 24,
+        "trainer_params.max_epochs": 24,
     },
     "demo_finetune": {
         **FEW_LABELS,
         **SIMULATED,
-        "load_encoder.ckpt_fname": "runs/ssl/demo/checkpoints/encoder-ep_40.ckpt",
+        "load_encoder.ckpt_fname": "runs/ssl/demo/checkpoints/encoder-ep_24.ckpt",
         "dataset.train_data_ratio": 0.05,
     },
 }
