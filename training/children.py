@@ -1,47 +1,104 @@
-"""Other processes that this one starts, and that stop with it."""
+"""Entry scripts in processes of their own, that stop with this one."""
 
+import atexit
+import os
+import runpy
 import signal
-import subprocess
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from importlib import import_module
+from multiprocessing import get_context, resource_tracker
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from tqdm import tqdm
 
 from utils.errors import Interrupted
+from utils.workers import LEFT_TO_PARENT, handled_later, signals_blocked
+
+# what takes seconds of the imports of an entry script
+SLOW_IMPORTS = ("training.classifier", "training.reports", "training.trainer")
 
 
-class Children:
-    """Commands that threads of this process run; they can be stopped together."""
+def import_slow_modules() -> None:
+    """Import what entry scripts need; forks of this process have it already."""
+    for name in SLOW_IMPORTS:
+        import_module(name)
 
-    def __init__(self) -> None:
-        self.stopped = threading.Event()
-        self._processes: set[subprocess.Popen] = set()
-        self._lock = threading.Lock()
 
-    def run(self, command: Sequence[str], **options: Any) -> int:
-        """Run a command and return its exit status; none is started after ``stop``."""
-        with self._lock:
-            if self.stopped.is_set():
-                return -signal.SIGTERM
-            process = subprocess.Popen(command, **options)
-            self._processes.add(process)
-        status = process.wait()
-        with self._lock:
-            self._processes.remove(process)
-        return status
+def start_script(
+    script: Path, arguments: Sequence[str], log: Path, n_threads: int | None, forked: bool
+) -> BaseProcess:
+    """Start a Python script as if its command had been typed; its output is added to ``log``.
 
-    def stop(self) -> None:
-        """Send SIGTERM to the running commands; a training then saves its state and ends."""
-        with self._lock:
-            self.stopped.set()
-            for process in self._processes:
-                process.terminate()
+    ``n_threads`` holds unless the user has set a number. A fork has the modules that this process
+    has imported, which saves seconds; it must not be made once PyTorch has computed anything here,
+    and CUDA refuses to work in it.
+    """
+    new_process = get_context("fork").Process if forked else get_context("spawn").Process
+    process = new_process(target=_run, args=(script, arguments, log, n_threads))
+    if not forked and os.name == "posix":  # starting it later would unblock the signals
+        resource_tracker.ensure_running()
+    with handled_later(), signals_blocked():
+        process.start()
+    return process
 
-    @contextmanager
-    def stopped_with_this_process(self) -> Iterator[None]:
-        """Stop the commands after Ctrl-C or SIGTERM; after an error the others finish."""
-        try:
-            yield
-        except (Interrupted, KeyboardInterrupt):
-            self.stop()
-            raise
+
+def can_fork() -> bool:
+    """Tell whether forks are safe on this system: on macOS they may crash, Windows has none."""
+    return sys.platform == "linux"
+
+
+@contextmanager
+def stopped_with_this_process(processes: Iterable[BaseProcess]) -> Iterator[None]:
+    """Send SIGTERM to the processes after Ctrl-C or SIGTERM, and wait for their end.
+
+    A training then saves its state.
+    """
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
+        raise
+
+
+def _run(script: Path, arguments: Sequence[str], log: Path, n_threads: int | None) -> None:
+    """Turn this new process into a run of the script."""
+    _handle_signals_as_new()
+    with open(log, "ab") as output:
+        for number in (1, 2):
+            os.dup2(output.fileno(), number)
+    if n_threads is not None and "OMP_NUM_THREADS" not in os.environ:
+        _use_threads(n_threads)
+    tqdm.set_lock(threading.RLock())  # not the one shared with the other processes
+    sys.argv = [str(script), *arguments]
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()  # wandb's, for example; multiprocessing leaves them out
+
+
+def _handle_signals_as_new() -> None:
+    """Give up the handlers of the process that started this one."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_PARENT)
+
+
+def _use_threads(n_threads: int) -> None:
+    """Set the number of threads of libraries that are imported, or will be."""
+    os.environ["OMP_NUM_THREADS"] = str(n_threads)
+    if "torch" in sys.modules:
+        import torch
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(n_threads)
+        torch.set_num_threads(n_threads)

@@ -1,15 +1,20 @@
 """Run the cells of a grid that are not finished, side by side, with a progress bar."""
 
 import os
-import subprocess
-import sys
+import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from tqdm import tqdm
 
-from training.children import Children
+from training.children import (
+    can_fork,
+    import_slow_modules,
+    start_script,
+    stopped_with_this_process,
+)
 from training.grid import Budget, Cell
 from training.runs import LOCK, METRICS
 from utils.errors import UserError
@@ -17,13 +22,16 @@ from utils.files import LockHeld, take_lock
 from utils.progress import progress_bar
 
 ROOT = Path(__file__).resolve().parent.parent
+N_CORES = os.cpu_count() or 1
 MAX_CELLS_ON_CPU = 4
 SHOW_EVERY_S = 1.0
+# about how long a run of each kind takes: the shares of `make demo`
+WORK = {"ssl": 16, "original": 9, "finetune": 4, "features": 1}
 COMMANDS = {
-    "ssl": (str(ROOT / "sslearn.py"), "--config_ssl"),
-    "finetune": (str(ROOT / "finetune.py"), "--config_ft"),
-    "features": ("-m", "training.feature_forest", "--config_ft"),
-    "original": (str(ROOT / "original_implementation/train.py"), "--configs"),
+    "ssl": ("sslearn.py", "--config_ssl"),
+    "finetune": ("finetune.py", "--config_ft"),
+    "features": ("training/feature_forest.py", "--config_ft"),
+    "original": ("original_implementation/train.py", "--configs"),
 }
 
 
@@ -32,106 +40,132 @@ def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
 
     A cell begins when the runs that it needs are finished. On the CPU, up to ``MAX_CELLS_ON_CPU``
     share the cores: a small training hardly uses more than one. ``logs`` is the folder for
-    their output. Raises ``UserError`` with the end of the log of the first cell that failed. Ctrl-C
-    or SIGTERM also stops the running trainings.
+    their output. If a cell fails, those that are running finish; then raises ``UserError`` with the
+    end of its log. Ctrl-C or SIGTERM also stops the running trainings.
     """
     waiting = [cell for cell in cells if not cell.done]
     if not waiting:
         return
-    # encoders first: others need them. Then those with the most labels, which take longest:
-    # no core waits for them at the end
-    waiting.sort(key=lambda cell: (cell.kind == "ssl", cell.budget or Budget()), reverse=True)
     logs.mkdir(parents=True, exist_ok=True)
-    n_cores = os.cpu_count() or 1
-    free: list[int | None] = list(gpus) or [None] * min(n_cores, MAX_CELLS_ON_CPU)
-    n_epochs, children = {cell: cell.n_epochs for cell in waiting}, Children()
-    running: dict[Future, int | None] = {}
+    n_epochs = {cell: cell.n_epochs for cell in waiting}
+    if not gpus and can_fork():
+        import_slow_modules()
+    work = _Work(waiting, gpus, logs)
     with (
-        ThreadPoolExecutor(len(free)) as pool,
-        progress_bar(total=sum(n_epochs.values()), desc="Training", unit="epoch") as bar,
-        children.stopped_with_this_process(),
+        progress_bar(total=100, desc="Training", unit="%") as bar,
+        stopped_with_this_process(work.running),
     ):
-        while waiting or running:
-            ready = [cell for cell in waiting if cell.ready]
-            assert ready or running, f"no cell makes what {waiting[0].run_name} needs"
-            side_by_side = min(len(free) + len(running), len(ready) + len(running))
-            threads = None if gpus else n_cores // side_by_side
-            while ready and free:
-                cell, gpu = ready.pop(0), free.pop(0)
-                waiting.remove(cell)
-                running[pool.submit(_run_cell, cell, gpu, logs, threads, children)] = gpu
-            finished, _ = wait(running, SHOW_EVERY_S, return_when=FIRST_COMPLETED)
-            for future in finished:
-                free.append(running.pop(future))
-                future.result()
+        while work.goes_on:
+            work.begin_what_is_ready()
+            work.wait()
             _show_progress(bar, n_epochs)
+    if work.failure:
+        raise work.failure
+
+
+class _Work:
+    """The cells that wait, the processes that run, and what has failed."""
+
+    def __init__(self, cells: Sequence[Cell], gpus: Sequence[int], logs: Path):
+        # encoders first: others need them. Then those with the most labels, which take longest:
+        # no core waits for them at the end
+        self.waiting = sorted(
+            cells, key=lambda cell: (cell.kind == "ssl", cell.budget or Budget()), reverse=True
+        )
+        self.running: dict[BaseProcess, tuple[Cell, int | None]] = {}
+        self.ended: dict[Cell, int] = {}  # exit status, until its folder is not in use
+        self.free: list[int | None] = list(gpus) or [None] * min(N_CORES, MAX_CELLS_ON_CPU)
+        self.logs = logs
+        self.failure: UserError | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a cell waits or runs."""
+        return bool(self.waiting or self.running or self.ended)
+
+    def begin_what_is_ready(self) -> None:
+        """Start cells that need no other, as far as cores or GPUs are free."""
+        self.waiting = [cell for cell in self.waiting if not cell.done]  # by another grid
+        ready = [cell for cell in self.waiting if cell.ready and not _is_in_use(cell)]
+        others = self.running or self.ended or any(map(_is_in_use, self.waiting))
+        assert ready or others or not self.waiting, f"nothing makes what {self.waiting} need"
+        ready = ready[: len(self.free)]
+        side_by_side = len(self.running) + len(ready)
+        for cell in ready:
+            self.waiting.remove(cell)
+            gpu = self.free.pop(0)
+            process = _start(cell, gpu, _log_of(cell, self.logs), N_CORES // side_by_side)
+            self.running[process] = cell, gpu
+
+    def wait(self) -> None:
+        """Wait until a process ends, but not longer than ``SHOW_EVERY_S``; note a failure."""
+        if self.running:
+            wait([process.sentinel for process in self.running], SHOW_EVERY_S)
+        else:  # processes of another grid use the folders
+            time.sleep(SHOW_EVERY_S)
+        for process in [process for process in self.running if process.exitcode is not None]:
+            cell, gpu = self.running.pop(process)
+            self.free.append(gpu)
+            self.ended[cell] = process.exitcode or 0
+        for cell in [cell for cell in self.ended if not _is_in_use(cell)]:
+            status = self.ended.pop(cell)
+            if not cell.done:
+                self.failure = self.failure or _failure(cell, status, self.logs)
+                self.waiting.clear()
 
 
 def _show_progress(bar: tqdm, n_epochs: Mapping[Cell, int]) -> None:
-    """Show the finished epochs of all cells, and the names of those that are running.
-
-    A cell may have more epochs than its configuration says, see ``trainer_params.min_steps``.
-    """
-    finished = {cell: _epochs_done(cell) for cell in n_epochs}
-    all_epochs = {cell: max(n, finished[cell]) for cell, n in n_epochs.items()}
-    bar.total = sum(all_epochs.values())
-    bar.n = sum(all_epochs[cell] if cell.done else finished[cell] for cell in n_epochs)
+    """Show the share of the work that is done, and the names of the cells that are running."""
+    work = {cell: WORK[cell.kind] for cell in n_epochs}
+    done = sum(work[cell] * _share_done(cell, n) for cell, n in n_epochs.items())
+    bar.n = round(100 * done / sum(work.values()))
     bar.set_postfix_str(", ".join(c.run_name for c in n_epochs if c.begun and not c.done))
 
 
-def _epochs_done(cell: Cell) -> int:
-    """Return the number of rows in the metrics table of a run."""
-    try:
-        return (cell.folder / METRICS).read_text(encoding="utf-8").count("\n") - 1
-    except OSError:  # not yet there
-        return 0
+def _share_done(cell: Cell, n_epochs: int) -> float:
+    """Return the share of a cell's epochs that are finished, which are rows of its metrics table.
 
-
-def _wait_for_another_grid(cell: Cell, children: Children) -> None:
-    """Wait until no process uses the run folder: a run outlives the grid that is killed."""
-    while cell.begun and not children.stopped.is_set():
-        try:
-            take_lock(cell.folder / LOCK, wait=False).close()
-            return
-        except LockHeld:
-            children.stopped.wait(SHOW_EVERY_S)
-
-
-def _environment(threads: int | None) -> dict[str, str]:
-    """Return the environment of a cell; ``threads`` holds unless the user has set a number."""
-    paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))  # for ``python -m``
-    own = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-    return own | os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _run_cell(
-    cell: Cell, gpu: int | None, logs: Path, threads: int | None, children: Children
-) -> None:
-    _wait_for_another_grid(cell, children)
+    There may be more epochs than ``n_epochs``, see ``trainer_params.min_steps``.
+    """
     if cell.done:
-        return
+        return 1.0
+    try:
+        text = (cell.folder / METRICS).read_text(encoding="utf-8")
+    except OSError:  # not yet there
+        return 0.0
+    finished = max(0, text.count("\n") - 1)
+    return finished / max(n_epochs, finished + 1)
+
+
+def _is_in_use(cell: Cell) -> bool:
+    """Tell whether a process uses the run folder: a run outlives the grid that is killed."""
+    if not cell.begun or cell.done:
+        return False
+    try:
+        take_lock(cell.folder / LOCK, wait=False).close()
+        return False
+    except LockHeld:
+        return True
+
+
+def _start(cell: Cell, gpu: int | None, log: Path, n_threads: int) -> BaseProcess:
+    script, flag = COMMANDS[cell.kind]
     resume = ["--resume", str(cell.folder)] if cell.begun else []
-    command = [sys.executable, *COMMANDS[cell.kind], cell.config, *resume, *cell.overrides]
-    command.append(f"trainer_params.gpus=[{'' if gpu is None else gpu}]")
-    path = logs / f"{cell.run_name}.log"
-    with open(path, "a", encoding="utf-8") as file:
-        status = children.run(
-            command,
-            env=_environment(threads),
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-        )
-    if status:  # refused, if a run that a killed grid left behind has begun in the folder first
-        _wait_for_another_grid(cell, children)
-    if not cell.done and not children.stopped.is_set():
-        lines = (
-            path.read_text(encoding="utf-8", errors="replace")
-            .replace("\r", "\n")
-            .strip()
-            .splitlines()
-        )
-        raise UserError(
-            f"{cell.run_name} ended with status {status}; its log {path} ends with:\n  "
-            + "\n  ".join(lines[-5:])
-        )
+    device = f"trainer_params.gpus=[{'' if gpu is None else gpu}]"
+    arguments = [flag, cell.config, *resume, *cell.overrides, device]
+    if gpu is None:
+        return start_script(ROOT / script, arguments, log, n_threads, forked=can_fork())
+    return start_script(ROOT / script, arguments, log, n_threads=None, forked=False)
+
+
+def _log_of(cell: Cell, logs: Path) -> Path:
+    return logs / f"{cell.run_name}.log"
+
+
+def _failure(cell: Cell, status: int, logs: Path) -> UserError:
+    path = _log_of(cell, logs)
+    text = path.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").strip()
+    return UserError(
+        f"{cell.run_name} ended with status {status}; its log {path} ends with:\n  "
+        + "\n  ".join(text.splitlines()[-5:])
+    )

@@ -37,5 +37,5 @@ def progress_bar(items: Iterable | None = None, **options: Any) -> tqdm:
     if is_terminal():
         return tqdm(items, **options)
     # bar_format: no bar, which says nothing in a file
-    form = "{desc}: {n_fmt} of {total_fmt} {unit} in {elapsed}, {remaining} left {postfix}"
+    form = "{desc}: {n_fmt} of {total_fmt} {unit} in {elapsed}, {remaining} left{postfix}"
     return _Lines(items, mininterval=LINE_EVERY_S, miniters=1, bar_format=form, **options)

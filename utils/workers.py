@@ -24,13 +24,13 @@ class _SignalsBlocked(BaseProcess):
 
     def start(self) -> None:
         """Start; multiprocessing will end the process by SIGKILL, because SIGTERM is blocked."""
-        with handled_later(), _blocked():
+        with handled_later(), signals_blocked():
             super().start()
         self._popen.terminate = self._popen.kill
 
 
 @contextmanager
-def _blocked() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """Block both signals in this thread; processes that it starts meanwhile inherit that."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

@@ -1,38 +1,15 @@
 import json
-import threading
-import time
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import CONFIGS, ROOT
 from training import grid as grid_module
-from training import grid_run
-from training.children import Children
 from training.grid import plan_cells
 from training.grid_config import ReproduceConfig
-from training.grid_run import run_cells
 from utils.config import ConfigError, load_config
 from utils.errors import UserError
-from utils.files import take_lock
 from utils.schema import FinetuneConfig
-
-PATHS = [
-    f"config_ssl={ROOT}/configs/demo_ssl.yaml",
-    f"config_ft={ROOT}/configs/demo_finetune.yaml",
-    f"config_original={ROOT}/original_implementation/config.yaml",
-]
-
-
-@pytest.fixture
-def grid(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "g.yaml").write_text(
-        "name: g\nlabel_fractions: [0.05, 0.8]\nseeds: [3, 4]\n"
-        "overrides: {linear: [exp_params.LR=0.01]}\n"
-    )
-    return lambda *overrides: load_config(
-        tmp_path / "g.yaml", ReproduceConfig, [*PATHS, *overrides]
-    )
 
 
 def test_the_grid_is_complete_and_every_cell_is_a_valid_command(grid):
@@ -48,7 +25,7 @@ def test_the_grid_is_complete_and_every_cell_is_a_valid_command(grid):
             expected = (
                 "none"
                 if scratch
-                else f"runs/ssl/g-pretrain-seed{cell.seed}/checkpoints/encoder-ep_24.ckpt"
+                else f"runs/ssl/g-pretrain-seed{cell.seed}/checkpoints/encoder-ep_20.ckpt"
             )
             assert config.load_encoder.ckpt_fname == expected
             assert config.exp_params.freeze_encoders == (cell.method == "linear")
@@ -96,97 +73,6 @@ def test_mistakes_in_cells_are_found_before_anything_runs(grid):
         grid("seeds=[1, 1]")
 
 
-def test_finished_cells_are_not_trained_again_and_begun_ones_resume(grid, tmp_path, monkeypatch):
-    pretraining, _ = plan_cells(grid("methods=[finetuned]"))
-    commands = []
-
-    def train(children, command, **options):
-        commands.append(command)
-        folder = (
-            tmp_path
-            / "runs"
-            / "ssl"
-            / next(a for a in command if a.startswith("run_name=")).split("=")[1]
-        )
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "summary.json").write_text(json.dumps({}))
-        return 0
-
-    monkeypatch.setattr(Children, "run", train)
-    pretraining[0].folder.mkdir(parents=True)
-    (pretraining[0].folder / "config.yaml").write_text("{}")  # begun, not finished
-    pretraining[1].folder.mkdir(parents=True)  # killed before it began
-    run_cells(pretraining, [0, 1], tmp_path / "logs")
-    assert len(commands) == 2
-    by_name = {
-        cell.run_name: next(c for c in commands if f"run_name={cell.run_name}" in c)
-        for cell in pretraining
-    }
-    assert (
-        "--resume" in by_name["g-pretrain-seed3"] and "--resume" not in by_name["g-pretrain-seed4"]
-    )
-    assert {command[-1] for command in commands} == {
-        "trainer_params.gpus=[0]",
-        "trainer_params.gpus=[1]",
-    }
-    run_cells(pretraining, [], tmp_path / "logs")
-    assert len(commands) == 2
-
-
-def test_cells_with_the_most_labels_begin_first(grid, tmp_path, monkeypatch):
-    begun = []
-
-    def begin(cell, *_):
-        begun.append(cell.budget.title)
-
-    monkeypatch.setattr(grid_run, "_run_cell", begin)
-    monkeypatch.setattr(grid_run.os, "cpu_count", lambda: 1)
-    _, compared = plan_cells(grid("methods=[scratch]", "seeds=[0]", "events_per_class=[5,10]"))
-    run_cells(compared, [], tmp_path / "logs")
-    assert begun == ["80 %", "5 %", "10 per class", "5 per class"]
-
-
-def _begun_in_turn(monkeypatch):
-    """Let cells take no time; return the names of those that have begun."""
-    begun = []
-
-    def finish(cell, *_):
-        begun.append(cell.run_name)
-        cell.folder.mkdir(parents=True)
-        (cell.folder / "summary.json").write_text("{}")
-
-    monkeypatch.setattr(grid_run, "_run_cell", finish)
-    return begun
-
-
-def test_only_what_needs_an_encoder_waits_for_it(grid, tmp_path, monkeypatch):
-    pretraining, compared = plan_cells(grid("methods=[scratch,linear]", "seeds=[3]"))
-    begun = _begun_in_turn(monkeypatch)
-    monkeypatch.setattr(grid_run.os, "cpu_count", lambda: 1)
-    run_cells([*compared, *pretraining], [], tmp_path / "logs")
-    assert begun[:3] == ["g-pretrain-seed3", "g-scratch-80pct-seed3", "g-linear-80pct-seed3"]
-    with pytest.raises(AssertionError, match="no cell makes what g-linear"):
-        (pretraining[0].folder / "summary.json").unlink()
-        (compared[1].folder / "summary.json").unlink()
-        run_cells(compared, [], tmp_path / "logs")
-
-
-def test_a_failed_cell_shows_the_end_of_its_log(grid, tmp_path):
-    _, compared = plan_cells(
-        grid(
-            "methods=[scratch]",
-            "seeds=[3]",
-            "label_fractions=[0.8]",
-            "overrides={all: [dataset.n_simulated=null, dataset.source=folder, "
-            "dataset.root=/nowhere]}",
-        )
-    )
-    with pytest.raises(
-        UserError, match=r"(?s)g-scratch-80pct-seed3 ended with status 2.*/nowhere: no such folder"
-    ):
-        run_cells(compared, [], tmp_path / "logs")
-
-
 def test_a_changed_configuration_is_refused(grid):
     _, compared = plan_cells(grid("methods=[scratch]"))
     compared[0].folder.mkdir(parents=True)
@@ -197,27 +83,6 @@ def test_a_changed_configuration_is_refused(grid):
     plan_cells(grid("methods=[scratch]"))
     with pytest.raises(UserError, match=r"exp_params.weight_decay: was 0.0, now 0.1"):
         plan_cells(grid("methods=[scratch]", "overrides={scratch: [exp_params.weight_decay=0.1]}"))
-
-
-def test_a_run_that_a_killed_grid_left_behind_may_begin_first(grid, tmp_path, monkeypatch):
-    """The grid's own run is refused then; the grid waits for the other."""
-    _, (cell, *_) = plan_cells(grid("methods=[scratch]"))
-
-    def refused(children, command, **options):
-        cell.folder.mkdir(parents=True)
-        (cell.folder / "config.yaml").write_text("{}")
-        lock = take_lock(cell.folder / ".lock")
-
-        def finish():
-            (cell.folder / "summary.json").write_text("{}")
-            lock.close()
-
-        threading.Timer(0.5, finish).start()
-        return 2
-
-    monkeypatch.setattr(Children, "run", refused)
-    run_cells([cell], [], tmp_path / "logs")
-    assert cell.done
 
 
 RECIPES = (
@@ -239,7 +104,7 @@ def test_recipes_are_rows_with_their_own_pretraining(grid):
         for cell in compared
     }
     assert set(configs) == {"features", "random", "few", "twin", "alone"}
-    encoder = "runs/ssl/g-few-pretrain-seed3/checkpoints/encoder-ep_24.ckpt"
+    encoder = "runs/ssl/g-few-pretrain-seed3/checkpoints/encoder-ep_20.ckpt"
     assert configs["few"].load_encoder.ckpt_fname == encoder
     assert configs["twin"].load_encoder.ckpt_fname == encoder
     heads = (configs["few"].exp_params.head, configs["twin"].exp_params.head)
@@ -251,7 +116,7 @@ def test_recipes_are_rows_with_their_own_pretraining(grid):
         grid("recipes={linear: {}}")
 
 
-def test_students_run_after_their_teachers_of_the_same_labels(grid, tmp_path, monkeypatch):
+def test_students_run_after_their_teachers_of_the_same_labels(grid):
     recipes = f"{{config_ft: {ROOT}/configs/few_labels_scratch.yaml"
     _, compared = plan_cells(
         grid(
@@ -269,12 +134,7 @@ def test_students_run_after_their_teachers_of_the_same_labels(grid, tmp_path, mo
         assert teacher in {cell.run_name for cell in teachers}
         expected = f"runs/finetune/{teacher}/checkpoints/last.ckpt"
         assert config.exp_params.teacher_ckpt == expected
-    begun = _begun_in_turn(monkeypatch)
-    run_cells(students + teachers, [0], tmp_path / "logs")
-    for student in students:
-        assert begun.index(student.run_name.replace("taught", "scratch")) < begun.index(
-            student.run_name
-        )
+        assert Path("runs", "finetune", teacher) in student.needs
     with pytest.raises(ConfigError, match=r"recipes.taught.teacher: found original; it can be scr"):
         grid(
             "methods=[scratch,original]",
@@ -294,29 +154,3 @@ def test_label_draws_and_events_per_class_are_further_cells(grid):
     assert found == {(d, *rest) for d in range(3) for rest in ((5, 0.05), (None, 0.06))}
     with pytest.raises(ConfigError, match="label_fractions: is empty"):
         grid("label_fractions=[]")
-
-
-@pytest.mark.parametrize(("n_epochs", "total"), [(7, 24), (47, 47)])  # more by min_steps
-def test_the_progress_counts_epochs_of_running_cells(n_epochs, total, grid, tmp_path, monkeypatch):
-    pretraining, _ = plan_cells(grid("methods=[finetuned]", "seeds=[3]"))
-    (cell,), shown = pretraining, []
-
-    def train(children, command, **options):
-        cell.folder.mkdir(parents=True)
-        (cell.folder / "config.yaml").write_text("{}")
-        (cell.folder / "metrics.csv").write_text("epoch\n" + "0\n" * n_epochs)
-        time.sleep(0.2)
-        (cell.folder / "summary.json").write_text("{}")
-        return 0
-
-    show = grid_run._show_progress
-
-    def note(bar, epochs_of_cells):
-        show(bar, epochs_of_cells)
-        shown.append((bar.n, bar.total, bar.postfix))
-
-    monkeypatch.setattr(Children, "run", train)
-    monkeypatch.setattr(grid_run, "_show_progress", note)
-    monkeypatch.setattr(grid_run, "SHOW_EVERY_S", 0.02)
-    run_cells(pretraining, [], tmp_path / "logs")
-    assert (n_epochs, total, cell.run_name) in shown and shown[-1] == (total, total, "")

@@ -145,13 +145,13 @@ DIFFERENCES = {
         **FEW_LABELS_SSL,
         **SIMULATED,
         "exp_params.LR": 3e-3,
-        "exp_params.model_save_ep_period": 24,
-        "trainer_params.max_epochs": 24,
+        "exp_params.model_save_ep_period": 20,
+        "trainer_params.max_epochs": 20,
     },
     "demo_finetune": {
         **FEW_LABELS,
         **SIMULATED,
-        "load_encoder.ckpt_fname": "runs/ssl/demo/checkpoints/encoder-ep_24.ckpt",
+        "load_encoder.ckpt_fname": "runs/ssl/demo/checkpoints/encoder-ep_20.ckpt",
         "dataset.train_data_ratio": 0.05,
     },
 }

@@ -64,5 +64,5 @@ def test_the_number_of_a_shared_bar_may_be_set(clock, capsys):
     bar.n = 4
     for _ in range(5):  # every second
         bar.set_postfix_str("one, two")
-    assert capsys.readouterr().err == "Training: 4 of 8 epoch in 01:10, 01:10 left , one, two\n"
+    assert capsys.readouterr().err == "Training: 4 of 8 epoch in 01:10, 01:10 left, one, two\n"
     bar.close()
