@@ -38,7 +38,8 @@ def start_script(
     and CUDA refuses to work in it.
     """
     new_process = get_context("fork").Process if forked else get_context("spawn").Process
-    process = new_process(target=_run, args=(script, arguments, log, n_threads))
+    ignored = [number for number in LEFT_TO_PARENT if signal.getsignal(number) is signal.SIG_IGN]
+    process = new_process(target=_run, args=(script, arguments, log, n_threads, ignored))
     if not forked and os.name == "posix":  # starting it later would unblock the signals
         resource_tracker.ensure_running()
     with handled_later(), signals_blocked():
@@ -67,9 +68,15 @@ def stopped_with_this_process(processes: Iterable[BaseProcess]) -> Iterator[None
         raise
 
 
-def _run(script: Path, arguments: Sequence[str], log: Path, n_threads: int | None) -> None:
+def _run(
+    script: Path,
+    arguments: Sequence[str],
+    log: Path,
+    n_threads: int | None,
+    ignored_signals: Sequence[int],
+) -> None:
     """Turn this new process into a run of the script."""
-    _handle_signals_as_new()
+    _handle_signals_as_new(ignored_signals)
     with open(log, "ab") as output:
         for number in (1, 2):
             os.dup2(output.fileno(), number)
@@ -83,12 +90,12 @@ def _run(script: Path, arguments: Sequence[str], log: Path, n_threads: int | Non
         atexit._run_exitfuncs()  # wandb's, for example; multiprocessing leaves them out
 
 
-def _handle_signals_as_new() -> None:
+def _handle_signals_as_new(ignored: Sequence[int]) -> None:
     """Give up the handlers of the process that started this one."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in ignored:  # by the user: SIGINT, in the background of a shell
+        signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):  # not on Windows
         signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_PARENT)
 

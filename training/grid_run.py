@@ -16,7 +16,7 @@ from training.children import (
     stopped_with_this_process,
 )
 from training.grid import Budget, Cell
-from training.runs import LOCK, METRICS
+from training.runs import LOCK, METRICS, SUMMARY
 from utils.errors import UserError
 from utils.files import LockHeld, take_lock
 from utils.progress import progress_bar
@@ -67,6 +67,9 @@ class _Work:
     """The cells that wait, the processes that run, and what has failed."""
 
     def __init__(self, cells: Sequence[Cell], gpus: Sequence[int], logs: Path):
+        made = {cell.folder for cell in cells}
+        needed = [folder for cell in cells for folder in cell.needs if folder not in made]
+        assert all((folder / SUMMARY).is_file() for folder in needed), f"nothing makes {needed}"
         # encoders first: others need them. Then those with the most labels, which take longest:
         # no core waits for them at the end
         self.waiting = sorted(
@@ -87,8 +90,6 @@ class _Work:
         """Start cells that need no other, as far as cores or GPUs are free."""
         self.waiting = [cell for cell in self.waiting if not cell.done]  # by another grid
         ready = [cell for cell in self.waiting if cell.ready and not _is_in_use(cell)]
-        others = self.running or self.ended or any(map(_is_in_use, self.waiting))
-        assert ready or others or not self.waiting, f"nothing makes what {self.waiting} need"
         ready = ready[: len(self.free)]
         side_by_side = len(self.running) + len(ready)
         for cell in ready:

@@ -94,12 +94,23 @@ def test_an_error_in_a_script_is_in_its_log(tmp_path, forked):
     assert "ValueError: too late" in log and status == "status 1"
 
 
-def run_child(folder: Path, script: str, forked: bool, threads: str | None = None) -> list[str]:
+@pytest.mark.parametrize("forked", [True, False])
+def test_a_signal_that_is_ignored_here_is_ignored_there(tmp_path, forked):
+    """Ctrl-C in a shell does not stop what runs in its background."""
+    script = "import signal\nprint(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)\n"
+    before = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    assert run_child(tmp_path, script, forked)[1] == "False"
+    assert run_child(tmp_path, script, forked, before=before)[1] == "True"
+
+
+def run_child(
+    folder: Path, script: str, forked: bool, threads: str | None = None, before: str = ""
+) -> list[str]:
     """Return the lines of a script's log, and its exit status; PyTorch is imported before."""
     (folder / "child.py").write_text(script)
     (folder / "log").write_text("before\n")
     (folder / "parent.py").write_text(
-        "import sys, torch\n"
+        f"{before}import sys, torch\n"
         "from pathlib import Path\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
         "from training.children import start_script\n"

@@ -75,7 +75,7 @@ def test_only_what_needs_an_encoder_waits_for_it(grid, tmp_path, monkeypatch):
     run_cells([*compared, *pretraining], [], tmp_path / "logs")
     names = [cell.run_name for cell in begun]
     assert names[:3] == ["g-pretrain-seed3", "g-scratch-80pct-seed3", "g-linear-80pct-seed3"]
-    with pytest.raises(AssertionError, match="nothing makes what .*g-linear"):
+    with pytest.raises(AssertionError, match="nothing makes .*g-pretrain-seed3"):
         (pretraining[0].folder / "summary.json").unlink()
         (compared[1].folder / "summary.json").unlink()
         run_cells(compared, [], tmp_path / "logs")
