@@ -1,12 +1,13 @@
 """Entry scripts in processes of their own, that stop with this one."""
 
 import atexit
+import multiprocessing
 import os
 import runpy
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from multiprocessing import get_context, resource_tracker
@@ -22,10 +23,15 @@ from utils.workers import LEFT_TO_PARENT, handled_later, signals_blocked
 SLOW_IMPORTS = ("training.classifier", "training.reports", "training.trainer")
 
 
-def import_slow_modules() -> None:
-    """Import what entry scripts need; forks of this process have it already."""
+def prepare_for_forks() -> None:
+    """Import what entry scripts need, and let progress bars have neither threads nor shared locks.
+
+    A fork has no thread but its first one, and locks stay as they were at that moment.
+    """
     for name in SLOW_IMPORTS:
         import_module(name)
+    tqdm.monitor_interval = 0
+    tqdm.set_lock(threading.RLock())
 
 
 def start_script(
@@ -34,14 +40,19 @@ def start_script(
     """Start a Python script as if its command had been typed; its output is added to ``log``.
 
     ``n_threads`` holds unless the user has set a number. A fork has the modules that this process
-    has imported, which saves seconds; it must not be made once PyTorch has computed anything here,
-    and CUDA refuses to work in it.
+    has imported, see ``prepare_for_forks``. It must not be made once PyTorch has computed anything
+    here, and CUDA refuses to work in it.
     """
-    new_process = get_context("fork").Process if forked else get_context("spawn").Process
+    log.touch()
     ignored = [number for number in LEFT_TO_PARENT if signal.getsignal(number) is signal.SIG_IGN]
-    process = new_process(target=_run, args=(script, arguments, log, n_threads, ignored))
-    if not forked and os.name == "posix":  # starting it later would unblock the signals
-        resource_tracker.ensure_running()
+    call = script, arguments, log, n_threads, ignored
+    process: BaseProcess
+    if forked:
+        process = get_context("fork").Process(target=_run_in_fork, args=call)
+    else:
+        process = get_context("spawn").Process(target=_run, args=call)
+        if os.name == "posix":  # starting it later would unblock the signals
+            resource_tracker.ensure_running()
     with handled_later(), signals_blocked():
         process.start()
     return process
@@ -53,19 +64,27 @@ def can_fork() -> bool:
 
 
 @contextmanager
-def stopped_with_this_process(processes: Iterable[BaseProcess]) -> Iterator[None]:
-    """Send SIGTERM to the processes after Ctrl-C or SIGTERM, and wait for their end.
+def stopped_with_this_process() -> Iterator[None]:
+    """Send SIGTERM to all started scripts after Ctrl-C or SIGTERM, and wait for their end.
 
     A training then saves its state.
     """
     try:
         yield
     except (Interrupted, KeyboardInterrupt):
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
+        scripts = multiprocessing.active_children()
+        for script in scripts:
+            script.terminate()
+        for script in scripts:
+            script.join()
         raise
+
+
+def _run_in_fork(*call) -> None:
+    """Run a script in a fork, without what only concerns the process that started it."""
+    atexit._clear()  # or the first script that ends removes the folders of all
+    tqdm.set_lock(threading.RLock())
+    _run(*call)
 
 
 def _run(
@@ -76,18 +95,33 @@ def _run(
     ignored_signals: Sequence[int],
 ) -> None:
     """Turn this new process into a run of the script."""
+    _write_to(log)
     _handle_signals_as_new(ignored_signals)
-    with open(log, "ab") as output:
-        for number in (1, 2):
-            os.dup2(output.fileno(), number)
     if n_threads is not None and "OMP_NUM_THREADS" not in os.environ:
         _use_threads(n_threads)
-    tqdm.set_lock(threading.RLock())  # not the one shared with the other processes
+    # multiprocessing has set that of this process, which is not what the script would find
+    multiprocessing.set_start_method(None, force=True)
     sys.argv = [str(script), *arguments]
     try:
         runpy.run_path(str(script), run_name="__main__")
+    except SystemExit:
+        raise
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # wandb, for example, learns of the error there
+        raise SystemExit(1) from None
     finally:
-        atexit._run_exitfuncs()  # wandb's, for example; multiprocessing leaves them out
+        atexit._run_exitfuncs()  # multiprocessing leaves them out
+
+
+def _write_to(log: Path) -> None:
+    """Add the output of this process to a file."""
+    with open(log, "ab") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    sys.stdout, sys.stderr = (
+        open(number, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+        for number in (1, 2)
+    )
 
 
 def _handle_signals_as_new(ignored: Sequence[int]) -> None:

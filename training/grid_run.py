@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
-from multiprocessing.connection import wait
+from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from training.children import (
     can_fork,
-    import_slow_modules,
+    prepare_for_forks,
     start_script,
     stopped_with_this_process,
 )
@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 N_CORES = os.cpu_count() or 1
 MAX_CELLS_ON_CPU = 4
 SHOW_EVERY_S = 1.0
-# about how long a run of each kind takes: the shares of `make demo`
-WORK = {"ssl": 16, "original": 9, "finetune": 4, "features": 1}
+# how long runs of each kind take, about as in `make demo`
+RELATIVE_DURATION = {"ssl": 16, "original": 9, "finetune": 4, "features": 1}
 COMMANDS = {
     "ssl": ("sslearn.py", "--config_ssl"),
     "finetune": ("finetune.py", "--config_ft"),
@@ -49,21 +49,21 @@ def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
     logs.mkdir(parents=True, exist_ok=True)
     n_epochs = {cell: cell.n_epochs for cell in waiting}
     if not gpus and can_fork():
-        import_slow_modules()
-    work = _Work(waiting, gpus, logs)
+        prepare_for_forks()
+    queue = _Queue(waiting, gpus, logs)
     with (
         progress_bar(total=100, desc="Training", unit="%") as bar,
-        stopped_with_this_process(work.running),
+        stopped_with_this_process(),
     ):
-        while work.goes_on:
-            work.begin_what_is_ready()
-            work.wait()
+        while queue.goes_on:
+            queue.begin_what_is_ready()
+            queue.note_what_has_ended()
             _show_progress(bar, n_epochs)
-    if work.failure:
-        raise work.failure
+    if queue.failure:
+        raise queue.failure
 
 
-class _Work:
+class _Queue:
     """The cells that wait, the processes that run, and what has failed."""
 
     def __init__(self, cells: Sequence[Cell], gpus: Sequence[int], logs: Path):
@@ -83,11 +83,11 @@ class _Work:
 
     @property
     def goes_on(self) -> bool:
-        """Whether a cell waits or runs."""
+        """Whether a cell waits, runs, or has ended while another process uses its folder."""
         return bool(self.waiting or self.running or self.ended)
 
     def begin_what_is_ready(self) -> None:
-        """Start cells that need no other, as far as cores or GPUs are free."""
+        """Start cells whose needs are met, as far as cores or GPUs are free."""
         self.waiting = [cell for cell in self.waiting if not cell.done]  # by another grid
         ready = [cell for cell in self.waiting if cell.ready and not _is_in_use(cell)]
         ready = ready[: len(self.free)]
@@ -98,10 +98,10 @@ class _Work:
             process = _start(cell, gpu, _log_of(cell, self.logs), N_CORES // side_by_side)
             self.running[process] = cell, gpu
 
-    def wait(self) -> None:
+    def note_what_has_ended(self) -> None:
         """Wait until a process ends, but not longer than ``SHOW_EVERY_S``; note a failure."""
         if self.running:
-            wait([process.sentinel for process in self.running], SHOW_EVERY_S)
+            wait_for_any([process.sentinel for process in self.running], SHOW_EVERY_S)
         else:  # processes of another grid use the folders
             time.sleep(SHOW_EVERY_S)
         for process in [process for process in self.running if process.exitcode is not None]:
@@ -117,9 +117,9 @@ class _Work:
 
 def _show_progress(bar: tqdm, n_epochs: Mapping[Cell, int]) -> None:
     """Show the share of the work that is done, and the names of the cells that are running."""
-    work = {cell: WORK[cell.kind] for cell in n_epochs}
-    done = sum(work[cell] * _share_done(cell, n) for cell, n in n_epochs.items())
-    bar.n = round(100 * done / sum(work.values()))
+    duration = {cell: RELATIVE_DURATION[cell.kind] for cell in n_epochs}
+    done = sum(duration[cell] * _share_done(cell, n) for cell, n in n_epochs.items())
+    bar.n = round(100 * done / sum(duration.values()))
     bar.set_postfix_str(", ".join(c.run_name for c in n_epochs if c.begun and not c.done))
 
 
