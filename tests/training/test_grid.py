@@ -25,7 +25,7 @@ def test_the_grid_is_complete_and_every_cell_is_a_valid_command(grid):
             expected = (
                 "none"
                 if scratch
-                else f"runs/ssl/g-pretrain-seed{cell.seed}/checkpoints/encoder-ep_20.ckpt"
+                else f"runs/ssl/g-pretrain-seed{cell.seed}/checkpoints/encoder-ep_16.ckpt"
             )
             assert config.load_encoder.ckpt_fname == expected
             assert config.exp_params.freeze_encoders == (cell.method == "linear")
@@ -104,7 +104,7 @@ def test_recipes_are_rows_with_their_own_pretraining(grid):
         for cell in compared
     }
     assert set(configs) == {"features", "random", "few", "twin", "alone"}
-    encoder = "runs/ssl/g-few-pretrain-seed3/checkpoints/encoder-ep_20.ckpt"
+    encoder = "runs/ssl/g-few-pretrain-seed3/checkpoints/encoder-ep_16.ckpt"
     assert configs["few"].load_encoder.ckpt_fname == encoder
     assert configs["twin"].load_encoder.ckpt_fname == encoder
     heads = (configs["few"].exp_params.head, configs["twin"].exp_params.head)

@@ -184,9 +184,9 @@ def test_after_a_failure_the_others_finish_and_none_begins(grid, tmp_path, monke
     assert sum(cell.done for cell in cells) == 1
 
 
-@pytest.mark.parametrize(("n_epochs", "percent"), [(5, 17), (47, 65)])  # more by min_steps
+@pytest.mark.parametrize(("n_epochs", "percent"), [(4, 17), (47, 65)])  # more by min_steps
 def test_the_progress_is_the_share_of_the_work(n_epochs, percent, grid, tmp_path, monkeypatch):
-    """Of 16 parts for a pretraining of 20 epochs, and 4 for each of two classifiers."""
+    """Of 16 parts for a pretraining of 16 epochs, and 4 for each of two classifiers."""
     pretraining, compared = plan_cells(grid("methods=[finetuned]", "seeds=[3]"))
     cells, shown = {cell.run_name: cell for cell in (*pretraining, *compared)}, []
 

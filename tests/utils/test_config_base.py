@@ -145,13 +145,14 @@ DIFFERENCES = {
         **FEW_LABELS_SSL,
         **SIMULATED,
         "exp_params.LR": 3e-3,
-        "exp_params.model_save_ep_period": 20,
-        "trainer_params.max_epochs": 20,
+        "exp_params.model_save_ep_period": 16,
+        "trainer_params.max_epochs": 16,
+        "dataset.batch_size": 96,
     },
     "demo_finetune": {
         **FEW_LABELS,
         **SIMULATED,
-        "load_encoder.ckpt_fname": "runs/ssl/demo/checkpoints/encoder-ep_20.ckpt",
+        "load_encoder.ckpt_fname": "runs/ssl/demo/checkpoints/encoder-ep_16.ckpt",
         "dataset.train_data_ratio": 0.05,
     },
 }
