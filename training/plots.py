@@ -151,12 +151,14 @@ def plot_event_sheet(
     names = [name + ("" if is_live else " (dead)") for name, is_live in zip(channels, live)]
 
     def draw(figure) -> None:
-        axes = figure.subplots()
+        axes = figure.add_axes((0.7 / size[0], 0.5 / size[1], 1 - 1.8 / size[0], 1 - 0.9 / size[1]))
         picture = _draw_panels(axes, images[:n_shown], names, n_columns, duration_s, nyquist_hz)
         axes.set(title=title, xlabel="time (s)", ylabel="frequency (Hz)")
-        figure.colorbar(picture, ax=axes, label="scaled log density", shrink=0.8)
+        bar = figure.add_axes((1 - 0.9 / size[0], 0.15, 0.15 / size[0], 0.7))
+        figure.colorbar(picture, cax=bar, label="scaled log density")
 
-    return save_figure(path, size, draw)
+    # placed here: matplotlib would draw all of it twice to find the places
+    return save_figure(path, size, draw, is_placed=True)
 
 
 def _draw_panels(
