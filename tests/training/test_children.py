@@ -18,7 +18,8 @@ def stop(*_):
     sys.exit(143)
 signal.signal(signal.SIGTERM, stop)
 pathlib.Path(sys.argv[1] + ".runs").touch()
-time.sleep(60)
+for _ in range(600):  # Python handles a signal that comes as a sleep begins only at its end
+    time.sleep(0.1)
 """
 PARENT = """
 import os, signal, sys, time
