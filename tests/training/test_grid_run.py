@@ -156,6 +156,24 @@ def test_a_run_that_a_killed_grid_left_behind_may_begin_first(grid, tmp_path, mo
     assert cell.done
 
 
+def test_a_cell_that_another_process_runs_is_waited_for(grid, tmp_path, monkeypatch):
+    """A killed grid leaves its runs behind; the next one begins none of them a second time."""
+    _, (cell, *_) = plan_cells(grid("methods=[scratch]"))
+    begun = []
+    instead_of_scripts(monkeypatch, begun.append)
+    cell.folder.mkdir(parents=True)
+    (cell.folder / "config.yaml").write_text("{}")
+    lock = take_lock(cell.folder / ".lock")
+
+    def finish():
+        (cell.folder / "summary.json").write_text("{}")
+        lock.close()
+
+    threading.Timer(0.3, finish).start()
+    run_cells([cell], [], tmp_path / "logs")
+    assert cell.done and not begun
+
+
 def test_after_a_failure_the_others_finish_and_none_begins(grid, tmp_path, monkeypatch):
     _, cells = plan_cells(grid("methods=[scratch]"))
     monkeypatch.setattr(grid_run, "N_CORES", 2)
