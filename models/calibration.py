@@ -41,9 +41,15 @@ class Calibration:
         return asdict(self)
 
 
-def calibrate(log_probs: Tensor, labels: Tensor) -> Calibration:
-    """Calibrate on the log-probabilities (N, K) of held-out events with ``labels`` (N,). [G17]"""
-    temperature = fit_temperature(log_probs, labels)
+def calibrate(log_probs: Tensor, labels: Tensor, learned: Tensor) -> Calibration:
+    """Calibrate on the log-probabilities (N, K) of held-out events with ``labels`` (N,). [G17]
+
+    ``learned`` (K,) bool says which classes the classifier has learned. Events of the others are
+    errors at any temperature, and count as such for the review threshold. The temperature is fitted
+    without them: their probability is near 0, and one of them would outweigh a hundred others.
+    """
+    fitted = learned[labels]
+    temperature = fit_temperature(log_probs[fitted], labels[fitted])
     confidence, predicted = temper(log_probs, temperature).exp().max(-1)
     return Calibration(temperature, confidence, predicted == labels)
 

@@ -91,8 +91,10 @@ class EventClassifier(EventEnsemble):
         self.evaluation = Evaluation(*(column[~for_calibration] for column in everything))
         if for_calibration.any():
             held_out = Evaluation(*(column[for_calibration] for column in everything))
+            learned = self.class_weights.cpu() > 0
             self.calibrations = {
-                kind: calibrate(held_out.log_probs(kind), held_out.labels) for kind in ENSEMBLES
+                kind: calibrate(held_out.log_probs(kind), held_out.labels, learned)
+                for kind in ENSEMBLES
             }
         for kind, metrics in self.test_metrics().items():
             numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}

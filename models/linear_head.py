@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # scikit-learn's C; smaller is more regularised
-USUAL_STRENGTH = 1e-2  # if a class has one event, so that nothing can be compared
+USUAL_STRENGTH = 1e-2  # if fewer than two classes have two events, so that nothing can be compared
 N_FOLDS = 4
 MAX_CHANNELS_TO_COMPARE = 10_000  # more do not change the choice, and take long
 UNLEARNED_LOGIT = -30.0  # of classes without weight or without training events
@@ -39,7 +39,8 @@ def fit_linear_head(
     channel. ``class_weights`` (K,) weights the classes; a class with weight 0 is left out. All
     events of a class have the same weight, whatever their number of channels. The strength of the
     penalty is the one of ``STRENGTHS`` with the least negative log-likelihood of the ensemble, in a
-    cross-validation that keeps the channels of an event together.
+    cross-validation that keeps the channels of an event together, among classes with two or more
+    events.
 
     ``changed`` (N, V, D) are the representations of V changed copies of each channel. The head is
     fitted to them too, and a channel with its copies counts like a channel without; the strength
@@ -104,10 +105,15 @@ def _choose_strength(
         features, labels, weights = features[kept], labels[kept], weights[kept]
         _, events = np.unique(events[kept], return_inverse=True)
     _, first = np.unique(events, return_index=True)
-    fewest = int(np.unique(labels[first], return_counts=True)[1].min())
-    if fewest < 2:
+    n_events = np.bincount(labels[first])
+    if (n_events > 1).sum() < 2:
         return USUAL_STRENGTH
-    folds = StratifiedGroupKFold(min(N_FOLDS, fewest), shuffle=True, random_state=0)
+    compared = n_events[labels] > 1
+    features, labels, events, weights = (
+        column[compared] for column in (features, labels, events, weights)
+    )
+    n_folds = min(N_FOLDS, int(n_events[n_events > 1].min()))
+    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=0)
     losses = np.zeros(len(STRENGTHS))
     for train, test in folds.split(features, labels, events):
         for number, strength in enumerate(STRENGTHS):

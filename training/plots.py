@@ -229,9 +229,8 @@ def _draw_reliability(axes, log_probs, labels, name: str, color: str) -> None:
     confidence, predicted = log_probs.exp().max(-1)
     mean, accuracy, count = reliability(confidence, predicted == labels, N_CALIBRATION_BINS)
     error = evaluate(log_probs, labels)["expected_calibration_error"]
-    axes.plot(mean, accuracy, color=color, alpha=0.5)
-    style = {"color": color, "alpha": 0.8, "label": f"{name} (ECE {error:.3f})"}
-    axes.scatter(mean, accuracy, s=8 + 4 * count, **style)
+    axes.plot(mean, accuracy, ".-", color=color, alpha=0.5, label=f"{name} (ECE {error:.3f})")
+    axes.scatter(mean, accuracy, s=8 + 4 * count, color=color, alpha=0.8)
 
 
 def _draw_risk(axes, log_probs, labels) -> None:
@@ -241,10 +240,11 @@ def _draw_risk(axes, log_probs, labels) -> None:
     confidence, predicted = log_probs.exp().max(-1)
     coverage, risk = risk_coverage(confidence, predicted == labels)
     axes.plot(100 * coverage, 100 * risk, color=BLUE, drawstyle="steps-post")
+    highest = risk[len(risk) // 10 :].max()  # one error among the first few is 100 %
     axes.set(
         xlabel="events decided, the most confident first (%)",
         ylabel="errors among them (%)",
         xlim=(0, 100),
-        ylim=(0, None),
+        ylim=(0, max(5, 110 * highest)),
         title="risk and coverage, calibrated",
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch.nn import functional as F
 
 from models.calibration import FEW_EVENTS, temper
 from models.evaluation import evaluate
@@ -123,13 +124,18 @@ def report_calibration(run: Run, module: EventClassifier) -> dict:
     before, labels = evaluation.log_probs(), evaluation.labels
     after, n_events = temper(before, calibration.temperature), len(calibration.correct)
     plot_calibration(before, after, labels, run.plots / "calibration.png")
-    scores = {}
-    for name, log_probs in (("before", before), ("after", after)):
-        metrics = evaluate(log_probs, labels)
-        scores[name] = {key: metrics[key] for key in ("nll", "expected_calibration_error")}
+    # as in ``calibrate``: an event of another class has a probability near 0 at any temperature
+    learned = (module.class_weights.cpu() > 0)[labels]
+    scores = {
+        name: {
+            "nll": float(F.nll_loss(log_probs[learned], labels[learned])),
+            "expected_calibration_error": evaluate(log_probs, labels)["expected_calibration_error"],
+        }
+        for name, log_probs in (("before", before), ("after", after))
+    }
     log.info(
         "Temperature %.3f, from %d held-out training events; "
-        "on the test events ECE %.3f -> %.3f, NLL %.3f -> %.3f",
+        "on the test events ECE %.3f -> %.3f, NLL %.3f -> %.3f (of classes that are learned)",
         calibration.temperature,
         n_events,
         *(scores[side]["expected_calibration_error"] for side in scores),

@@ -82,13 +82,20 @@ def test_single_spectrogram_options(workplace, separable):
     )
 
 
-def test_a_handful_of_events_to_calibrate_on_is_said(workplace, separable):
-    few = ("load_encoder.backbone_type=CompactEncoder", "dataset.calibration_ratio=0.1")
-    output = run(
-        "finetune", separable, "few", *few, "dataset.batch_size=8", cwd=workplace, epochs=4
+def test_calibration_on_a_handful_of_events_some_of_which_cannot_be_predicted(workplace, separable):
+    """Nearly all others are classified correctly: the right temperature raises the confidence."""
+    keys = (
+        "dataset.calibration_ratio=0.1",
+        "exp_params.head=logistic_regression",
+        "exp_params.zero_weight_classes=[twice]",
     )
+    output = run("finetune", separable, "few", *keys, cwd=workplace, epochs=100)
     assert output.count("6 held-out events are few to calibrate on") == 1
-    assert 0.2 < summary(workplace, "finetune", "few")["calibration"]["temperature"] < 5
+    found = summary(workplace, "finetune", "few")
+    calibration, ensemble = found["calibration"], found["metrics"]["ensemble"]
+    assert 0.2 < calibration["temperature"] < 1
+    before, after = (calibration["test_events"][side]["nll"] for side in ("before", "after"))
+    assert after < before < ensemble["nll"] / 3
 
 
 def test_training_from_a_packed_archive_needs_neither_obspy_nor_pooch_nor_wandb(

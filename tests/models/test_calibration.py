@@ -67,6 +67,20 @@ def test_with_many_events_the_prior_has_no_effect():
     assert fit_temperature(log_probs, labels) == pytest.approx(most_likely, rel=0.01)
 
 
+def test_events_of_a_class_that_was_not_learned_are_errors_but_do_not_move_the_temperature():
+    log_probs, labels = predictions(200, 2.0)
+    impossible = torch.cat([log_probs, torch.full((200, 1), -45.0)], 1)  # class 5: never learned
+    learned = torch.arange(6) < 5
+    plain = calibrate(impossible, labels, learned)
+    with_two = torch.where(torch.arange(200) < 2, 5, labels)
+    again = calibrate(impossible, with_two, learned)
+    assert again.temperature == pytest.approx(fit_temperature(impossible[2:], labels[2:]), abs=1e-6)
+    assert len(again.correct) == 200 and not again.correct[:2].any()
+    assert torch.equal(again.correct[2:], plain.correct[2:])
+    nothing = calibrate(impossible, torch.full((200,), 5), learned)
+    assert nothing.temperature == pytest.approx(1, abs=1e-3) and not nothing.correct.any()
+
+
 def _softmax(x):
     p = np.exp(x - x.max(1, keepdims=True))
     return p / p.sum(1, keepdims=True)
@@ -121,7 +135,7 @@ def test_reliability_agrees_with_the_calibration_error():
 
 
 def test_a_calibration_goes_through_a_checkpoint(tmp_path):
-    calibration = calibrate(*predictions(200, 2.0))
+    calibration = calibrate(*predictions(200, 2.0), torch.ones(5).bool())
     torch.save(calibration.state(), tmp_path / "c.pt")
     again = Calibration(**torch.load(tmp_path / "c.pt", weights_only=True))
     assert again.temperature == calibration.temperature and again.threshold(

@@ -107,9 +107,36 @@ def test_events_count_the_same_whatever_their_number_of_channels():
     assert plain.weight.shape == repeated.weight.shape
 
 
-def test_a_class_with_one_event_and_constant_features_are_no_obstacle():
-    features, labels, events = channels(9, 3)
-    labels = np.where(events == 0, 3, labels % 3)
+def test_a_class_with_one_event_has_no_part_in_the_comparison():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    chosen = set()
+    for spread in (0.3, 30.0, 100.0):
+        features, labels, events = channels(41, 3, seed=3, spread=spread)
+        labels = np.where(events == 0, 3, events % 3)
+        x, others = (features - features.mean(0)) / features.std(0), np.flatnonzero(events > 0)
+        losses = dict.fromkeys(STRENGTHS, 0.0)
+        folds = StratifiedGroupKFold(4, shuffle=True, random_state=0)
+        for kept, left_out in folds.split(others, labels[others], events[others]):
+            train, test = others[kept], others[left_out]
+            for strength in STRENGTHS:
+                model = LogisticRegression(C=strength, max_iter=1000).fit(x[train], labels[train])
+                logits = torch.from_numpy(model.decision_function(x[test])).view(-1, 3, 3)
+                known = torch.from_numpy(labels[test][::3])
+                loss = F.nll_loss(ensemble_log_probs(logits), known, reduction="sum")
+                losses[strength] += loss.item()
+        head = fit_linear_head(features, labels, events, np.ones(N_CLASSES))
+        assert head.strength == min(losses, key=losses.__getitem__)
+        chosen.add(head.strength)
+    assert len(chosen) > 1
+
+
+@pytest.mark.parametrize("n_events", [4, 5])
+def test_classes_with_one_event_and_constant_features_are_no_obstacle(n_events):
+    """With five events one class has two, which is one class too few to compare."""
+    features, labels, events = channels(n_events, 3)
+    labels = events % 4
     features[:, 1] = 7.0
     head = fit_linear_head(features, labels, events, np.ones(N_CLASSES))
     assert head.strength == USUAL_STRENGTH
