@@ -189,7 +189,7 @@ def _draw_budgets(
     axes.set(xlabel="labelled events in training", ylabel="accuracy on the test events (%)")
     axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8, loc="lower right", ncols=2)
+    axes.legend(fontsize=8, framealpha=0.9, loc="lower right", ncols=2)
 
 
 def label_ticks(n_train: Mapping[Budget, int]) -> list[str]:
