@@ -240,7 +240,7 @@ def _draw_risk(axes, log_probs, labels) -> None:
     confidence, predicted = log_probs.exp().max(-1)
     coverage, risk = risk_coverage(confidence, predicted == labels)
     axes.plot(100 * coverage, 100 * risk, color=BLUE, drawstyle="steps-post")
-    highest = risk[len(risk) // 10 :].max()  # one error among the first few is 100 %
+    highest = float(risk[len(risk) // 10 :].max())  # one error among the first few is 100 %
     axes.set(
         xlabel="events decided, the most confident first (%)",
         ylabel="errors among them (%)",
