@@ -91,9 +91,8 @@ class EventClassifier(EventEnsemble):
         self.evaluation = Evaluation(*(column[~for_calibration] for column in everything))
         if for_calibration.any():
             held_out = Evaluation(*(column[for_calibration] for column in everything))
-            learned = self.class_weights.cpu() > 0
             self.calibrations = {
-                kind: calibrate(held_out.log_probs(kind), held_out.labels, learned)
+                kind: calibrate(held_out.log_probs(kind), held_out.labels, self.learned_classes)
                 for kind in ENSEMBLES
             }
         for kind, metrics in self.test_metrics().items():

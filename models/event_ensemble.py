@@ -198,6 +198,11 @@ class EventEnsemble(pl.LightningModule):
         return self.calibrations[ensemble].temperature if self.calibrations else 1.0
 
     @property
+    def learned_classes(self) -> Tensor:
+        """Which classes have a weight in the loss: (K,) bool, on the CPU."""
+        return self.class_weights.cpu() > 0
+
+    @property
     def least_samples(self) -> int:
         """The least number of samples of an event that can be classified."""
         rate_hz = self.spectrogram.sampling_rate_hz

@@ -98,7 +98,7 @@ def report_classifier(
         facts["calibration"] = report_calibration(run, module)
         plots.append(run.plots / "calibration.png")
     complete_checkpoint(run, module)
-    facts["learned_classes"] = (module.class_weights > 0).tolist()
+    facts["learned_classes"] = module.learned_classes.tolist()
     _write_curves_and_summary(run, trainer, data, metrics, plots, **facts)
     log.info("%s", results_table(metrics))
 
@@ -125,7 +125,7 @@ def report_calibration(run: Run, module: EventClassifier) -> dict:
     after, n_events = temper(before, calibration.temperature), len(calibration.correct)
     plot_calibration(before, after, labels, run.plots / "calibration.png")
     # as in ``calibrate``: an event of another class has a probability near 0 at any temperature
-    learned = (module.class_weights.cpu() > 0)[labels]
+    learned = module.learned_classes[labels]
     scores = {
         name: {
             "nll": float(F.nll_loss(log_probs[learned], labels[learned])),

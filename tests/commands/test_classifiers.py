@@ -94,8 +94,10 @@ def test_calibration_on_a_handful_of_events_some_of_which_cannot_be_predicted(wo
     found = summary(workplace, "finetune", "few")
     calibration, ensemble = found["calibration"], found["metrics"]["ensemble"]
     assert 0.2 < calibration["temperature"] < 1
-    before, after = (calibration["test_events"][side]["nll"] for side in ("before", "after"))
-    assert after < before < ensemble["nll"] / 3
+    before, after = (calibration["test_events"][side] for side in ("before", "after"))
+    assert after["nll"] < before["nll"] < ensemble["nll"] / 3
+    error = "expected_calibration_error"  # of all events: confidence in a wrong class is an error
+    assert before[error] == ensemble[error]
 
 
 def test_training_from_a_packed_archive_needs_neither_obspy_nor_pooch_nor_wandb(

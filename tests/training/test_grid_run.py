@@ -135,20 +135,25 @@ def test_finished_cells_are_not_trained_again_and_begun_ones_resume(grid, tmp_pa
     assert len(commands) == 2
 
 
+def begin_elsewhere(cell):
+    """Begin the run of a cell as another process would; it ends after half a second."""
+    cell.folder.mkdir(parents=True)
+    (cell.folder / "config.yaml").write_text("{}")
+    lock = take_lock(cell.folder / ".lock")
+
+    def finish():
+        (cell.folder / "summary.json").write_text("{}")
+        lock.close()
+
+    threading.Timer(0.5, finish).start()
+
+
 def test_a_run_that_a_killed_grid_left_behind_may_begin_first(grid, tmp_path, monkeypatch):
     """The grid's own run is refused then; the grid waits for the other."""
     _, (cell, *_) = plan_cells(grid("methods=[scratch]"))
 
     def refused(command):
-        cell.folder.mkdir(parents=True)
-        (cell.folder / "config.yaml").write_text("{}")
-        lock = take_lock(cell.folder / ".lock")
-
-        def finish():
-            (cell.folder / "summary.json").write_text("{}")
-            lock.close()
-
-        threading.Timer(0.5, finish).start()
+        begin_elsewhere(cell)
         return 2
 
     instead_of_scripts(monkeypatch, refused)
@@ -161,15 +166,7 @@ def test_a_cell_that_another_process_runs_is_waited_for(grid, tmp_path, monkeypa
     _, (cell, *_) = plan_cells(grid("methods=[scratch]"))
     begun = []
     instead_of_scripts(monkeypatch, begun.append)
-    cell.folder.mkdir(parents=True)
-    (cell.folder / "config.yaml").write_text("{}")
-    lock = take_lock(cell.folder / ".lock")
-
-    def finish():
-        (cell.folder / "summary.json").write_text("{}")
-        lock.close()
-
-    threading.Timer(0.3, finish).start()
+    begin_elsewhere(cell)
     run_cells([cell], [], tmp_path / "logs")
     assert cell.done and not begun
 
