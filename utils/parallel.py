@@ -2,8 +2,6 @@
 
 import ctypes
 import os
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -35,7 +33,7 @@ def map_in_order(
     if n_workers < 2 or len(items) <= max_serial:
         yield from map(function, items)
         return
-    pool = ProcessPoolExecutor(n_workers, SpawnedWorkers(), _begin, (os.getpid(),))
+    pool = ProcessPoolExecutor(n_workers, SpawnedWorkers(), keep_freed_memory)
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
@@ -50,18 +48,6 @@ def map_in_order(
         pool.shutdown(
             cancel_futures=True
         )  # after an error or Ctrl-C the other items are not computed
-
-
-def _begin(parent: int) -> None:
-    """Set up a worker process: keep freed memory, exit within a second after the parent is gone."""
-    keep_freed_memory()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def ahead(items: Iterator[Item], n_waiting: int = 2) -> Generator[Item, None, None]:

@@ -1,7 +1,7 @@
-"""Worker processes that ignore Ctrl-C and SIGTERM; the main process handles these signals.
+"""Worker processes that ignore Ctrl-C and SIGTERM, and end when the main process ends.
 
-A terminal or a scheduler sends them to all processes of a command at once, but only the main
-process knows what to save and which message to print.
+A terminal or a scheduler sends these signals to all processes of a command at once, but only the
+main process knows what to save and which message to print.
 """
 
 import os
@@ -9,7 +9,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import get_all_start_methods, get_start_method, resource_tracker
+from multiprocessing import (
+    get_all_start_methods,
+    get_start_method,
+    parent_process,
+    resource_tracker,
+)
 from multiprocessing.context import BaseContext, SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -17,8 +22,10 @@ from typing import Any
 LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM)
 
 
-class _SignalsBlocked(BaseProcess):
-    """A process in which both signals are blocked from its first instruction on."""
+class _Worker(BaseProcess):
+    """A process with both signals blocked from its first instruction on, which ends with its
+    parent.
+    """
 
     _popen: Any  # of multiprocessing, without types
 
@@ -27,6 +34,23 @@ class _SignalsBlocked(BaseProcess):
         with handled_later(), signals_blocked():
             super().start()
         self._popen.terminate = self._popen.kill
+
+    def run(self) -> None:
+        """Do the work of the process, until its parent is gone, however that ended."""
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        super().run()
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of the parent process, then end this one at once.
+
+    PyTorch's loader workers look themselves whether their parent has changed, but compare it with
+    the one they found when they began: if that was gone by then, they would stay for ever.
+    """
+    parent = parent_process()
+    assert parent is not None, "runs in worker processes only"
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager
@@ -65,7 +89,7 @@ def handled_later() -> Iterator[None]:
             signal.raise_signal(late)
 
 
-class SpawnedWorker(_SignalsBlocked, SpawnProcess):
+class SpawnedWorker(_Worker, SpawnProcess):
     """A worker process with a new Python interpreter."""
 
     def start(self) -> None:
@@ -84,7 +108,7 @@ class SpawnedWorkers(SpawnContext):
 if "fork" in get_all_start_methods():  # not on Windows
     from multiprocessing.context import ForkContext, ForkProcess
 
-    class ForkedWorker(_SignalsBlocked, ForkProcess):
+    class ForkedWorker(_Worker, ForkProcess):
         """A worker process that is a fork of this one."""
 
     class ForkedWorkers(ForkContext):

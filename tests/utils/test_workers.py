@@ -70,6 +70,37 @@ def test_a_working_process_that_dies_does_not_leave_the_command_waiting_for_the_
     wait_for_the_end(running.pid)
 
 
+KILLED_AT_START = """
+import os, signal, sys, time
+sys.path.insert(0, {root!r})
+from torch.utils.data import DataLoader
+from utils.workers import {context}
+
+def kill_main(worker):
+    main = int(os.environ["MAIN"])
+    if worker == 0:
+        os.kill(main, signal.SIGKILL)
+    while os.getppid() == main:
+        time.sleep(0.01)
+
+if __name__ == "__main__":
+    os.environ["MAIN"] = str(os.getpid())
+    loader = DataLoader(
+        range(9), num_workers=2, worker_init_fn=kill_main, multiprocessing_context={context}()
+    )
+    list(loader)
+"""
+
+
+@pytest.mark.parametrize("context", ["ForkedWorkers", "SpawnedWorkers"])
+def test_loader_processes_end_if_the_command_is_killed_before_they_know_it(tmp_path, context):
+    """PyTorch's workers take whatever parent they find when they begin for the main process."""
+    (tmp_path / "script.py").write_text(KILLED_AT_START.format(root=str(ROOT), context=context))
+    with start_as_from_a_terminal([str(tmp_path / "script.py")], tmp_path) as running:
+        assert running.wait(timeout=60) == -signal.SIGKILL
+        wait_for_the_end(running.pid, at_most_s=30)
+
+
 INTERRUPTED_START = """
 import multiprocessing.util, os, signal, sys, threading, time
 from multiprocessing import resource_tracker
