@@ -23,8 +23,9 @@ LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM)
 
 
 class _Worker(BaseProcess):
-    """A process with both signals blocked from its first instruction on, which ends with its
-    parent.
+    """A process that leaves both signals to its parent, and ends when that ends.
+
+    The signals are blocked from its first instruction on.
     """
 
     _popen: Any  # of multiprocessing, without types
