@@ -216,13 +216,14 @@ class EventEnsemble(pl.LightningModule):
         ``quiet_s`` as in ``predict_events``.
         """
         rate_hz = self.spectrogram.sampling_rate_hz
-        waveforms = self.spectrogram.filtered(waveforms)
+        filtered = self.spectrogram.filtered(waveforms)
         if not self.hparams["quiet_noise"]:
-            return signal_to_noise(waveforms, rate_hz, self.hparams["pre_trigger_s"])
+            return signal_to_noise(filtered, rate_hz, self.hparams["pre_trigger_s"])
         if quiet_s is None:
-            measured = [measure(event, rate_hz)[1:3] for event in waveforms.cpu().numpy()]
+            pairs = zip(filtered.cpu().numpy(), waveforms.cpu().numpy())
+            measured = [measure(event, rate_hz, recorded)[1:3] for event, recorded in pairs]
             quiet_s = torch.tensor(measured, dtype=torch.float32)
-        return signal_to_quiet(waveforms, rate_hz, quiet_s.to(waveforms.device))
+        return signal_to_quiet(filtered, rate_hz, quiet_s.to(waveforms.device))
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Load the calibration, and what is known about the training, if the checkpoint has it."""

@@ -44,7 +44,7 @@ class Follower:
     ):
         self.classifier, self.archive, self.writer = classifier, archive, writer
         self.alarms, self.state, self.source = alarms, state, source
-        known = sorted(time_ns(key) for key in writer.done if key.endswith("Z"))
+        known = sorted(map(time_ns, writer.trigger_times))
         self.finder = classifier.finder(archive, known)
         self.coverage = Coverage()
         self.silent, self.ahead = set[str](), set[str]()
@@ -76,8 +76,8 @@ class Follower:
         log.info("Following %s from %s on", self.source, utc(start_ns))
 
     def run(self, to_ns: int | None = None) -> None:
-        """Go on until ``to_ns``, or until a signal stops the process."""
-        while to_ns is None or self.until_ns < to_ns:
+        """Go on until ``to_ns`` and no late data are left, or until a signal stops the process."""
+        while to_ns is None or self.until_ns < to_ns or self.state.late:
             if not self.step(to_ns):
                 time.sleep(POLL_S)
 
@@ -93,7 +93,8 @@ class Follower:
         end_ns = min(self._ready_ns(), self.until_ns + int(self.classifier.config.chunk_s * NS))
         if to_ns is not None:
             end_ns = min(end_ns, to_ns)
-        searched = end_ns - self.until_ns >= LEAST_STEP_NS or end_ns == to_ns
+        length_ns = end_ns - self.until_ns
+        searched = length_ns >= LEAST_STEP_NS or (length_ns > 0 and end_ns == to_ns)
         if searched:
             self._search(self.until_ns, end_ns)
             self.state.until_ns = end_ns

@@ -53,12 +53,11 @@ class Outputs:
     def holds(self, file: Path) -> bool:
         """Tell whether a file is an output of this run or of an interrupted one."""
         place = file.resolve()
-        tables = any(
-            str(place).startswith(str(table.resolve())) for table in (self.out, self.sensors)
-        )
-        drawn = self.plots is not None and self.plots.resolve() in place.parents
-        others = (self.quakeml, self.scml, self.annotate)
-        return tables or drawn or place in [path.resolve() for path in others if path is not None]
+        drawn = self.plots is not None and self.plots.resolve() == place.parent
+        written = (self.out, self.sensors, self.quakeml, self.scml, self.annotate)
+        return (drawn and place.suffix == ".png") or place in [
+            path.resolve() for path in written if path is not None
+        ]
 
 
 def row_key(row: dict) -> str:
@@ -76,6 +75,7 @@ class EventWriter:
             of_sensors = sensor_columns(predictor.class_names)
             self.tables.append(Table(outputs.sensors, of_sensors, outputs.form))
         self.done: set[str] = set()
+        self.trigger_times: list[str] = []  # of the rows that a resumed table has
         self.n_written = self.n_resampled = self.n_left_out = self.n_not_drawn = 0
 
     def __enter__(self) -> "EventWriter":
@@ -91,6 +91,7 @@ class EventWriter:
         rows = self.tables[0].rows() if resume and path.exists() else []
         self._require_same(rows)
         self.done = {row_key(row) for row in rows}
+        self.trigger_times = [row["trigger_time"] for row in rows if row["trigger_time"]]
         for table in self.tables:
             table.begin(resume, lambda row: row_key(row) in self.done)
         self.started = time.monotonic()

@@ -130,7 +130,7 @@ class Predictor:
             waveforms[row, : len(block)] = block
             mask[row, : len(block)] = live_channels(block)
             filtered = self.model.spectrogram.filtered(torch.from_numpy(block))
-            levels.append(measure(filtered.numpy(), self.rate_hz))
+            levels.append(measure(filtered.numpy(), self.rate_hz, recorded=block))
         return waveforms, mask, levels
 
     def _event(self, item: Item, **fields) -> Event:

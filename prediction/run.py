@@ -167,8 +167,7 @@ def predict_data(
 ) -> int:
     """Do as ``predict_continuous`` for recordings of any ``Source``; ``source`` is its name."""
     with EventWriter(classifier.predictor, outputs) as writer:
-        known = [key for key in writer.done if key.endswith("Z")]
-        for batch in classifier.scan(data, source, known):
+        for batch in classifier.scan(data, source, writer.trigger_times):
             writer.write(batch)
             if strict and data.unusable:
                 break

@@ -20,7 +20,7 @@ class Table:
     """A CSV or JSON file that grows row by row.
 
     Raises ``UserError`` for a file that exists, unless it is resumed; then it must have the same
-    columns. A last row that is incomplete, because the process was killed, is dropped.
+    form and columns. A last row that is incomplete, because the process was killed, is dropped.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], form: str = "csv"):
@@ -41,21 +41,37 @@ class Table:
         """Read the complete rows of the file; numbers of a CSV are strings."""
         # file names need not be UTF-8
         text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
-        text = text[: text.rfind("\n") + 1]  # what comes after was cut short
-        if self.form == "json":
-            objects = (_object(line) for line in text.split("\n")[:-1])
-            rows = [row for row in objects if row is not None]
-            found = list(rows[0]) if rows else self.columns
-        else:
-            lines = list(csv.reader(io.StringIO(text)))
-            found = lines[0] if lines else self.columns
-            rows = [dict(zip(found, line)) for line in lines[1:] if len(line) == len(found)]
+        end = text.rfind("\n") + 1  # what comes after was cut short
+        return (self._json_rows if self.form == "json" else self._csv_rows)(text[:end], text[end:])
+
+    def _csv_rows(self, text: str, cut: str) -> list[dict]:
+        if not text and _head(self.columns).startswith(cut):
+            return []
+        lines = list(csv.reader(io.StringIO(text or cut)))
+        self._require_columns(lines[0])
+        names = self.columns
+        return [dict(zip(names, line)) for line in lines[1:] if len(line) == len(names)]
+
+    def _json_rows(self, text: str, cut: str) -> list[dict]:
+        rows = [_object(line) for line in text.split("\n")[:-1]]
+        wrong = next((number for number, row in enumerate(rows, 1) if row is None), None)
+        if wrong is None and cut and not cut.startswith("{"):
+            wrong = len(rows) + 1
+        if wrong is not None:
+            raise UserError(
+                f"{self.path}: line {wrong} is not a JSON object, so this is no table of "
+                "--format json; choose another name"
+            )
+        found = [row for row in rows if row is not None]
+        self._require_columns(list(found[0]) if found else self.columns)
+        return found
+
+    def _require_columns(self, found: Sequence[str]) -> None:
         if found != self.columns:
             raise UserError(
                 f"{self.path}: has other columns than this run would write "
                 f"({', '.join(found[:6])} …); choose another name"
             )
-        return rows
 
     def write(self, rows: Iterable[dict]) -> None:
         """Append rows; raises ``UserError`` naming the file where the system refuses."""
@@ -95,6 +111,7 @@ def _lines(rows: Iterable[dict], columns: Sequence[str], form: str) -> str:
 
 def _object(line: str) -> dict | None:
     try:
-        return json.loads(line)
+        found = json.loads(line)
     except ValueError:
         return None
+    return found if isinstance(found, dict) else None

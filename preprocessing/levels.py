@@ -90,19 +90,24 @@ def least_measurable(n_samples: int, sampling_rate_hz: float) -> int:
     return LEAST_RECORDED_FRAMES * frame_length(n_samples, sampling_rate_hz)
 
 
-def measure(waveforms: np.ndarray, sampling_rate_hz: float) -> Levels:
+def measure(
+    waveforms: np.ndarray, sampling_rate_hz: float, recorded: np.ndarray | None = None
+) -> Levels:
     """Measure one event (S, T).
 
     The level of a frame is the rms about its own mean, so offsets and drift do not matter. Levels
     are divided by their median over time, and their median over the channels is one curve for the
     event. Its lowest stretch is the quiet part. The event begins where the curve last rises above
     the noise, by a factor of 1.5 at least, before its maximum. Frames without a signal (padding,
-    dead parts) are left out. ``NOTHING`` for fewer than ``LEAST_SAMPLES`` samples, and for events
-    without a signal.
+    dead parts) are left out; ``recorded`` (S, T) are the waveforms before a filter, whose ringing
+    makes them look like very low noise. ``NOTHING`` for fewer than ``LEAST_SAMPLES`` samples, and
+    for events without a signal.
     """
     if waveforms.shape[-1] < LEAST_SAMPLES:
         return NOTHING
     rms = _frame_levels(waveforms, sampling_rate_hz)
+    if recorded is not None:
+        rms[~_has_signal(_frames(recorded, sampling_rate_hz))] = np.nan
     rms = rms[np.isfinite(rms).sum(1) >= LEAST_RECORDED_FRAMES]
     if not len(rms):
         return NOTHING
@@ -128,13 +133,22 @@ def measure(waveforms: np.ndarray, sampling_rate_hz: float) -> Levels:
 
 def _frame_levels(waveforms: np.ndarray, sampling_rate_hz: float) -> np.ndarray:
     """Return the rms of each frame about its mean, (S, F); NaN for frames without a signal."""
-    frame = frame_length(waveforms.shape[-1], sampling_rate_hz)
-    n_frames = waveforms.shape[-1] // frame
-    frames = waveforms[:, : n_frames * frame].reshape(len(waveforms), n_frames, frame)
+    frames = _frames(waveforms, sampling_rate_hz)
     # float32 loses digits on a large offset: take it off first
     centred = frames - frames[..., :1]
     rms = centred.std(axis=-1, dtype=np.float64)
-    return np.where(np.ptp(frames, axis=-1) > 0, rms, np.nan)
+    return np.where(_has_signal(frames), rms, np.nan)
+
+
+def _frames(waveforms: np.ndarray, sampling_rate_hz: float) -> np.ndarray:
+    """Cut waveforms (S, T) into frames (S, F, samples of a frame)."""
+    frame = frame_length(waveforms.shape[-1], sampling_rate_hz)
+    n_frames = waveforms.shape[-1] // frame
+    return waveforms[:, : n_frames * frame].reshape(len(waveforms), n_frames, frame)
+
+
+def _has_signal(frames: np.ndarray) -> np.ndarray:
+    return np.ptp(frames, axis=-1) > 0
 
 
 def _quiet_part(curve: np.ndarray) -> tuple[int, int]:

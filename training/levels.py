@@ -88,14 +88,23 @@ def quiet_parts(config: RunConfig, archive: EventArchive, events: np.ndarray) ->
 
 
 def _measured(config: RunConfig, archive: EventArchive, events: np.ndarray) -> np.ndarray:
-    """Return the levels of events (N, 5), see ``levels_of``; with a high-pass those after it."""
+    """Return the levels of events (N, 5), see ``levels_of``; with a high-pass those after it.
+
+    An onset that the source of the events or the user has given stays as it is.
+    """
     corner_hz, rate_hz = config.dataset.highpass_hz, archive.sampling_rate_hz
+    known = levels_of(archive, events)
     if corner_hz is None:
-        return levels_of(archive, events)
+        return known
     found = []
-    for event in events.tolist():
-        waveforms = torch.from_numpy(archive.waveforms(event))
-        found.append(measure(high_pass(waveforms, rate_hz, corner_hz).numpy(), rate_hz))
+    for event, onset_s in zip(events.tolist(), known[:, 0]):
+        recorded = archive.waveforms(event)
+        filtered = high_pass(torch.from_numpy(recorded), rate_hz, corner_hz).numpy()
+        levels = measure(filtered, rate_hz, recorded)
+        in_waveforms_s = measure(recorded, rate_hz).onset_s
+        if np.isfinite(onset_s) and not np.isclose(onset_s, in_waveforms_s, rtol=1e-5):
+            levels = levels._replace(onset_s=onset_s)
+        found.append(levels)
     return np.array(found, dtype=float).reshape(-1, len(COLUMNS))
 
 

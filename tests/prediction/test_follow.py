@@ -203,6 +203,21 @@ def test_data_that_come_too_late_are_searched_once_more(tmp_path, classifier, re
         assert in_order(following.rows) == without_file(batch)
 
 
+def test_late_data_are_searched_before_the_end(tmp_path, classifier, records, batch):
+    """``--to`` ends it once nothing is left to search; also if only late data have come since."""
+    late = [r for r in records if "S01" in r[1] and 70 < r[0] - float(START) < 140]
+    append(tmp_path / "sds", [r for r in records if r not in late])
+    end_ns = (START + 200).ns
+    with Following(classifier, tmp_path) as following:
+        following.follower.run(end_ns)
+        assert len(following.rows) < len(decided(batch, 200))
+    append(tmp_path / "sds", late)
+    with Following(classifier, tmp_path) as following:
+        following.follower.latency_ns = 10**9
+        following.follower.run(end_ns)
+        assert in_order(following.rows) == without_file(decided(batch, 200))
+
+
 def test_data_that_are_always_late_are_searched_too(tmp_path, classifier, records, batch):
     """They never stop to arrive, so that nobody can wait for the last of them."""
     two = [r for r in records if "S01" not in r[1]]

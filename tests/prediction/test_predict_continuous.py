@@ -61,7 +61,7 @@ def test_bad_files_among_continuous_ones_get_a_row(place, ckpt, day):
     folder = place / "records"
     folder.mkdir()
     shutil.copy(day[0], folder / "a.mseed")
-    (folder / "truth.csv").write_text("what happened")
+    (folder / "XX.S01..HHZ").write_text("what happened")  # Z does not make it a time
     output = predict(
         ckpt,
         "--continuous",
@@ -76,7 +76,7 @@ def test_bad_files_among_continuous_ones_get_a_row(place, ckpt, day):
     rows = table(place / "records.csv")
     assert (
         len(rows) == 15
-        and rows[-1]["file"].endswith("truth.csv")
+        and rows[-1]["file"].endswith("XX.S01..HHZ")
         and "not a format that ObsPy knows" in rows[-1]["error"]
     )
     assert "1 without prediction" in output
@@ -104,4 +104,4 @@ def test_bad_files_among_continuous_ones_get_a_row(place, ckpt, day):
         cwd=place,
         status=2,
     )
-    assert "truth.csv: cannot be read" in output
+    assert "XX.S01..HHZ: cannot be read" in output

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from prediction.load import load_classifier
+from prediction.outputs import Outputs
 from preprocessing.recordings import read_recording
 from tests.commands.running import run
 from tests.conftest import write_mseed
@@ -221,6 +222,16 @@ def test_names_that_are_no_text_and_tables_among_the_recordings(place, ckpt, eve
     )
     predict(ckpt, *arguments, "--resume", cwd=place)
     assert (folder / "table.csv").read_bytes() == before
+
+
+def test_only_what_a_run_writes_is_left_out(tmp_path):
+    """Not what begins with the name of the table, nor recordings beside the pictures."""
+    outputs = Outputs(tmp_path / "day1", plots=tmp_path, per_sensor=True)
+    for name, left_out in (
+        *(("day1", True), ("day1_sensors", True), ("low_1.png", True)),
+        *(("day1.mseed", False), ("day10", False), ("deep/low_1.png", False)),
+    ):
+        assert outputs.holds(tmp_path / name) == left_out, name
 
 
 def test_one_bad_channel_changes_nothing_and_is_named(place, ckpt, events):

@@ -41,3 +41,18 @@ def test_json_has_one_object_a_line(tmp_path):
     table.begin()
     table.write(ROWS)
     assert [json.loads(line) for line in table.path.read_text().splitlines()] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("file,p\na,0.5\n", 1), ("notes", 1), ('{"file": "a", "p": 1}\n[1]\n', 2)],
+)
+def test_a_file_that_is_no_table_is_refused_and_kept(tmp_path, text, line):
+    place = tmp_path / "t"
+    place.write_text(text)
+    with pytest.raises(UserError, match=f"t: line {line} is not a JSON object.*another name"):
+        Table(place, ["file", "p"], "json").begin(resume=True)
+    if "p\n" not in text:
+        with pytest.raises(UserError, match="has other columns"):
+            Table(place, ["file", "p"]).begin(resume=True)
+    assert place.read_text() == text

@@ -2,8 +2,10 @@ import csv
 
 import numpy as np
 import pytest
+import torch
 
 from preprocessing.event_archive import EventArchive
+from preprocessing.highpass import high_pass
 from preprocessing.levels import COLUMNS, LEAST_SAMPLES, NOTHING, levels_of, measure
 from preprocessing.metadata import ArchiveError
 from preprocessing.recordings import read_recording
@@ -44,6 +46,17 @@ def test_dead_parts_are_not_quiet():
     waveforms[2] = 7.0  # a dead channel
     found = measure(waveforms, 100.0)
     assert found.onset_s == pytest.approx(70, abs=1) and found.noise == pytest.approx(3, rel=0.1)
+
+
+def test_the_ringing_of_a_filter_in_dead_parts_is_not_quiet():
+    """A short event is padded with its mean, and the filter's ringing there is tiny."""
+    recorded = (noise_and_burst(70) + 1e4).astype(np.float32)
+    recorded[:, 9000:] = recorded[:, :9000].mean(1, keepdims=True)
+    filtered = high_pass(torch.from_numpy(recorded), 100.0, 1.0).numpy()
+    assert measure(filtered, 100.0).noise < 1e-3  # what would be found
+    found = measure(filtered, 100.0, recorded)
+    assert found.onset_s == pytest.approx(70, abs=1) and found.noise == pytest.approx(3, rel=0.1)
+    assert found.quiet_end_s <= 90
 
 
 def test_nothing_is_measured_where_there_is_nothing():

@@ -1,3 +1,6 @@
+import csv
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +18,17 @@ from utils.schema import FinetuneConfig
 
 def config(**dataset) -> FinetuneConfig:
     return FinetuneConfig(dataset={"source": "folder", "root": "events", **dataset})
+
+
+def module_of(archive) -> EventDataModule:
+    return EventDataModule(
+        archive,
+        np.array([0, 1, 2]),
+        np.array([3]),
+        class_names=("A", "B"),
+        batch_size=2,
+        sensors_train="one",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +75,37 @@ def test_levels_are_those_after_the_high_pass(tmp_path):
     assert 0 <= start_s < end_s and (end_s <= 30 or start_s >= 35)
 
 
+def test_with_a_high_pass_padding_is_not_noise(tmp_path):
+    rng = np.random.default_rng(0)
+    waveforms = rng.normal(0, 3, (4, 3, 6000))
+    waveforms[..., 3000:3500] *= 40
+    waveforms[1:, :, 4000:] = waveforms[1:, :, :4000].mean(-1, keepdims=True)
+    archive = EventArchive(write_archive(tmp_path / "padded", waveforms.astype(np.float32)))
+    scales = [amplitude_scale(config(highpass_hz=hz), archive) for hz in (None, 0.5)]
+    assert scales[1] == pytest.approx(scales[0], rel=0.05)
+    module = module_of(archive)
+    found = noise_arguments(config(highpass_hz=0.5), module)
+    assert found["pre_trigger_s"] == pytest.approx(30, abs=0.6)
+    assert found["levels"]["noise"][0] == pytest.approx(3, rel=0.1)
+    assert quiet_parts(config(highpass_hz=0.5), archive, np.array([3]))[3, 1] <= 40
+
+
+def test_with_a_high_pass_given_onsets_stay(archives, tmp_path):
+    """Those of the source of the events, or of a user who has corrected the table."""
+    folder = shutil.copytree(archives["counts"].archive_dir, tmp_path / "corrected")
+    table = folder / "metadata.csv"
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | {"event_onset_s": "12.25"} for row in rows)
+    for name, onset_s in ((archives["counts"].archive_dir, 30), (folder, 12.25)):
+        module = module_of(EventArchive(name))
+        for hz in (None, 1.0):
+            found = noise_arguments(config(highpass_hz=hz), module)
+            assert found["pre_trigger_s"] == pytest.approx(onset_s, abs=0.6 * (onset_s == 30))
+
+
 def test_a_high_pass_above_all_frequencies_is_refused(archives, monkeypatch):
     monkeypatch.setattr(data, "open_source", lambda _: archives["counts"])
     with pytest.raises(ConfigError, match="highpass_hz: found 60; it must be below 50, half the"):
@@ -76,14 +121,7 @@ def test_events_too_short_for_a_noise_are_refused(tmp_path):
 
 def test_a_classifier_knows_its_levels_and_where_events_begin(archives):
     archive = archives["counts"]
-    module = EventDataModule(
-        archive,
-        np.array([0, 1, 2]),
-        np.array([3]),
-        class_names=("A", "B"),
-        batch_size=2,
-        sensors_train="one",
-    )
+    module = module_of(archive)
     found = noise_arguments(config(), module)
     assert found["quiet_noise"] and found["pre_trigger_s"] == pytest.approx(30, abs=0.6)
     low, high = found["levels"]["noise"]
