@@ -1,13 +1,16 @@
 """What a checkpoint says about its training: events, sensors, date, versions, metrics."""
 
+import hashlib
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
 from models.event_classifier import EventClassifier
 from preprocessing.data_module import EventDataModule
 from training.runs import Run, package_versions
+from utils.errors import UserError
 
 
 def about_training(run: Run, data: EventDataModule) -> dict:
@@ -28,6 +31,31 @@ def about_training(run: Run, data: EventDataModule) -> dict:
         "sensors": [int(n_sensors.min()), int(n_sensors.max())],
         "versions": package_versions(),
     }
+
+
+def events_checksum(data: EventDataModule) -> str:
+    """Return a checksum of the events that train, calibrate and test, in order, and their labels.
+
+    It does not depend on the archive that the recordings are packed into.
+    """
+    whole = hashlib.sha256(repr(data.class_names).encode())
+    for events in (data.served_events, data.calibration_events, data.test_events):
+        whole.update(repr(len(events)).encode())
+        whole.update(data.archive.identities[events].tobytes() + data.labels[events].tobytes())
+    return whole.hexdigest()
+
+
+def require_same_events(content: dict, data: EventDataModule, path: Path) -> None:
+    """Raise ``UserError`` if the checkpoint at ``path`` was trained on other events than these.
+
+    What were training events could be test events now. Checkpoints of earlier versions do not say.
+    """
+    if content.get("events_checksum", events_checksum(data)) != events_checksum(data):
+        raise UserError(
+            f"{path}: the events or their labels have changed since this run began, and with them "
+            "its division into training and test events. Begin a new run without --resume, or "
+            "bring the former events back"
+        )
 
 
 def now_utc() -> str:

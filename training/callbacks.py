@@ -16,7 +16,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from training.about import about_training
+from training.about import about_training, events_checksum
 from training.loggers import MetricsTable
 from training.runs import LAST_CHECKPOINT, Run
 from utils.errors import Interrupted, UserError
@@ -135,15 +135,16 @@ class SaveCheckpoints(pl.Callback):
     ``encoder-ep_N.ckpt`` is a dict with ``epoch``, ``model_state_dict``, ``stem_stride`` and
     ``spectrogram``, the arguments of ``LogSpectrogram``. After pretraining both files also have
     ``seen_events``: identities of the training events, a sorted list of integers; held-out events
-    are not among them. The ``last.ckpt`` of a classifier has ``about``, see ``training.about``.
+    are not among them. ``last.ckpt`` has ``events_checksum``, that of a classifier also ``about``,
+    see ``training.about``.
     """
 
     def __init__(self, run: Run, period: int, memory: EpochMemory):
         self.run, self.period, self.memory = run, period, memory
         self.last_saved = time.monotonic()
         self.is_new = False
-        self.seen: dict[str, list[int]] = {}
-        self.about: dict[str, dict] = {}
+        self.seen: dict[str, list[int]] = {}  # for the encoder's files too
+        self.about: dict[str, Any] = {}
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict
@@ -154,10 +155,11 @@ class SaveCheckpoints(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Note the training events; remove rows of the metrics table that are computed again."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+        self.about = {"events_checksum": events_checksum(data)}
         if self.run.config.kind == "ssl":
             self.seen = {"seen_events": sorted(data.archive.identities[data.train_events].tolist())}
         else:
-            self.about = {"about": about_training(self.run, data)}
+            self.about["about"] = about_training(self.run, data)
         for logger in trainer.loggers:
             if isinstance(logger, MetricsTable):
                 logger.forget_after(trainer.current_epoch)

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from preprocessing.data_module import EventDataModule
+from training.about import require_same_events
 from training.callbacks import (
     EpochMemory,
     SaveCheckpoints,
@@ -116,7 +117,8 @@ def _silence_lightning() -> None:
 def fit(run: Run, module: pl.LightningModule, data: EventDataModule) -> pl.Trainer:
     """Draw sample events, then train; resume if the run has a checkpoint. Returns the Trainer."""
     if run.resume_from:
-        require_fitting(run.resume_from, module)
+        content = require_fitting(run.resume_from, module)
+        require_same_events(content, data, run.resume_from)
     run.start()
     n_epochs = epochs_of(run.config, len(data.served_events))
     trainer = build_trainer(run, n_epochs, against_bf16(run.config, data.archive))

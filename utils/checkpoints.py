@@ -57,13 +57,15 @@ def require_resumable(path: Path) -> dict:
     return content
 
 
-def require_fitting(path: Path, module: Any) -> None:
-    """Load the weights of a training checkpoint into ``module``.
+def require_fitting(path: Path, module: Any) -> dict:
+    """Load the weights of a training checkpoint into ``module``; return the whole checkpoint.
 
     Raises ``CheckpointError`` if they belong to another model.
     """
+    content = require_resumable(path)
     try:
-        module.load_state_dict(require_resumable(path)["state_dict"])
+        module.load_state_dict(content["state_dict"])
     except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: is of another model ({reason}); {RECOVERY_HINT}") from error
+    return content

@@ -1,5 +1,7 @@
 """An interrupted training goes on to the same end."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -34,3 +36,18 @@ def test_resumed_equals_uninterrupted(workplace, separable, kind, loading):
     ]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     assert (whole / "metrics.csv").read_text() == (stopped / "metrics.csv").read_text()
+
+
+def test_other_events_are_not_gone_on_with(tmp_path, separable):
+    """With more recordings in the folder, training events could become test events."""
+    folder = shutil.copytree(separable, tmp_path / "growing")
+    train_and_stop_after("finetune", folder, tmp_path, 1, "exp_params.model_save_ep_period=1")
+    stopped = tmp_path / "runs" / "finetune" / "stopped_finetune"
+    files = sorted(path for path in folder.rglob("*.mseed") if path.parent.name != "Unlabeled")
+    moved = files[0].parent.parent / files[-1].parent.name / "moved.mseed"
+    files[0].rename(moved)  # another label
+    resume = ("finetune", folder, "stopped_finetune", "exp_params.model_save_ep_period=1")
+    output = run(*resume, cwd=tmp_path, epochs=4, resume=stopped, status=2)
+    assert "the events or their labels have changed since this run began" in output
+    moved.rename(files[0])
+    run(*resume, cwd=tmp_path, epochs=4, resume=stopped)
