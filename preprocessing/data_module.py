@@ -109,10 +109,7 @@ class EventDataModule(pl.LightningDataModule):
         self.unlabelled_events = none if unlabelled_events is None else unlabelled_events
         n_served = len(train_events) + len(self.unlabelled_events)
         if sensors_train == "pair" and n_served < batch_size:
-            raise UserError(
-                f"dataset.batch_size is {batch_size}, but there are only {n_served} "
-                "training events; lower it"
-            )
+            raise too_few_events(batch_size, n_served)
         if sensors_train == "pair" and len(test_events) < 2:
             raise UserError(
                 f"{len(test_events)} held-out events are too few to monitor pretraining; "
@@ -227,6 +224,15 @@ class EventDataModule(pl.LightningDataModule):
             # only for training on a GPU: pinning takes GPU memory even if training is on the CPU
             pin_memory=self._device().type == "cuda",
         )
+
+
+def too_few_events(batch_size: int, n_events: int) -> UserError:
+    """Return the error for pretraining with fewer training events than a batch has."""
+    return UserError(
+        f"dataset.batch_size is {batch_size}, but there are only {n_events} training events; lower "
+        "it (below 65 model_params.proj_out has to be smaller than it: for example "
+        "dataset.batch_size=32 model_params.proj_out=16)"
+    )
 
 
 def data_module_of(trainer: pl.Trainer) -> EventDataModule:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from preprocessing.channels import LEAST_RATE_SHARE
-from preprocessing.limits import SAME_RATE
+from preprocessing.limits import SAME_RATE, UNLABELED
 from preprocessing.metadata import ArchiveError
 from preprocessing.recordings import Recording, read_recording
 from preprocessing.traces import RecordingError, read_traces
 
+NEARLY_UNLABELED = ("unlabeled", "unlabelled")  # in small letters
 MAX_FILES_FOR_RATE = 200  # whose headers are read to find the most common sampling rate
 
 
@@ -104,7 +105,8 @@ class RecordingFolder:
 def list_recordings(source_dir: str | Path) -> list[Path]:
     """List the files ``source_dir/<Class>/*``, sorted by class and name, without hidden files.
 
-    Raises ``ArchiveError`` if there is no such folder or it holds no recordings.
+    Raises ``ArchiveError`` if there is no such folder or it holds no recordings, and for a folder
+    ``unlabeled``, which would be a class.
     """
     source_dir = Path(source_dir)
     if not source_dir.is_dir():
@@ -115,6 +117,12 @@ def list_recordings(source_dir: str | Path) -> list[Path]:
     classes = sorted(
         path for path in source_dir.iterdir() if path.is_dir() and not path.name.startswith(".")
     )
+    for path in classes:
+        if path.name.casefold() in NEARLY_UNLABELED and path.name != UNLABELED:
+            raise ArchiveError(
+                f"{path}: would be a class; rename the folder to {UNLABELED}, which holds events "
+                "without a label"
+            )
     files = [
         file
         for path in classes

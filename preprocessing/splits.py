@@ -49,6 +49,12 @@ def split_events(
     if strategy == "given":
         pool, test = as_given(groups)
         n_train = round(train_ratio / (1 - test_ratio) * len(pool))
+        n_classes = len(np.unique(classes[pool]))
+        if n_train < n_classes:
+            raise SplitError(
+                f"dataset.train_data_ratio: found {train_ratio:g}, which is {n_train} of the "
+                f"dataset's {len(pool)} training events, for {n_classes} classes; raise it"
+            )
     elif strategy == "by_time":
         pool, test = past_and_future(classes, groups, test_ratio)
     elif strategy in ("by_day", "by_group"):
@@ -117,12 +123,18 @@ def hold_out(
             f"{n_held_out} for {len(classes)} classes, of which {classes[counts.argmin()]} has "
             f"{counts.min()}; change the ratio, or set it to 0 for no calibration"
         )
-    if strategy in ("by_day", "by_group"):
-        kept, held_out = whole_groups(labels[train], _of(groups, train), ratio, seed, strategy)
-    elif strategy == "by_time":
-        kept, held_out = past_and_future(labels[train], _of(groups, train), ratio)
-    else:
-        kept, held_out = _random_split(labels[train], len(train) - n_held_out, n_held_out, seed)
+    try:
+        if strategy in ("by_day", "by_group"):
+            kept, held_out = whole_groups(labels[train], _of(groups, train), ratio, seed, strategy)
+        elif strategy == "by_time":
+            kept, held_out = past_and_future(labels[train], _of(groups, train), ratio)
+        else:
+            kept, held_out = _random_split(labels[train], len(train) - n_held_out, n_held_out, seed)
+    except SplitError as error:
+        raise SplitError(
+            f"dataset.calibration_ratio: the training events cannot be divided {strategy} once "
+            "more for calibration; change it, or set it to 0 for no calibration"
+        ) from error
     return train[kept], train[held_out]
 
 
@@ -135,20 +147,22 @@ def pretraining_split(
     groups: np.ndarray | None = None,
     exclude_test_events: bool = True,
 ) -> Split:
-    """Split all events for pretraining; ``Unlabeled`` counts as a class.
+    """Split all events for pretraining; ``Unlabeled`` counts as a class, and no label is needed.
 
     ``exclude_test_events`` leaves out the test events of a classifier with the same test ratio,
     seed and strategy, and what ``events_away_from`` leaves out with them, so that pretraining uses
-    them neither for gradients nor for monitoring. Raises ``SplitError``.
+    them neither for gradients nor for monitoring. There are none where no classifier can be trained
+    yet: one class, or a class of one event. Raises ``SplitError``.
     """
     kept = np.arange(len(labels))
-    if exclude_test_events and (labels != UNLABELED).any():
+    _, counts = np.unique(labels[labels != UNLABELED], return_counts=True)
+    if exclude_test_events and len(counts) > 1 and counts.min() > 1:
         _, excluded = classifier_split(labels, 1 - test_ratio, test_ratio, seed, strategy, groups)
         kept = events_away_from(excluded, len(labels), strategy, groups)
     if strategy == "given":  # the events that are left have no test set of their own
         strategy = "nested"
-    own_groups = _of(groups, kept)
-    train, test = split_events(labels[kept], train_ratio, test_ratio, seed, strategy, own_groups)
+    own_groups, strata = _of(groups, kept), _without_single_events(labels[kept])
+    train, test = split_events(strata, train_ratio, test_ratio, seed, strategy, own_groups)
     return kept[train], kept[test]
 
 
@@ -167,6 +181,12 @@ def events_away_from(
     elif groups is not None and strategy == "by_time":
         held_out = np.flatnonzero(groups >= min(groups[held_out].tolist()))
     return np.setdiff1d(np.arange(n_events), held_out)
+
+
+def _without_single_events(labels: np.ndarray) -> np.ndarray:
+    """Return the labels; where a class has one event, that of the largest class instead."""
+    classes, counts = np.unique(labels, return_counts=True)
+    return np.where(np.isin(labels, classes[counts < 2]), classes[counts.argmax()], labels)
 
 
 def _of(groups: np.ndarray | None, events: np.ndarray) -> np.ndarray | None:
@@ -188,7 +208,7 @@ def _require_divisible(
     if counts.min() < 2:
         raise SplitError(
             f"class {classes[counts.argmin()]} has one event; every class needs at least two, "
-            "one for training and one for testing"
+            "one for training and one for testing: label more, or move it to Unlabeled"
         )
     n_train, n_test = int(train_ratio * len(labels)), int(np.ceil(test_ratio * len(labels)))
     for side, n in (("train", n_train), ("test", n_test)):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from preprocessing.data_module import too_few_events
 from preprocessing.metadata import ArchiveError
 from preprocessing.sources import is_packed
-from utils.errors import UserError
 from utils.schema import RunConfig, SSLConfig
 
 
@@ -30,7 +30,4 @@ def require_possible_batch(config: RunConfig) -> None:
         return
     n_train = int(np.floor(data.train_data_ratio * n_events))
     if n_train < data.batch_size:
-        raise UserError(
-            f"dataset.batch_size is {data.batch_size}, but there are only {n_train} "
-            "training events; lower it"
-        )
+        raise too_few_events(data.batch_size, n_train)

@@ -227,7 +227,8 @@ def class_weights(
 ) -> list[float] | None:
     """Return class weights from the training events (K numbers), None without ``use_class_weight``.
 
-    Raises ``ConfigError`` if the configuration names other classes than the data has.
+    Raises ``ConfigError`` if the configuration names other classes than the data has, and if fewer
+    than two have a weight.
     """
     params, names = config.exp_params, data.class_names
     if params.n_classes not in (None, len(names)):
@@ -247,7 +248,15 @@ def class_weights(
     if rare is None:
         rare = () if config.dataset.source in OWN_RECORDINGS else RARE_AT_AKNES
     without = [number for number, name in enumerate(names) if name in rare]
-    return balanced_class_weights(data.labels[data.train_events], len(names), without)
+    weights = balanced_class_weights(data.labels[data.train_events], len(names), without)
+    learned = [name for name, weight in zip(names, weights) if weight > 0]
+    if len(learned) < 2:
+        raise ConfigError(
+            f"exp_params.zero_weight_classes: leaves {', '.join(learned) or 'no class'} to learn "
+            f"from {len(data.train_events)} training events of {', '.join(names)}; a classifier "
+            "needs at least two classes"
+        )
+    return weights
 
 
 def compare_with_pretraining(seen: list[int] | None, data: EventDataModule) -> dict:

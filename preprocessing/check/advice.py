@@ -123,6 +123,8 @@ def days_of_classes(events: Iterable[EventLook]) -> dict[str, set[str]]:
 
 def _split(events: Sequence[EventLook]) -> tuple[str, str]:
     labelled = [e for e in events if e.category != UNLABELED and not e.problem]
+    if not labelled:
+        return "nested", "there are no labelled events"
     days = days_of_classes(labelled)
     names = {event.category for event in labelled}
     if not days or names - days.keys():
@@ -146,8 +148,8 @@ def warnings_about_classes(events: Sequence[EventLook]) -> list[str]:
     counts = Counter(event.category for event in events if not event.problem)
     names = sorted({event.category for event in events})
     lines = [
-        f"class {name} has {counts[name]} usable event(s); at least {LEAST_EVENTS} are needed to "
-        "train and to test"
+        f"class {name} has {counts[name]} usable event(s); at least {LEAST_EVENTS} are advised "
+        "to train and to test (2 are the minimum)"
         for name in names
         if counts[name] < LEAST_EVENTS and name != UNLABELED
     ]

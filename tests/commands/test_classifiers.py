@@ -100,6 +100,12 @@ def test_calibration_on_a_handful_of_events_some_of_which_cannot_be_predicted(wo
     assert before[error] == ensemble[error]
 
 
+def test_one_class_to_learn_is_too_few(workplace, separable):
+    keys = ("exp_params.zero_weight_classes=[low,high]", "exp_params.head=logistic_regression")
+    output = run("finetune", separable, "one", *keys, cwd=workplace, status=2)
+    assert "zero_weight_classes: leaves twice to learn from" in output
+
+
 def test_training_from_a_packed_archive_needs_neither_obspy_nor_pooch_nor_wandb(
     workplace, from_scratch
 ):

@@ -129,6 +129,13 @@ def test_empty_and_missing_folders(tmp_path):
         pack_recordings(tmp_path / "empty", tmp_path / "archive")
 
 
+@pytest.mark.parametrize("name", ["unlabeled", "UNLABELED", "Unlabelled"])
+def test_a_folder_of_events_without_label_does_not_become_a_class(tmp_path, name):
+    (tmp_path / "events" / name).mkdir(parents=True)
+    with pytest.raises(ArchiveError, match=f"{name}: would be a class; rename the folder to Unl"):
+        pack_recordings(tmp_path / "events", tmp_path / "archive")
+
+
 def _pack_slowly(source, target) -> None:
     real = recording_folder.read_recording
     recording_folder.read_recording = lambda *args, **kwargs: (

@@ -253,3 +253,33 @@ def test_groups_come_from_a_column_or_a_part_of_it(tmp_path):
     assert groups_of_events(archive, "by_time")[0] == "2020-01-01T00:00:00.000000Z"
     with pytest.raises(SplitError, match="split given: there is no column split"):
         groups_of_events(archive, "given")
+
+
+def test_pretraining_needs_no_labels_that_a_classifier_needs():
+    """One labelled class, a class of one event, one event that has no label."""
+    for labels in (
+        ["Unlabeled"] * 20 + ["a"] * 9,
+        ["Unlabeled"] * 20 + ["a"] * 9 + ["b"],
+        ["a"] * 20 + ["b"] * 20 + ["Unlabeled"],
+        ["a"] * 20 + ["b"] * 2 + ["Unlabeled"] * 9,  # one of b is for testing
+    ):
+        train, held_out = pretraining_split(np.array(labels), 0.8, 0.2, 0)
+        assert len(train) >= 0.6 * len(labels) and len(held_out) >= 4
+        assert not set(train) & set(held_out)
+
+
+def test_a_given_split_has_training_events_of_the_classes():
+    labels = np.array(["a", "b"] * 20)
+    groups = np.array(["train"] * 20 + ["test"] * 20)
+    message = "train_data_ratio: found 0.05, which is 1 of the dataset's 20 training events, for 2"
+    with pytest.raises(SplitError, match=message):
+        split_events(labels, 0.05, 0.05, 0, "given", groups)
+
+
+def test_a_second_division_that_fails_is_that_of_the_calibration():
+    labels = np.array(["a"] * 8 + ["b"] * 8)
+    groups = np.array(["2020-01-01T00:00:00Z"] * 8 + ["2020-01-02T00:00:00Z"] * 8)
+    with pytest.raises(
+        SplitError, match="calibration_ratio: the training events cannot be divided"
+    ):
+        hold_out(np.arange(16), labels, 0.25, 0, "by_time", groups)
