@@ -99,7 +99,9 @@ def _problem(arguments: Namespace) -> str:
         return f"{alone[0]} goes with --sds"
     if arguments.tune and (arguments.follow or not (archive or arguments.continuous)):
         return "--tune goes with --continuous or --sds, without --follow"
-    not_with_tune = ("quakeml", "scml", "per_sensor", "plots", "resume", "strict")
+    if arguments.tune and arguments.format != "csv":
+        return "--tune writes a CSV table: leave out --format"
+    not_with_tune = ("quakeml", "scml", "per_sensor", "plots", "annotate", "resume", "strict")
     without_effect = [flag for flag in not_with_tune if arguments.tune and getattr(arguments, flag)]
     if without_effect:
         return f"--tune writes --out only: leave out --{without_effect[0].replace('_', '-')}"

@@ -12,7 +12,7 @@ import numpy as np
 
 from prediction.config import PredictConfig
 from prediction.events import Events
-from utils.config import build_config
+from utils.config import ConfigError, build_config
 from utils.errors import UserError
 from utils.parallel import ahead
 
@@ -48,6 +48,11 @@ class Classifier:
         ``trigger={"channels": 4}``; ``config`` is a whole configuration instead. Raises
         ``CheckpointError`` and ``ConfigError``, which say what is wrong.
         """
+        if config is not None and settings:
+            raise ConfigError(
+                f"Classifier.load: found config and {', '.join(settings)}; give one of both, or "
+                "set the keys in config"
+            )
         config = config or build_config(settings, PredictConfig, "Classifier.load")
         from prediction.load import load_classifier
         from prediction.predictor import Predictor, choose_device

@@ -232,7 +232,8 @@ def _first_of_each_station(
     }
     first: dict[str, tuple[int, str]] = {}
     for name, ns in times.items():
-        network, station, _, channel = name.split(".")
+        network, rest = name.split(".", 1)
+        station, _, channel = rest.rsplit(".", 2)  # a station's code may have a point
         place = f"{network}.{station}" if station else channel
         first[place] = min(first.get(place, (ns, name)), (ns, name))
     return {name: (ns - trigger_ns) / NS for ns, name in sorted(first.values())}

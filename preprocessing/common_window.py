@@ -77,6 +77,8 @@ def cut_to_window(
         for channel, offset in zip(channels, offsets)
         if channel.start_ns <= window.start_ns and channel.end_ns >= window.end_ns
     )
+    if n_samples < 1:  # channels that overlap by less than a sample
+        return np.empty((len(channels), 0), dtype=np.float32), []
     block = np.empty((len(channels), n_samples), dtype=np.float32)
     padded = []
     for row, channel, offset in zip(block, channels, offsets):

@@ -86,18 +86,17 @@ def join_channels(
     channels = _of_useful_rates(channels, sampling_rate_hz, left_out)
     if not channels:
         raise RecordingError(f"{source}: no usable channel ({_first_reasons(left_out)})")
-    window = choose_window(channels)
+    window, n_found = choose_window(channels), len(channels)
     if window is None:
-        raise RecordingError(
-            f"{source}: its channels have no time window in common "
-            f"(no moment is in half of the {len(channels)} channels)"
-        )
+        raise _nothing_in_common(source, n_found)
     left_out += window.why_left_out(channels)
     channels = [channels[number] for number in window.kept]
     rate_hz = sampling_rate_hz or _one_rate(source, channels)
     _require_size(source, channels, rate_hz, max_samples)
     n_resampled = sum(resample(channel, rate_hz) for channel in channels)
     waveforms, padded = cut_to_window(channels, window, rate_hz)
+    if not waveforms.size:
+        raise _nothing_in_common(source, n_found)
     if not live_channels(waveforms).any():
         raise RecordingError(
             f"{source}: no usable channel (every channel is constant; found {len(channels)})"
@@ -114,6 +113,13 @@ def join_channels(
         tuple(padded),
         tuple(channel.own_rate_hz for channel in channels),
         delay_s(traces),
+    )
+
+
+def _nothing_in_common(source: str | Path, n_channels: int) -> RecordingError:
+    return RecordingError(
+        f"{source}: its channels have no time window in common "
+        f"(no moment is in half of the {n_channels} channels)"
     )
 
 

@@ -102,7 +102,7 @@ def test_calibration_on_a_handful_of_events_some_of_which_cannot_be_predicted(wo
 
 def test_one_class_to_learn_is_too_few(workplace, separable):
     keys = ("exp_params.zero_weight_classes=[low,high]", "exp_params.head=logistic_regression")
-    output = run("finetune", separable, "one", *keys, cwd=workplace, status=2)
+    output = run("finetune", separable, "one", *keys, cwd=workplace, status=2, epochs=100)
     assert "zero_weight_classes: leaves twice to learn from" in output
 
 

@@ -33,6 +33,8 @@ def test_recordings_and_a_table_are_needed(monkeypatch, capsys, words):
     [
         (["a", "--continuous", "--tune", "--quakeml", "e.xml"], "leave out --quakeml"),
         (["a", "--continuous", "--tune", "--per-sensor"], "leave out --per-sensor"),
+        (["a", "--continuous", "--tune", "--annotate", "a.mseed"], "leave out --annotate"),
+        (["a", "--continuous", "--tune", "--format", "json"], "leave out --format"),
         (
             ["--sds", "s", "--streams", "*", "--follow", "--strict"],
             "--strict goes without --follow",

@@ -8,6 +8,7 @@ import obspy
 import pytest
 
 from prediction import Classifier
+from prediction.config import PredictConfig
 from preprocessing.recordings import read_recording
 from tests.conftest import ROOT
 from tests.prediction.conftest import TRIGGER, predict, table
@@ -81,6 +82,8 @@ def test_detections_are_those_of_predict_py(place, classifier, ckpt, day, tmp_pa
 def test_settings_are_checked_like_a_configuration(ckpt):
     with pytest.raises(ConfigError, match="Classifier.load: 1 mistake\n  enssemble: unknown key"):
         Classifier.load(ckpt, enssemble="all")
+    with pytest.raises(ConfigError, match="found config and ensemble; give one of both"):
+        Classifier.load(ckpt, PredictConfig(), ensemble="all")
 
 
 def test_a_checkpoint_says_what_the_model_knows(place, classifier, ckpt):

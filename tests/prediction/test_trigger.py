@@ -188,3 +188,12 @@ def test_most_events_of_a_simulated_network_are_found(tmp_path):
     hits = (np.abs(onset_s[:, None] + 3 - trigger_s) < 5).any(1)
     assert hits.mean() > 0.85 and len(windows) <= len(truth) + 3
     assert all(window.recording.waveforms.shape[1] == 16_000 for window in windows)
+
+
+def test_a_station_code_with_a_point_is_a_station(tmp_path):
+    stream = obspy.read(str(recordings(tmp_path / "a.mseed", [200.0])))
+    for each in stream:
+        each.stats.station = "S." + each.stats.station[-1]
+    stream.write(str(tmp_path / "b.mseed"), format="MSEED")
+    (window,) = found(tmp_path / "b.mseed")
+    assert len(window.picks) == 6

@@ -205,6 +205,15 @@ def test_channels_without_numbers_or_with_absurd_ones_are_left_out(tmp_path):
     assert recording.waveforms.shape == (1, 500) and "not finite" in recording.left_out[0]
 
 
+def test_channels_that_overlap_by_less_than_a_sample_share_nothing(tmp_path):
+    """At 100 Hz: one ends as the other begins, the third is elsewhere."""
+    traces = [trace(RNG.normal(size=1000), station=name) for name in "ABC"]
+    for each, shift_s in zip(traces, (0, 9.996, 60)):
+        each.stats.starttime += shift_s
+    with pytest.raises(RecordingError, match="no time window in common"):
+        read_recording(write(tmp_path / "apart.mseed", *traces), 100.0)
+
+
 def test_names_with_pattern_characters(tmp_path):
     path = write_mseed(tmp_path / "event[1].mseed", RNG.normal(size=(1, 200)).astype(np.float32))
     assert read_recording(path).waveforms.shape == (1, 200)
