@@ -45,7 +45,7 @@ class Table:
         return (self._json_rows if self.form == "json" else self._csv_rows)(text[:end], text[end:])
 
     def _csv_rows(self, text: str, cut: str) -> list[dict]:
-        if not text and _head(self.columns).startswith(cut):
+        if not text and _head(self.columns).startswith(cut):  # empty, or the head was cut short
             return []
         lines = list(csv.reader(io.StringIO(text or cut)))
         self._require_columns(lines[0])

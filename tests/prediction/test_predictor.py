@@ -45,3 +45,19 @@ def test_an_event_is_the_same_block_in_training_and_in_prediction(tmp_path, pred
         ratio.tolist(), abs=1e-3
     )
     assert (ratio >= USABLE_RATIO).tolist() == [True, True, False]
+
+
+def test_a_short_recording_is_not_padded_with_noise_by_a_high_pass(tmp_path):
+    """Noise is that of what was recorded: the filter rings in the padding, but very low."""
+    torch.manual_seed(0)
+    images = {"sampling_rate_hz": RATE_HZ, "nperseg": 20, "resize_size": 32, "highpass_hz": 1.0}
+    model = small_classifier(n_samples=N_SAMPLES, quiet_noise=True, spectrogram=images).eval()
+    predictor = Predictor(model, "0" * 8, PredictConfig(precision="32-true"), torch.device("cpu"))
+    event = np.random.default_rng(0).normal(0, 3, (3, 800)).astype(np.float32)
+    event[:, 350:450] += 60 * np.sin(np.arange(100, dtype=np.float32))
+    file = write_mseed(tmp_path / "0.mseed", event, RATE_HZ)
+    (classified,) = predictor.classify([Item("0", str(file), read_recording(file, RATE_HZ))])
+    ratios = [sensor.signal_to_noise for sensor in classified.event.per_sensor]
+    in_model = model.signal_to_noise(torch.from_numpy(classified.waveforms)[None], None)[0]
+    assert max(ratios) < 1000 and ratios == pytest.approx(in_model.tolist(), rel=1e-3)
+    assert classified.event.duration_s < 6
