@@ -20,7 +20,7 @@ def finetune() -> None:
     from preprocessing.splits import classifier_split
     from training import data as events
     from training import reports
-    from training.classifier import PretrainedEncoder, build_classifier, sensors_of
+    from training.fine_tuning import PretrainedEncoder, build_classifier, sensors_of
     from training.trainer import fit
 
     pretrained = PretrainedEncoder(config)

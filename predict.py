@@ -11,7 +11,7 @@ import sys
 
 from prediction import Classifier
 from prediction.arguments import parse, require_one_process
-from prediction.config import PredictConfig
+from prediction.predict_config import PredictConfig
 from utils.cli import main
 from utils.config import load_config
 

@@ -5,9 +5,9 @@ python reproduce.py --config configs/reproduce.yaml [key.path=value ...]
 
 import logging
 
-from training.grid import plan_cells
-from training.grid_config import ReproduceConfig
-from training.grid_run import run_cells
+from training.grid.cells import plan_cells
+from training.grid.grid_config import ReproduceConfig
+from training.grid.queue import run_cells
 from training.runs import RUNS_DIR
 from utils.cli import main, parse_arguments, stop_at_signals
 from utils.config import load_config
@@ -20,8 +20,8 @@ def reproduce() -> None:
     arguments = parse_arguments(__doc__, "--config", "configs/reproduce.yaml", resumable=False)
     grid = load_config(arguments.config, ReproduceConfig, arguments.overrides)
 
-    from training.comparison import write_comparison
-    from training.results import read_result
+    from training.grid.comparison import write_comparison
+    from training.grid.results import read_result
 
     folder = RUNS_DIR / "reproduce" / grid.name
     pretraining, compared = plan_cells(grid)

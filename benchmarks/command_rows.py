@@ -15,7 +15,7 @@ from benchmarks.table import Row, seconds_row
 from benchmarks.timing import seconds_of, take_turns
 from benchmarks.work import Size, Work
 from preprocessing.event_archive import EventArchive
-from preprocessing.simulate.continuous import simulate_continuous
+from preprocessing.simulate.simulated_days import simulate_continuous
 
 ROOT = Path(__file__).resolve().parent.parent
 DAY_S = 86_400

@@ -23,10 +23,10 @@ from benchmarks.trainer import BF16, quiet_trainer
 from benchmarks.work import Networks
 from models.event_classifier import EventClassifier
 from models.vnibcreg import VNIbCReg
+from preprocessing.channels import UNLABELED
 from preprocessing.data_module import EventDataModule
 from preprocessing.dataset import Sensors, WaveformStore
 from preprocessing.event_archive import EventArchive
-from preprocessing.limits import UNLABELED
 from utils.precision import has_bf16
 
 N_PROFILED_STEPS = 20

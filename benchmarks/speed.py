@@ -19,7 +19,7 @@ from benchmarks.table import Row, parse, report
 from benchmarks.work import PAPER, QUICK, SMALL, Size, Work
 from preprocessing.event_archive import EventArchive
 from preprocessing.packing import pack_recordings
-from preprocessing.simulate.events import plan_events, simulate_event
+from preprocessing.simulate.simulated_archive import plan_events, simulate_event
 from utils.parallel import map_in_order
 from utils.precision import has_bf16
 

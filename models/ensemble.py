@@ -3,7 +3,7 @@
 [L22] Lee, Aune, Langet, Eidsvik, Math. Geosci. 2022, doi 10.1007/s11004-022-10037-7.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -108,3 +108,29 @@ def sensor_weights(ratio: Tensor, mask: Tensor, ensemble: Ensemble) -> Tensor:
     weights = (ratio >= USABLE_RATIO).float() if ensemble == "usable" else ratio.clamp(min=1).log()
     weights = weights * live
     return torch.where(weights.sum(-1, keepdim=True) > 0, weights, live)
+
+
+class Evaluation(NamedTuple):
+    """Model outputs for held-out events."""
+
+    events: Tensor  # (N,) indices into the archive
+    labels: Tensor  # (N,)
+    logits: Tensor  # (N, S, K)
+    mask: Tensor  # (N, S) True for live sensors
+    ratio: Tensor  # (N, S) signal-to-noise ratio
+
+    def log_probs(self, ensemble: Ensemble = "all") -> Tensor:
+        """Return the ensemble's log-probabilities (N, K)."""
+        return ensemble_log_probs(self.logits, sensor_weights(self.ratio, self.mask, ensemble))
+
+
+class Prediction(NamedTuple):
+    """Model outputs for B events: of the ensemble and of each of the S traces.
+
+    Traces are the sensors; for a stacked-trace classifier, S is 1.
+    """
+
+    log_probs: Tensor  # (B, K) of the ensemble, at the calibrated temperature
+    sensor_log_probs: Tensor  # (B, S, K)
+    weights: Tensor  # (B, S), 0 for sensors left out of the ensemble
+    ratio: Tensor  # (B, S') signal-to-noise ratio of all S' sensors

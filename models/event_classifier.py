@@ -12,11 +12,10 @@ from torch.nn import functional as F
 
 from models.calibration import calibrate
 from models.class_weights import weighted_cross_entropy
-from models.ensemble import ENSEMBLES, ensemble_log_probs
+from models.ensemble import ENSEMBLES, Evaluation, ensemble_log_probs
 from models.evaluation import evaluate
 from models.event_ensemble import EventEnsemble, live_traces
 from models.optimisers import adam_with_cosine
-from models.outputs import Evaluation
 from preprocessing.data_module import data_module_of
 from preprocessing.dataset import EventBatch
 from preprocessing.views import augment

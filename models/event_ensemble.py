@@ -15,13 +15,13 @@ from models.encoders import build_encoder
 from models.ensemble import (
     ENSEMBLES,
     Ensemble,
+    Prediction,
     ensemble_log_probs,
     least_samples,
     sensor_weights,
     signal_to_noise,
     signal_to_quiet,
 )
-from models.outputs import Prediction
 from preprocessing.levels import least_measurable, measure
 from preprocessing.spectrogram import LogSpectrogram, require_finite
 from preprocessing.views import build_changes
@@ -45,7 +45,7 @@ class EventEnsemble(pl.LightningModule):
     are the length of the training events and their time before the trigger; predict.py cuts windows
     with the same values. ``quiet_noise`` takes the noise of an event not from the time before the
     trigger but from its quiet part, see ``preprocessing.levels``. ``levels`` has the ranges of
-    noise and signal of the training events, see ``training.levels``; None: not known.
+    noise and signal of the training events, see ``training.level_ranges``; None: not known.
 
     The first checkpoints do not contain the arguments that have a default here. They were made with
     these values, and the length of their events is unknown.

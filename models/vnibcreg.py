@@ -19,8 +19,7 @@ from models.heads import Discriminator, Projector
 from models.losses import covariance_loss, invariance_loss, tnc_loss, variance_loss
 from models.optimisers import adam_with_cosine
 from preprocessing.data_module import data_module_of
-from preprocessing.dataset import EventBatch
-from preprocessing.draws import CROP_DRAWS
+from preprocessing.dataset import CROP_DRAWS, EventBatch
 from preprocessing.spectrogram import LogSpectrogram
 from preprocessing.views import VIEWS, WholeEvent, augment, build_changes, crop_columns
 from utils.distributed import gather_batch, gather_by_event

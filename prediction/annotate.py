@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from prediction.miniseed import NS
+from prediction.continuous.continuous_data import Source
+from prediction.continuous.miniseed import NS
 from prediction.predictor import Predictor
-from prediction.streams import Source
-from preprocessing.limits import live_channels
+from preprocessing.channels import live_channels
 from preprocessing.recordings import join_channels
 from preprocessing.traces import RecordingError
 from utils.errors import UserError

@@ -1,15 +1,15 @@
 """Events as an ObsPy catalogue, for QuakeML and SeisComP's XML."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prediction.config import CatalogueParams, PredictConfig
-from prediction.event_types import event_type
+from prediction.predict_config import QUAKEML_TYPES, CatalogueParams, PredictConfig
 from utils.files import write_atomically
 
 PROGRAM = "aknes-ssl"
+OTHER = "other event"
 
 
 def write_catalogue(
@@ -140,3 +140,17 @@ def parse_picks(text: str) -> dict[str, float]:
     """Read what ``format_picks`` has written."""
     words = [part.rsplit(" ", 1) for part in text.split(", ") if part]
     return {channel: float(after_s) for channel, after_s in words}
+
+
+def event_type(class_name: str, chosen: Mapping[str, str]) -> str:
+    """Return the QuakeML type of a class: the chosen one, the class itself, or ``other event``.
+
+    Upper case, spaces, ``_`` and ``-`` make no difference: ``IceQuake`` is ``ice quake``.
+    """
+    types = {_plain(name): name for name in QUAKEML_TYPES}
+    types |= {_plain(name): found for name, found in chosen.items()}
+    return types.get(_plain(class_name), OTHER)
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character not in " _-")

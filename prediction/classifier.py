@@ -3,6 +3,7 @@
 Importing this file imports neither PyTorch nor ObsPy.
 """
 
+import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prediction.config import PredictConfig
 from prediction.events import Events
+from prediction.predict_config import PredictConfig
+from utils.checkpoints import CheckpointError, load_plain
 from utils.config import ConfigError, build_config
 from utils.errors import UserError
 from utils.parallel import ahead
@@ -19,12 +21,14 @@ from utils.parallel import ahead
 if TYPE_CHECKING:
     from obspy import Stream
 
+    from models.event_classifier import EventClassifier
+    from prediction.continuous.continuous_data import Source
+    from prediction.continuous.trigger import EventFinder, Window
     from prediction.predictor import Classified, Predictor
     from prediction.reading import Item
-    from prediction.streams import Source
-    from prediction.trigger import EventFinder, Window
 
 EVENTS_PER_BATCH = 16
+PACKAGED = {"demo": Path(__file__).parent.parent / "docs" / "demo_model" / "classifier.ckpt"}
 
 
 class Classifier:
@@ -54,7 +58,6 @@ class Classifier:
                 "set the keys in config"
             )
         config = config or build_config(settings, PredictConfig, "Classifier.load")
-        from prediction.load import load_classifier
         from prediction.predictor import Predictor, choose_device
 
         model, fingerprint = load_classifier(checkpoint)
@@ -80,7 +83,7 @@ class Classifier:
 
     def detect(self, stream: "Stream") -> Events:
         """Find events in a continuous stream by the trigger, and classify them."""
-        from prediction.streams import StreamData
+        from prediction.continuous.continuous_data import StreamData
 
         if not any(trace.stats.npts for trace in stream):
             return self._events([])
@@ -93,7 +96,7 @@ class Classifier:
         A window of the model's length moves by ``stride_s``; its probabilities are written where
         the trigger of an event would be. ``stats.class_name`` of a trace is its class.
         """
-        from prediction.streams import StreamData
+        from prediction.continuous.continuous_data import StreamData
 
         if not any(trace.stats.npts for trace in stream):
             return type(stream)()
@@ -115,7 +118,7 @@ class Classifier:
         ``source`` is written into the events as their file. ``known`` are trigger times of events
         that an interrupted run has found; batches of only such events are left out.
         """
-        from prediction.trigger import find_events, time_ns
+        from prediction.continuous.trigger import find_events, time_ns
 
         predictor, known = self.predictor, set(known)
         chunks = find_events(
@@ -137,7 +140,7 @@ class Classifier:
 
     def finder(self, data: "Source", known_ns: list[int]) -> "EventFinder":
         """Return a search for events, piece by piece; ``known_ns``: triggers found before."""
-        from prediction.trigger import EventFinder
+        from prediction.continuous.trigger import EventFinder
 
         return EventFinder(
             data,
@@ -175,8 +178,8 @@ class Classifier:
 
 def window_items(windows: "Sequence[Window]", source: str) -> list["Item"]:
     """Return the windows of the trigger as items to classify; ``source`` is their file."""
+    from prediction.continuous.trigger import utc
     from prediction.reading import Item
-    from prediction.trigger import utc
 
     times = [utc(window.trigger_ns) for window in windows]
     return [
@@ -207,3 +210,47 @@ def _traces(waveforms: np.ndarray, sampling_rate_hz: float | None) -> list:
         raise UserError("classify: an array needs its sampling_rate_hz")
     header = {"sampling_rate": sampling_rate_hz}
     return [Trace(np.ascontiguousarray(row), header) for row in waveforms]
+
+
+def load_classifier(path: str | Path) -> tuple["EventClassifier", str]:
+    """Load a classifier, in evaluation mode on the CPU, and the file's SHA-256 (8 digits).
+
+    ``path`` may be the name of a packaged model, a key of ``PACKAGED``. No code in the file is run.
+    Raises ``CheckpointError`` for anything but a checkpoint of finetune.py or
+    original_implementation/train.py.
+    """
+    from models.event_classifier import EventClassifier
+    from original_implementation.stacking import StackedTraceClassifier
+
+    path = Path(path)
+    if not path.is_file():
+        path = PACKAGED.get(str(path), path)
+    if not path.is_file():
+        names = ", ".join(PACKAGED)
+        raise CheckpointError(f"--ckpt: no such file: {path} (packaged models: {names})")
+    content = load_plain(path)
+    checkpoint = content if isinstance(content, dict) else {}
+    if "class_names" not in _section(checkpoint, "hyper_parameters"):
+        what = "an encoder file" if "model_state_dict" in checkpoint else "no trained classifier"
+        raise CheckpointError(
+            f"{path}: {what}; give the checkpoints/last.ckpt of a run of finetune.py or "
+            "original_implementation/train.py"
+        )
+    stacked = "backbone_with_clf_type" in _section(checkpoint, "config")
+    kind = StackedTraceClassifier if stacked else EventClassifier
+    try:
+        model = kind(**checkpoint["hyper_parameters"])
+        model.load_state_dict(checkpoint["state_dict"])
+        model.on_load_checkpoint(checkpoint)
+    except Exception as error:  # wrong values in the checkpoint can raise almost any error
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: does not fit this version ({reason})") from error
+    if model.hparams["n_samples"] is None:
+        raise CheckpointError(f"{path}: was saved without the length of its events; train it again")
+    with open(path, "rb") as file:
+        return model.eval(), hashlib.file_digest(file, "sha256").hexdigest()[:8]
+
+
+def _section(checkpoint: dict, key: str) -> dict:
+    section = checkpoint.get(key)
+    return section if isinstance(section, dict) else {}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prediction.catalogue import build_catalogue, format_picks
-from prediction.config import PredictConfig
+from prediction.predict_config import PredictConfig
 from prediction.tables import write_table
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Event:
     have the name of each channel that was left out, or padded to the event's window, and why;
     ``best_channel`` has the highest signal-to-noise ratio. ``picks`` has, of each station that has
     triggered, the first channel and its seconds after the trigger. ``peak_counts`` and
-    ``duration_s`` are what ``prediction.size`` measures.
+    ``duration_s`` are what ``prediction.predictor`` measures.
     """
 
     file: str

@@ -11,8 +11,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from prediction.catalogue import write_catalogue
+from prediction.event_sheet import plot_event
 from prediction.events import columns, sensor_columns
-from prediction.plots import plot_event
 from prediction.predictor import Classified, Predictor
 from prediction.reading import file_key
 from prediction.tables import Table

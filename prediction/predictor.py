@@ -9,22 +9,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from models.ensemble import NOISE_SHARE, USABLE_RATIO
+from models.ensemble import FRAME_S, NOISE_SHARE, USABLE_RATIO, Prediction
 from models.event_classifier import EventClassifier
-from models.outputs import Prediction
-from prediction.config import OUTPUT_KEYS, PredictConfig
 from prediction.events import Event, Sensor
+from prediction.predict_config import OUTPUT_KEYS, PredictConfig
 from prediction.reading import Item
-from prediction.review import low_confidence, unlike_training
-from prediction.size import peak_and_duration
-from preprocessing.lengths import fit_length
+from preprocessing.channels import fit_length, live_channels
 from preprocessing.levels import Levels, measure
-from preprocessing.limits import live_channels
 from preprocessing.recordings import Recording
 from utils.errors import UserError
 from utils.precision import choose_precision
 
 log = logging.getLogger(__name__)
+# of the model's length, and of the lowest sampling rate among its training events
+MIN_LENGTH_FRACTION, MIN_RATE_FRACTION = 0.5, 0.8
+FAR_OUTSIDE = 10.0  # factor between a level and the range of the training events
 
 
 class Classified(NamedTuple):
@@ -265,3 +264,79 @@ def choose_device(config: PredictConfig) -> torch.device:
     if config.gpu >= n_gpus:
         raise UserError(f"gpu: found {config.gpu}, but this machine has GPUs 0 to {n_gpus - 1}")
     return torch.device("cuda", config.gpu)
+
+
+def peak_and_duration(
+    waveforms: np.ndarray, best: int, sampling_rate_hz: float, noise_s: tuple[float, float]
+) -> tuple[float, float]:
+    """Return peak amplitude, in units of the recorder, and duration in s, of an event (S, T).
+
+    The waveforms are not filtered, even if the model has a high-pass.
+
+    The peak is the largest distance from the noise's mean on any channel. The duration is measured
+    on channel ``best``, from the first to the last half second, outside of the noise, whose rms is
+    at least ``USABLE_RATIO`` times that of the noise; 0 if there is none. ``noise_s`` are start and
+    end of the noise.
+    """
+    frame = max(2, round(FRAME_S * sampling_rate_hz))
+    first = round(noise_s[0] * sampling_rate_hz)
+    last = max(first + frame, round(noise_s[1] * sampling_rate_hz))
+    centred = waveforms - waveforms[:, first:last].mean(axis=1, keepdims=True, dtype=np.float64)
+    starts = np.arange(0, waveforms.shape[1] - frame + 1, frame // 2)
+    energy = np.concatenate([[0.0], np.square(centred[best]).cumsum()])
+    rms = np.sqrt(np.maximum(energy[starts + frame] - energy[starts], 0) / frame)
+    is_noise = (starts >= first) & (starts + frame <= last)
+    threshold = USABLE_RATIO * np.median(rms[is_noise]) if is_noise.any() else np.inf
+    loud = starts[(rms >= threshold) & (rms > 0) & ~is_noise]
+    duration_s = float(loud[-1] + frame - loud[0]) / sampling_rate_hz if loud.size else 0.0
+    return float(np.abs(centred).max()), duration_s
+
+
+def low_confidence(confidence: float, threshold: float, error_rate: float) -> list[str]:
+    """Return a reason if the confidence is below the threshold that keeps ``error_rate``."""
+    if confidence >= threshold:
+        return []
+    if threshold > 1:
+        return [
+            "the held-out events of the training allow no confidence threshold for "
+            f"{100 * error_rate:g} % errors"
+        ]
+    return [f"confidence {_below(confidence, threshold)}"]
+
+
+def unlike_training(model: EventClassifier, recording: Recording, levels: Levels) -> list[str]:
+    """Return reasons if an event differs from the training events: length, sampling rate, levels.
+
+    ``levels`` are those of the event at the model's sampling rate and length.
+    """
+    reasons, known = [], model.hparams["levels"] or {}
+    rate_hz, own_rate_hz = model.spectrogram.sampling_rate_hz, recording.own_rate_hz
+    if own_rate_hz < MIN_RATE_FRACTION * known.get("rate_hz", rate_hz):
+        share = 100 * own_rate_hz / rate_hz
+        reasons.append(f"recorded at {own_rate_hz:g} Hz: {share:.2g} % of the model's frequencies")
+    found_s, wanted_s = (
+        n / rate_hz for n in (recording.waveforms.shape[1], model.hparams["n_samples"])
+    )
+    if found_s < MIN_LENGTH_FRACTION * wanted_s:
+        reasons.append(f"only {found_s:g} s of {wanted_s:g} s")
+    for name in ("noise", "signal"):
+        reasons += _far_outside(name, getattr(levels, name), known.get(name))
+    return reasons
+
+
+def _far_outside(name: str, level: float, known: list[float] | None) -> list[str]:
+    """Return a reason if a level is far outside of a range, as with other units or another gain."""
+    if known is None or not level > 0:
+        return []
+    low, high = known
+    if level > FAR_OUTSIDE * high:
+        return [f"{name} {level / high:.2g} times above that of the training events (units?)"]
+    if level < low / FAR_OUTSIDE:
+        return [f"{name} {low / level:.2g} times below that of the training events (units?)"]
+    return []
+
+
+def _below(smaller: float, larger: float) -> str:
+    """Write two numbers with as many digits as it takes to see which is smaller."""
+    digits = next(n for n in range(3, 18) if f"{smaller:.{n}f}" != f"{larger:.{n}f}")
+    return f"{smaller:.{digits}f} below {larger:.{digits}f}"

@@ -8,16 +8,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from prediction.alarms import Alarms
 from prediction.classifier import EVENTS_PER_BATCH, Classifier
-from prediction.continuous import ContinuousData
-from prediction.follow import Follower
-from prediction.follow_state import FollowState, load_state, state_path
+from prediction.continuous.continuous_data import ContinuousData, Source
+from prediction.continuous.sds import Pattern, SdsArchive, parse_streams
+from prediction.continuous.tune import read_known_times, tune, write_tuning
+from prediction.monitoring.alarms import Alarms
+from prediction.monitoring.follower import Follower, FollowState, load_state, state_path
+from prediction.monitoring.growing_archive import GrowingArchive
 from prediction.outputs import EventWriter, Outputs
 from prediction.reading import Item, file_key, read_item
-from prediction.sds import GrowingArchive, Pattern, SdsArchive, parse_streams
-from prediction.streams import Source
-from prediction.tune import read_known_times, tune, write_tuning
 from utils.cli import stop_at_signals
 from utils.errors import Interrupted, UserError
 from utils.parallel import ahead, map_in_order

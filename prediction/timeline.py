@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from prediction.coverage import merged
+from prediction.monitoring.coverage import merged
 from utils.figures import BLUE, GREY, save_figure
 
 MAX_COLUMNS = 1200  # of the strips of probabilities

@@ -10,11 +10,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from preprocessing.event_archive import WAVEFORMS, checksum
-from preprocessing.lengths import fit_length
+from preprocessing.channels import LARGEST_SAMPLE, SAME_RATE, fit_length
+from preprocessing.event_archive import METADATA, WAVEFORMS, ArchiveError, checksum, component_order
 from preprocessing.levels import COLUMNS, level_cells, measure
-from preprocessing.limits import LARGEST_SAMPLE, SAME_RATE
-from preprocessing.metadata import METADATA, ArchiveError, component_order
 from preprocessing.seisbench_view import write_seisbench_view
 from utils.files import PatientFile, locked
 

@@ -1,13 +1,15 @@
-"""The channels of an event: join the segments of each, bridge short gaps, resample."""
+"""The channels of an event: join the segments of each, bridge short gaps, resample, fit length."""
 
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from scipy.signal import resample_poly
 
-from preprocessing.limits import LARGEST_SAMPLE, SAME_RATE
-
+UNLABELED = "Unlabeled"  # the class of events that only self-supervised learning may use
+LARGEST_SAMPLE = 1e15  # recorder units; the power of larger samples would overflow float32
+# Largest relative difference between sampling rates that count as equal. Clocks of recorders drift
+# less; over 16 000 samples this is less than two samples.
+SAME_RATE = 1e-4
 MAX_RESAMPLING_FACTOR = 1000
 # A slower channel has next to nothing in the wanted band: state of health, or long periods only.
 LEAST_RATE_SHARE = 1 / 20
@@ -15,6 +17,14 @@ LEAST_RATE_SHARE = 1 / 20
 EARLIEST_NS, LATEST_NS = (
     int(np.datetime64(year, "ns").astype(np.int64)) for year in ("1900", "2100")
 )
+# The padding rule, as stored in packing.json. Archives of earlier versions have no such entry:
+# their events were padded with zeros.
+PADDING = "mean"
+
+
+def live_channels(waveforms: np.ndarray) -> np.ndarray:
+    """Return a mask (S,) of the channels of (S, T) with a signal; a constant channel has none."""
+    return np.ptp(waveforms, axis=-1) > 0
 
 
 class UnusableChannel(Exception):
@@ -134,6 +144,8 @@ def why_too_slow_or_fast(channel: Channel, rate_hz: float) -> str:
 
 def resample(channel: Channel, rate_hz: float) -> bool:
     """Resample a channel to ``rate_hz`` in place; return False if it already has this rate."""
+    from scipy.signal import resample_poly
+
     ratio = rate_hz / channel.rate_hz
     if abs(ratio - 1) <= SAME_RATE:
         return False
@@ -144,3 +156,17 @@ def resample(channel: Channel, rate_hz: float) -> bool:
     )
     channel.rate_hz = rate_hz
     return True
+
+
+def fit_length(waveforms: np.ndarray, n_samples: int) -> np.ndarray:
+    """Cut an event (S, T) at its end, or pad each channel with its mean; returns (S, n_samples).
+
+    The result is float32. Padding with the mean (computed in float64) avoids a step when the
+    recorder has an offset. A constant channel stays constant.
+    """
+    block = np.ascontiguousarray(waveforms[:, :n_samples], dtype=np.float32)
+    n_missing = n_samples - block.shape[1]
+    if not n_missing:
+        return block
+    means = block.mean(axis=1, dtype=np.float64, keepdims=True).astype(np.float32)
+    return np.concatenate([block, np.repeat(means, n_missing, axis=1)], axis=1)

@@ -13,8 +13,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from preprocessing.dataset import EventBatch, EventDataset, Preload, Sensors, WaveformStore
-from preprocessing.draws import HELD_OUT, ORDER, TRAINING
+from preprocessing.dataset import (
+    HELD_OUT,
+    ORDER,
+    TRAINING,
+    EventBatch,
+    EventDataset,
+    Preload,
+    Sensors,
+    WaveformStore,
+)
 from utils.distributed import rank_and_world_size
 from utils.errors import UserError
 from utils.workers import workers_for_loaders

@@ -3,6 +3,7 @@
 The chosen sensors and the random numbers depend only on (seed, epoch, event).
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -10,12 +11,35 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from preprocessing.draws import N_SENSOR_DRAWS, TRAINING, event_draws
 from utils.errors import UserError
 from utils.progress import progress_bar
 
 if TYPE_CHECKING:  # the models import this file, and need no HDF5
     from preprocessing.event_archive import EventArchive
+
+N_VIEWS = 3  # at most so many views of an event
+N_SENSOR_DRAWS = 2  # the first numbers choose the sensors; the others are EventBatch.draws
+# Columns of EventBatch.draws: those of the first view, of the second, of the third. New columns are
+# appended, so that the published views keep their random numbers.
+CROP_DRAWS = slice(0, 3)  # place the crops
+SCALE_DRAWS = slice(3, 6)  # RandomAmplitudeJitter
+SHIFT_DRAWS = slice(6, 9)  # RandomTimeShift
+MASK_DRAWS = slice(9, 21)  # RandomMask, four for each view
+NOISE_DRAWS = slice(21, 27)  # RandomNoise, two for each view
+N_DRAWS = N_SENSOR_DRAWS + NOISE_DRAWS.stop
+TRAINING, HELD_OUT, ORDER = 0, 1, 2  # independent streams of random numbers
+
+
+def event_draws(
+    seed: int, stream: int, epoch: int, events: Sequence[int] | np.ndarray
+) -> np.ndarray:
+    """Return the uniform random numbers (B, ``N_DRAWS``) of these events in this epoch."""
+    generators = (
+        np.random.Philox(key=[seed, (stream << 60) | (epoch << 32) | int(event)])
+        for event in events
+    )
+    return np.stack([np.random.Generator(generator).random(N_DRAWS) for generator in generators])
+
 
 Sensors = Literal["one", "pair", "all"]
 Preload = Literal["none", "ram", "device"]
@@ -29,7 +53,7 @@ class EventBatch(NamedTuple):
     sensors: Tensor  # (B, S) int64, channel numbers within the event
     labels: Tensor  # (B,) int64, -1 for unlabelled events
     events: Tensor  # (B,) int64, indices into the archive
-    draws: Tensor  # (B, 27) float32, uniform in [0, 1); columns: preprocessing/draws.py
+    draws: Tensor  # (B, 27) float32, uniform in [0, 1); columns: preprocessing/dataset.py
     # (B, 2) float32, start and end of the quiet part of each event in s; zeros if it is not known
     quiet_s: Tensor | None = None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from preprocessing.metadata import ArchiveError
+from preprocessing.event_archive import ArchiveError
 
 if TYPE_CHECKING:  # the archive's writer imports this file
     from preprocessing.event_archive import EventArchive

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from preprocessing.channels import LEAST_RATE_SHARE
-from preprocessing.limits import SAME_RATE, UNLABELED
-from preprocessing.metadata import ArchiveError
+from preprocessing.channels import LEAST_RATE_SHARE, SAME_RATE, UNLABELED
+from preprocessing.event_archive import ArchiveError
 from preprocessing.recordings import Recording, read_recording
 from preprocessing.traces import RecordingError, read_traces
 

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import h5py
 
+from preprocessing.channels import UNLABELED
+from preprocessing.event_archive import ArchiveError
 from preprocessing.levels import COLUMNS
-from preprocessing.limits import UNLABELED
-from preprocessing.metadata import ArchiveError
 
 log = logging.getLogger(__name__)
 LABEL_COLUMNS = ("source_type", "trace_category")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import h5py
 
-from preprocessing.metadata import CHANNELS, split_names
+from preprocessing.event_archive import CHANNELS, split_names
 
 CHUNK = "_stations"
 CHUNKS = "chunks"

@@ -6,8 +6,13 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from preprocessing.event_archive import WAVEFORMS, EventArchive
-from preprocessing.metadata import METADATA, ArchiveError, column_names
+from preprocessing.event_archive import (
+    METADATA,
+    WAVEFORMS,
+    ArchiveError,
+    EventArchive,
+    column_names,
+)
 from utils.dataset_sections import DatasetParams
 
 if TYPE_CHECKING:  # training from a packed archive needs no ObsPy
@@ -109,8 +114,8 @@ def _open_or_simulate(dataset: DatasetParams) -> EventArchive:
     Its class frequencies are those of the Åknes archive, scaled to ``n_simulated`` events.
     """
     from preprocessing.archive_writer import one_process_at_a_time
-    from preprocessing.simulate.events import simulate_archive
     from preprocessing.simulate.ranges import CLASS_COUNTS
+    from preprocessing.simulate.simulated_archive import simulate_archive
 
     n_real, seed = sum(CLASS_COUNTS.values()), dataset.simulation_seed or 0
     n_events = dataset.n_simulated or n_real

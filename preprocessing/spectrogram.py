@@ -14,12 +14,12 @@ from scipy.signal import get_window
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from preprocessing.highpass import high_pass
-from preprocessing.limits import LARGEST_SAMPLE
+from preprocessing.channels import LARGEST_SAMPLE
 
 OVERLAP_FRACTION = 8  # segments share nperseg // 8 samples, SciPy's default
 TUKEY_TAPER = 0.25  # SciPy's default window for a spectrogram
 WAVEFORMS_PER_CHUNK_CPU = 32  # intermediate results of so many waveforms fit into CPU caches
+HIGHPASS_ORDER = 4  # of the Butterworth filter, which is applied forwards and backwards
 
 
 class LogSpectrogram(nn.Module):
@@ -241,3 +241,34 @@ def _source_position(target: Tensor, n_target: int, n_source: int) -> Tensor:
 def _bilinear(source: Tensor, position: Tensor) -> Tensor:
     """Return the weights (…, N, M) of source pixels (…, N) for linear interpolation at (…, M)."""
     return (1 - (source.unsqueeze(-1) - position.unsqueeze(-2)).abs()).clamp(min=0)
+
+
+def high_pass(waveforms: Tensor, sampling_rate_hz: float, corner_hz: float | None) -> Tensor:
+    """Remove what lies below ``corner_hz`` from waveforms (…, T), float32; None changes nothing.
+
+    The spectrum is multiplied by the power response of a Butterworth filter, 1 / (1 + (fc/f)^8).
+    That is a filter of order 4 applied forwards and backwards: no delay, half the amplitude at the
+    corner, and a precursor of about 1 / fc before an abrupt onset. Waveforms of at least two
+    samples are continued at both ends by their point reflection, which keeps value and slope.
+    """
+    if corner_hz is None:
+        return waveforms
+    with torch.autocast(waveforms.device.type, enabled=False):
+        n = waveforms.shape[-1]
+        # a power of two: onnxruntime's transform of other lengths is wrong in the third digit
+        half = 1 << (n - 2).bit_length()
+        samples = waveforms.float() - waveforms[..., :1].float()  # float32 and large offsets
+        samples = torch.cat([samples, _continuation(samples)[..., : half + 1 - n]], -1)
+        # without the line between its ends, the waveform and its negative mirror are periodic
+        ramp = torch.linspace(0, 1, half + 1, device=samples.device)
+        samples = samples - ramp * samples[..., -1:]
+        period = torch.cat([samples[..., :-1], -samples[..., 1:].flip(-1)], -1)
+        frequency_hz = torch.arange(half + 1, device=samples.device) * (sampling_rate_hz / 2 / half)
+        response = 1 / (1 + (corner_hz / frequency_hz) ** (2 * HIGHPASS_ORDER))  # 0 at 0 Hz
+        filtered = torch.fft.irfft(torch.fft.rfft(period) * response, n=2 * half)
+        return filtered[..., :n]
+
+
+def _continuation(samples: Tensor) -> Tensor:
+    """Return the point reflection of (…, T) about its last sample, (…, T - 1)."""
+    return 2 * samples[..., -1:] - samples[..., :-1].flip(-1)

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from preprocessing.draws import MASK_DRAWS, N_VIEWS, NOISE_DRAWS, SCALE_DRAWS, SHIFT_DRAWS
+from preprocessing.dataset import MASK_DRAWS, N_VIEWS, NOISE_DRAWS, SCALE_DRAWS, SHIFT_DRAWS
 
 CROP_FRACTION = 0.1  # r: width of a crop / width of the image
 SHIFT_FRACTION = 0.25 * CROP_FRACTION  # s: largest shift of a neighbour / width of the image

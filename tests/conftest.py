@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prediction.config import PredictConfig
+from prediction.predict_config import PredictConfig
 from preprocessing.packing import pack_recordings
 from tests.warm import WarmStart
-from training.grid_config import ReproduceConfig
+from training.grid.grid_config import ReproduceConfig
 from utils.files import locked
 from utils.schema import FinetuneConfig, OriginalConfig, SSLConfig
 

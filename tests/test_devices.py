@@ -24,11 +24,10 @@ from models.event_classifier import EventClassifier
 from models.iternorm import IterNorm
 from models.vnibcreg import VNIbCReg
 from original_implementation.stacking import StackedTraceClassifier
-from prediction.config import PredictConfig
+from prediction.predict_config import PredictConfig
 from prediction.predictor import Predictor
 from prediction.reading import Item
-from preprocessing.dataset import EventBatch
-from preprocessing.draws import N_DRAWS, N_SENSOR_DRAWS
+from preprocessing.dataset import N_DRAWS, N_SENSOR_DRAWS, EventBatch
 from preprocessing.recordings import Recording
 from preprocessing.views import CHANGES
 from tests.commands import running

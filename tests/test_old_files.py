@@ -11,7 +11,7 @@ import torch
 
 from models.encoders import build_encoder, load_encoder_weights
 from models.event_classifier import EventClassifier
-from prediction.load import load_classifier
+from prediction.classifier import load_classifier
 from preprocessing.event_archive import EventArchive
 from tests.conftest import ROOT, run_script
 

@@ -20,7 +20,7 @@ from utils.errors import Interrupted
 from utils.workers import LEFT_TO_PARENT, handled_later, signals_blocked
 
 # what takes seconds of the imports of an entry script
-SLOW_IMPORTS = ("training.classifier", "training.reports", "training.trainer")
+SLOW_IMPORTS = ("training.fine_tuning", "training.reports", "training.trainer")
 
 
 def prepare_for_forks() -> None:

@@ -1,6 +1,7 @@
 """From the configuration to the events of a training: archive, data module, class weights."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
@@ -9,18 +10,16 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from models.class_weights import balanced_class_weights
 from models.ensemble import least_samples
-from preprocessing.data_module import EventDataModule
+from preprocessing.data_module import EventDataModule, too_few_events
 from preprocessing.dataset import Sensors
-from preprocessing.event_archive import EventArchive
-from preprocessing.group_splits import groups_of_events
+from preprocessing.event_archive import ArchiveError, EventArchive
 from preprocessing.levels import LEAST_SAMPLES
-from preprocessing.sources import open_source
+from preprocessing.sources import is_packed, open_source
 from preprocessing.spectrogram import LogSpectrogram
-from preprocessing.splits import events_away_from, hold_out
+from preprocessing.splits import events_away_from, groups_of_events, hold_out
 from preprocessing.views import MIN_COLUMNS_TO_CROP, crop_columns
-from training.batch_size import require_possible_batch
 from training.devices import require_processes
-from training.levels import amplitude_scale, noise_arguments, quiet_parts
+from training.level_ranges import amplitude_scale, noise_arguments, quiet_parts
 from utils.config import ConfigError
 from utils.dataset_sections import OWN_RECORDINGS, DatasetParams, LabelledDataset
 from utils.names import ALEXNET_MIN_PIXELS
@@ -280,3 +279,26 @@ def compare_with_pretraining(seen: list[int] | None, data: EventDataModule) -> d
             len(identities),
         )
     return {"pretraining": {"n_test_events_seen": n_seen}}
+
+
+def require_possible_batch(config: RunConfig) -> None:
+    """Count the files of a folder of recordings; packing them may take many minutes.
+
+    Raises ``UserError`` if pretraining has fewer training events than ``dataset.batch_size``. For
+    packed archives and other sources the data module says so, when their events are known.
+    Classifiers with fewer training events take all of them in one batch.
+    """
+    data = config.dataset
+    if not isinstance(config, SSLConfig) or data.source != "folder" or data.root is None:
+        return
+    if is_packed(Path(data.root), data.source):
+        return
+    from preprocessing.recording_folder import list_recordings  # training alone needs no ObsPy
+
+    try:
+        n_events = len(list_recordings(data.root))
+    except ArchiveError:  # raised again when the folder is opened
+        return
+    n_train = int(np.floor(data.train_data_ratio * n_events))
+    if n_train < data.batch_size:
+        raise too_few_events(data.batch_size, n_train)

@@ -10,22 +10,28 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from models.ensemble import Evaluation
 from models.evaluation import evaluate
-from models.outputs import Evaluation
 from preprocessing.data_module import EventDataModule
 from preprocessing.features import hand_made_features
-from preprocessing.highpass import high_pass
+from preprocessing.spectrogram import high_pass
 from preprocessing.splits import classifier_split
 from training import data as events
 from training import reports
-from training.feature_config import FeaturesConfig
 from training.runs import Run, config_of
 from utils.cli import main, parse_arguments
 from utils.config import load_config
 from utils.progress import progress_bar
+from utils.schema import FinetuneConfig
 
 N_TREES = 500
 LEAST_PROBABILITY = 1e-3  # no tree votes for the class
+
+
+class FeaturesConfig(FinetuneConfig):
+    """A classifier's configuration; its runs are in runs/features."""
+
+    kind = "features"
 
 
 def train_forest() -> None:

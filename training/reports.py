@@ -10,22 +10,22 @@ import torch
 from torch.nn import functional as F
 
 from models.calibration import FEW_EVENTS, temper
+from models.ensemble import Evaluation
 from models.evaluation import evaluate
 from models.event_classifier import EventClassifier
-from models.outputs import Evaluation
+from preprocessing.channels import UNLABELED
 from preprocessing.data_module import EventDataModule
-from preprocessing.limits import UNLABELED
-from training.about import now_utc, plain_metrics
-from training.callbacks import save_atomically, stoppable
+from training.callbacks import stoppable
 from training.loggers import log_pictures
-from training.plots import (
+from training.runs import LAST_CHECKPOINT, METRICS, PREDICTIONS, Run
+from training.saving import now_utc, plain_metrics, save_atomically
+from training.training_plots import (
     plot_calibration,
     plot_confusion,
     plot_event_sheet,
     plot_loss_curves,
     plot_recall,
 )
-from training.runs import LAST_CHECKPOINT, METRICS, PREDICTIONS, Run
 from utils.files import write_atomically
 
 log = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
+from training.devices import is_first_process, is_one_of_several
 from utils.checkpoints import require_resumable
 from utils.config import YamlError, read_yaml
 from utils.errors import UserError
 from utils.files import LockHeld, take_lock, write_atomically
-from utils.launchers import is_first_process, is_one_of_several
 from utils.schema import RunConfig
 
 log = logging.getLogger(__name__)

@@ -9,20 +9,13 @@ import pytorch_lightning as pl
 import torch
 
 from preprocessing.data_module import EventDataModule
-from training.about import require_same_events
-from training.callbacks import (
-    EpochMemory,
-    SaveCheckpoints,
-    SeedEveryStep,
-    StopAtNonFiniteLoss,
-    stoppable,
-)
+from training.callbacks import ProgressLines, SeedEveryStep, StopAtNonFiniteLoss, stoppable
 from training.data import against_bf16
 from training.devices import choose_devices
 from training.loggers import build_loggers
-from training.progress import ProgressLines
 from training.reports import draw_samples
 from training.runs import Run
+from training.saving import EpochMemory, SaveCheckpoints, require_same_events
 from utils.checkpoints import require_fitting
 from utils.precision import choose_precision
 from utils.progress import is_terminal

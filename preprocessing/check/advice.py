@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from preprocessing.channels import UNLABELED
 from preprocessing.check.measure import (
     BRIDGED_GAP_S,
     SLOW_HZ,
@@ -19,7 +20,6 @@ from preprocessing.check.measure import (
     Outcome,
     outcome,
 )
-from preprocessing.limits import UNLABELED
 
 LEAST_EVENTS = 5  # of a class; fewer cannot be split into training and test events with meaning
 LEAST_DAYS = 5  # of each class, to divide by day

@@ -20,10 +20,10 @@ from preprocessing.channels import (
     join_segments,
     why_too_slow_or_fast,
 )
-from preprocessing.common_window import choose_window
 from preprocessing.event_archive import EventArchive
 from preprocessing.packing import MAX_SERIAL_FILES, PACKING
 from preprocessing.recording_folder import EventToPack
+from preprocessing.recordings import choose_window
 from preprocessing.traces import MAX_SAMPLES, RecordingError, read_whole_traces
 from utils.parallel import map_in_order
 

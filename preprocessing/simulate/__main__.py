@@ -4,8 +4,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from preprocessing.simulate.events import simulate_archive
 from preprocessing.simulate.ranges import CLASS_COUNTS
+from preprocessing.simulate.simulated_archive import simulate_archive
 from utils import cli
 
 

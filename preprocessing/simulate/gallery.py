@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from preprocessing.recordings import read_recording
-from preprocessing.simulate.events import SimulatedEvent, simulate_event
 from preprocessing.simulate.ranges import SAMPLING_RATE_HZ
-from preprocessing.simulate.sources import SOURCES
+from preprocessing.simulate.simulated_archive import SimulatedEvent, simulate_event
+from preprocessing.simulate.source_models import SOURCES
 from preprocessing.spectrogram import LogSpectrogram
 from utils.errors import UserError
 

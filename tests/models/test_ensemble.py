@@ -12,7 +12,7 @@ from models.ensemble import (
 )
 from preprocessing.levels import measure
 from preprocessing.recordings import read_recording
-from preprocessing.simulate.events import simulate_event
+from preprocessing.simulate.simulated_archive import simulate_event
 
 
 def oracle(logits: np.ndarray) -> np.ndarray:

@@ -5,8 +5,7 @@ from torch.nn import functional as F
 from models import event_ensemble
 from models.ensemble import ensemble_log_probs
 from models.event_classifier import EventClassifier
-from preprocessing.dataset import EventBatch
-from preprocessing.draws import N_DRAWS, N_SENSOR_DRAWS
+from preprocessing.dataset import N_DRAWS, N_SENSOR_DRAWS, EventBatch
 from tests.modules import CLASSIFIER
 from tests.modules import small_classifier as classifier
 

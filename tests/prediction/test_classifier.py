@@ -8,7 +8,7 @@ import obspy
 import pytest
 
 from prediction import Classifier
-from prediction.config import PredictConfig
+from prediction.predict_config import PredictConfig
 from preprocessing.recordings import read_recording
 from tests.conftest import ROOT
 from tests.prediction.conftest import TRIGGER, predict, table

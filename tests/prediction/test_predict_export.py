@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from prediction.load import load_classifier
+from prediction.classifier import load_classifier
 from preprocessing.recordings import read_recording
 from tests.prediction.conftest import predict
 

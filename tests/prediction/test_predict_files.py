@@ -10,7 +10,7 @@ import obspy
 import pytest
 import torch
 
-from prediction.load import load_classifier
+from prediction.classifier import load_classifier
 from prediction.outputs import Outputs
 from preprocessing.recordings import read_recording
 from tests.commands.running import run

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from preprocessing.archive_writer import ArchiveWriter
-from preprocessing.event_archive import EventArchive
-from preprocessing.metadata import ArchiveError, component_order
+from preprocessing.event_archive import ArchiveError, EventArchive, component_order
 from tests.preprocessing.small_archive import write_archive
 
 

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from preprocessing.event_archive import EventArchive
-from preprocessing.highpass import high_pass
+from preprocessing.event_archive import ArchiveError, EventArchive
 from preprocessing.levels import COLUMNS, LEAST_SAMPLES, NOTHING, levels_of, measure
-from preprocessing.metadata import ArchiveError
 from preprocessing.recordings import read_recording
+from preprocessing.spectrogram import high_pass
 from tests.preprocessing.small_archive import write_archive
 
 RNG = np.random.default_rng(0)

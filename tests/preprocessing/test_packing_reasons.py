@@ -12,7 +12,7 @@ import obspy
 import pytest
 
 from preprocessing import recording_folder
-from preprocessing.metadata import ArchiveError
+from preprocessing.event_archive import ArchiveError
 from preprocessing.packing import open_or_pack, pack_recordings
 from tests.conftest import write_mseed
 

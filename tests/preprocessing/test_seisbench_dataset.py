@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from preprocessing.metadata import ArchiveError
+from preprocessing.event_archive import ArchiveError
 from preprocessing.packing import pack_recordings
 from preprocessing.seisbench_dataset import SeisBenchDataset
 from preprocessing.sources import open_source

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from preprocessing.archive_writer import ArchiveWriter
-from preprocessing.metadata import ArchiveError
+from preprocessing.event_archive import ArchiveError
 from preprocessing.sources import open_source
 from tests.conftest import write_mseed
 from utils.dataset_sections import DatasetParams
@@ -78,7 +78,7 @@ def test_simulated_events_are_made_once_in_the_real_proportions(tmp_path, monkey
         and archive.sampling_rate_hz == 1000
     )
     monkeypatch.setattr(
-        "preprocessing.simulate.events.simulate_archive", None
+        "preprocessing.simulate.simulated_archive.simulate_archive", None
     )  # a second simulation would fail
     assert (
         open_source(DatasetParams(source="simulated", n_simulated=100)).fingerprint

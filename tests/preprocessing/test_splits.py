@@ -7,10 +7,10 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from preprocessing.event_archive import EventArchive
-from preprocessing.group_splits import groups_of_events
 from preprocessing.splits import (
     SplitError,
     classifier_split,
+    groups_of_events,
     hold_out,
     pretraining_split,
     split_events,

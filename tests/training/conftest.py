@@ -1,7 +1,7 @@
 import pytest
 
 from tests.conftest import ROOT
-from training.grid_config import ReproduceConfig
+from training.grid.grid_config import ReproduceConfig
 from utils.config import load_config
 
 PATHS = [

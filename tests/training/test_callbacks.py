@@ -1,12 +1,14 @@
 """What is watched and saved beside the training."""
 
+import logging
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests.pretending import GPU, pretended_gpu
-from training.callbacks import SaveCheckpoints, StopAtNonFiniteLoss, save_atomically
+from training.callbacks import ProgressLines, StopAtNonFiniteLoss
+from training.saving import SaveCheckpoints, save_atomically
 from utils.errors import UserError
 
 EVENTS = torch.arange(3)
@@ -59,3 +61,21 @@ def test_files_open_without_a_gpu(tmp_path):
         save_atomically({"weights": [torch.ones(3, device=GPU)]}, tmp_path / "weights.ckpt")
     content = torch.load(tmp_path / "weights.ckpt", weights_only=True)
     assert content["weights"][0].shape == (3,)
+
+
+def test_a_training_logs_a_line_a_minute(monkeypatch, caplog):
+    now = [50.0]
+    monkeypatch.setattr("training.callbacks.time.monotonic", lambda: now[0])
+    trainer = SimpleNamespace(
+        is_global_zero=True, current_epoch=2, max_epochs=9, num_training_batches=40
+    )
+    lines = ProgressLines()
+    with caplog.at_level(logging.INFO):
+        lines.on_train_start(trainer, None)
+        for step in range(40):  # two minutes
+            now[0] += 3
+            lines.on_train_batch_end(trainer, None, {"loss": torch.tensor(0.5)}, None, step)
+    assert caplog.messages == [
+        "Epoch 3 of 9, step 20 of 40, loss 0.5, after 1 min",
+        "Epoch 3 of 9, step 40 of 40, loss 0.5, after 2 min",
+    ]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from prediction.load import load_classifier
+from prediction.classifier import load_classifier
 from training.runs import Run
 from utils.checkpoints import REQUIRED_KEYS, CheckpointError, require_fitting, require_resumable
 from utils.config import load_config

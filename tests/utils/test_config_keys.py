@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from tests.conftest import CONFIGS
 from tests.utils.conftest import mistakes
-from training.grid_config import ReproduceConfig
+from training.grid.grid_config import ReproduceConfig
 from utils.config import TEXT_KEYS, load_config, parse_yaml
 from utils.schema import FinetuneConfig, SSLConfig
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from preprocessing.recordings import read_recording
-from preprocessing.simulate.events import simulate_event
 from preprocessing.simulate.ranges import CLASS_COUNTS
+from preprocessing.simulate.simulated_archive import simulate_event
 
 
 @pytest.fixture(scope="session")

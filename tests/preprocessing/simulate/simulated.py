@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.signal import spectrogram
 
-from preprocessing.simulate.events import SimulatedEvent
+from preprocessing.simulate.simulated_archive import SimulatedEvent
 
 STATION = np.arange(24) // 3
 PRE = slice(0, 2000)  # samples before the event, in the real record and in the simulated ones

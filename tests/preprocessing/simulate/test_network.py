@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.signal import welch
 
-from preprocessing.simulate import events as simulate
-from preprocessing.simulate.events import simulate_event
+from preprocessing.simulate import simulated_archive as simulate
 from preprocessing.simulate.network import network_on
+from preprocessing.simulate.simulated_archive import simulate_event
 from tests.preprocessing.simulate.simulated import PRE, broken_of, good_of, rms_ratios, share_above
 
 

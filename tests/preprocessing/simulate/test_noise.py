@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.signal import coherence, welch
 
-from preprocessing.simulate.events import simulate_event
+from preprocessing.simulate.simulated_archive import simulate_event
 from tests.preprocessing.simulate.simulated import STATION, good_of, noise_of
 
 # method.md §8: Hz, and the 10th, 50th, 90th percentile of the PSD over the good channels

@@ -1,0 +1,1 @@
+"""Continuous recordings: reading them window by window, and finding events in them."""

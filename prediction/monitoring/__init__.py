@@ -1,0 +1,1 @@
+"""Following an archive to which data are added, and telling an operator of events."""

@@ -1,0 +1,1 @@
+"""Grids of trainings: cells, their runs side by side, results, comparison."""
