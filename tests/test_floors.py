@@ -1,6 +1,8 @@
 """Each package imports only packages below it, and no two files import each other."""
 
 import ast
+import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,15 @@ FLOORS = ("utils", "preprocessing", "models", "training", "original_implementati
 TOP = len(FLOORS)  # the entry scripts
 # the only door to the previous study's networks for what is above them
 MAY_IMPORT_ORIGINAL = {"prediction/classifier.py", "original_implementation/train.py"}
-# the ground knows no configuration but what it is handed
-GROUND_WITHOUT_IMPORTS = {"utils/errors.py", "utils/names.py"}
+# the rooms inside a floor, and who else may look into them
+SUB_ROOMS = {
+    "preprocessing/check": (),
+    "preprocessing/simulate": ("preprocessing/sources.py", "preprocessing/simulate_continuous.py"),
+    "training/grid": ("reproduce.py",),
+    "prediction/continuous": ("prediction/",),
+    "prediction/monitoring": ("prediction/run.py", "prediction/timeline.py"),
+}
+MANY_OF_EACH = {"__init__.py", "__main__.py"}
 
 
 def program_files() -> list[Path]:
@@ -51,6 +60,34 @@ def test_no_import_points_up(file):
     own = TOP if file.endswith("train.py") and "original" in file else floor_of(file.split("/")[0])
     up = {name for name in IMPORTS[file] if floor_of(name.split(".")[0]) > own}
     assert not up, f"{file} imports {', '.join(sorted(up))} from a floor above"
+
+
+@pytest.mark.parametrize("room", SUB_ROOMS)
+def test_only_its_users_look_into_a_room(room):
+    package = room.replace("/", ".")
+    users = {
+        file
+        for file, names in IMPORTS.items()
+        if any(name.startswith(f"{package}.") for name in names) and not file.startswith(room)
+    }
+    assert all(user.startswith(SUB_ROOMS[room]) for user in users), users
+    assert (ROOT / room / "__init__.py").is_file()
+
+
+def test_continuous_data_know_nothing_of_those_who_follow_them():
+    files = [file for file in IMPORTS if file.startswith("prediction/continuous/")]
+    names = {name for file in files for name in IMPORTS[file]}
+    assert files and not [name for name in names if name.startswith("prediction.monitoring")]
+
+
+def test_no_two_files_have_one_name():
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    files = [Path(line) for line in listed.stdout.splitlines() if (ROOT / line).exists()]
+    product = [f for f in files if f.parts[0] != "tests" and f.name not in MANY_OF_EACH]
+    names = Counter(file.name for file in product)
+    assert len(product) > 50 and not [name for name, n in names.items() if n > 1]
 
 
 def test_seisbench_is_for_tests_only():
