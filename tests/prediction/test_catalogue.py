@@ -3,11 +3,10 @@
 import obspy
 import pytest
 from obspy.core.event.header import EventType
-from prediction.event_types import QUAKEML_TYPES, event_type
 
-from prediction.catalogue import format_picks, parse_picks, write_catalogue
+from prediction.catalogue import event_type, format_picks, parse_picks, write_catalogue
 from prediction.events import Event
-from prediction.predict_config import PredictConfig
+from prediction.predict_config import QUAKEML_TYPES, PredictConfig
 from utils.config import ConfigError, build_config
 
 NAMES = ("Rockfall", "explosion")
