@@ -1,9 +1,11 @@
-"""Lightning callbacks: seeding, check of the loss, checkpoints; messages when a run is stopped."""
+"""Lightning callbacks: seeding, a stop when the loss diverges, progress in log files."""
 
 import logging
 import math
+import statistics
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +21,9 @@ from utils.progress import LINE_EVERY_S
 
 log = logging.getLogger(__name__)
 LOSSES_PER_CHECK = 8
+RECENT_LOSSES = 200
+# no loss of a training that works: a class that is certain and wrong costs 100 at e^-100
+SUSPECT_LOSS, ABSURD_LOSS, ABSURD_FACTOR = 100.0, 1e6, 100.0
 MAX_NAMES = 8  # event names in a message
 
 
@@ -39,15 +44,16 @@ class SeedEveryStep(pl.Callback):
         torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
 
 
-class StopAtNonFiniteLoss(pl.Callback):
-    """Raise ``UserError`` when a loss is NaN or infinite; the message names step and events.
+class StopAtDivergence(pl.Callback):
+    """Raise ``UserError`` when a training or validation loss shows that the training has diverged.
 
-    Losses are checked in groups, because each check makes the CPU wait for the GPU, and always at
-    the last batch of an epoch.
+    See ``why_diverged``. The message names step and events. Training losses are checked in groups,
+    because each check makes the CPU wait for the GPU, and always at the last batch of an epoch.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.waiting: list[tuple[int, Tensor, Tensor]] = []
+        self.recent: deque[float] = deque(maxlen=RECENT_LOSSES)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, batch_idx: int
@@ -58,19 +64,42 @@ class StopAtNonFiniteLoss(pl.Callback):
             waiting, self.waiting = self.waiting, []
             losses = torch.stack([loss for _, loss, _ in waiting]).cpu().tolist()
             for (step, _, events), loss in zip(waiting, losses):
-                if not math.isfinite(loss):
-                    self._stop(trainer, step, events, loss)
+                if reason := why_diverged(loss, self.recent):
+                    raise self._diverged(trainer, f", step {step + 1}", reason, events)
+                self.recent.append(loss)
 
-    def _stop(self, trainer: pl.Trainer, batch_idx: int, events: Tensor, loss: float) -> None:
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Check the loss of the held-out events, before anything is computed of their outputs."""
+        loss = trainer.callback_metrics.get("val/loss")
+        reason = "" if loss is None else why_diverged(float(loss))
+        if reason:
+            raise self._diverged(trainer, ", held-out events", reason)
+
+    def _diverged(
+        self, trainer: pl.Trainer, place: str, reason: str, events: Tensor | None = None
+    ) -> UserError:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
-        names = data.event_names(events)
+        names = [] if events is None else data.event_names(events)
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-        place = f"epoch {trainer.current_epoch + 1}, step {batch_idx + 1}"
-        raise UserError(
-            f"{place}: the loss is {loss}; events: {', '.join(names[:MAX_NAMES])}{more}. "
+        of_events = f"; events: {', '.join(names[:MAX_NAMES])}{more}" if names else ""
+        return UserError(
+            f"epoch {trainer.current_epoch + 1}{place}: the loss is {reason}{of_events}. "
             "Try a lower LR, gradient_clip_val, or precision 32-true. "
             "last.ckpt, if there is one, holds the state after the epoch before"
         )
+
+
+def why_diverged(loss: float, recent: Sequence[float] = ()) -> str:
+    """Return what a loss says of a training that has diverged, or an empty string.
+
+    It has if the loss is not finite, above ``ABSURD_LOSS``, or above ``SUSPECT_LOSS`` and
+    ``ABSURD_FACTOR`` times the median of the ``recent`` ones.
+    """
+    if not math.isfinite(loss) or abs(loss) > ABSURD_LOSS:
+        return f"{loss:.3g}"
+    if recent and loss > max(SUSPECT_LOSS, ABSURD_FACTOR * statistics.median(recent)):
+        return f"{loss:.3g}, its recent median {statistics.median(recent):.3g}"
+    return ""
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from preprocessing.data_module import EventDataModule
-from training.callbacks import ProgressLines, SeedEveryStep, StopAtNonFiniteLoss, stoppable
+from training.callbacks import ProgressLines, SeedEveryStep, StopAtDivergence, stoppable
 from training.data import against_bf16
 from training.devices import choose_devices
 from training.loggers import build_loggers
@@ -56,7 +56,7 @@ def build_trainer(run: Run, n_epochs: int, reason_against_bf16: str = "") -> pl.
         # the loss is checked before a checkpoint is saved
         callbacks=[
             SeedEveryStep(config.seed),
-            StopAtNonFiniteLoss(),
+            StopAtDivergence(),
             SaveCheckpoints(run, period, memory),
             *([] if has_bar else [ProgressLines()]),
         ],

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.pretending import GPU, pretended_gpu
-from training.callbacks import ProgressLines, StopAtNonFiniteLoss
+from training.callbacks import ProgressLines, StopAtDivergence
 from training.saving import SaveCheckpoints, save_atomically
 from utils.errors import UserError
 
@@ -19,8 +19,8 @@ def event_names(events):
 
 
 def watch_losses(losses, n_steps):
-    """Let ``StopAtNonFiniteLoss`` see the steps of an epoch that has ``n_steps``."""
-    watch, data = StopAtNonFiniteLoss(), SimpleNamespace(event_names=event_names)
+    """Let ``StopAtDivergence`` see the steps of an epoch that has ``n_steps``."""
+    watch, data = StopAtDivergence(), SimpleNamespace(event_names=event_names)
     for number, loss in enumerate(losses):
         last = number == n_steps - 1
         trainer = SimpleNamespace(is_last_batch=last, current_epoch=4, datamodule=data)
@@ -35,6 +35,35 @@ def test_a_loss_that_is_not_finite_is_named(broken, n_steps):
     message = f"epoch 5, step {broken + 1}: the loss is inf; events: 0, 1, 2. Try"
     with pytest.raises(UserError, match=message):
         watch_losses(losses, n_steps)
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        ([2.0] * 9 + [1.1e6], "step 10: the loss is 1.1e\\+06; events"),
+        ([2.0] * 9 + [201.0], "step 10: the loss is 201, its recent median 2; events"),
+        ([1.9e11], "step 1: the loss is 1.9e\\+11"),
+    ],
+)
+def test_a_finite_but_absurd_loss_stops_the_training(losses, message):
+    with pytest.raises(UserError, match=message):
+        watch_losses(torch.tensor(losses), n_steps=len(losses))
+
+
+@pytest.mark.parametrize("losses", [[2.0] * 9 + [199.0], [1e-4] * 30 + [99.0], [9e5] * 20])
+def test_a_hard_batch_does_not_stop_the_training(losses):
+    watch_losses(torch.tensor(losses), n_steps=len(losses))
+
+
+@pytest.mark.parametrize("loss", [torch.nan, torch.inf, 1.9e11])
+def test_a_validation_loss_that_says_nothing_stops_the_training(loss):
+    trainer = SimpleNamespace(
+        callback_metrics={"val/loss": torch.tensor(loss)}, current_epoch=4, datamodule=None
+    )
+    with pytest.raises(UserError, match="epoch 5, held-out events: the loss is .*Try a lower LR"):
+        StopAtDivergence().on_validation_epoch_end(trainer, None)
+    trainer.callback_metrics["val/loss"] = torch.tensor(3.0)
+    StopAtDivergence().on_validation_epoch_end(trainer, None)
 
 
 def test_finite_losses_pass_and_a_gpu_seldom_waits():
