@@ -1,17 +1,16 @@
 """Encoders: ResNets for one-channel images, without a classification layer. [L22]
 
-The networks are torchvision's, under the attribute ``model``, with torchvision's parameter names.
-Weights that were published with these names load unchanged.
+The networks have torchvision's parameter names, under the attribute ``model``. Weights that were
+published with these names load unchanged.
 """
 
 from collections import OrderedDict
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
+from models.resnet import BasicBlock, ResNet, initialise_convolutions, residual_stage
 from utils.checkpoints import CheckpointError, load_plain
 from utils.errors import UserError
 from utils.names import ENCODER_SIZES, PUBLISHED_STEM_STRIDE
@@ -32,12 +31,11 @@ class ResNetEncoder(nn.Module):
     ):
         super().__init__()
         if backbone_type == "CompactEncoder":
-            self.model = compact_resnet(in_channels, stem_stride)
+            self.model: nn.Module = compact_resnet(in_channels, stem_stride)
         else:
-            name = backbone_type.removesuffix("Encoder").lower()
-            self.model = getattr(torchvision.models, name)(weights=None)
-            self.model.conv1 = resnet_stem(in_channels, stem_stride)
-            self.model.fc = nn.Identity()
+            model = ResNet(backbone_type.removesuffix("Encoder"))
+            model.conv1, model.fc = resnet_stem(in_channels, stem_stride), nn.Identity()
+            self.model = model
         self.out_size, self.stem_stride = ENCODER_SIZES[backbone_type], stem_stride
         self.to(memory_format=torch.channels_last)  # fastest for convolutions
 
@@ -58,27 +56,16 @@ def compact_resnet(in_channels: int, stem_stride: int) -> nn.Sequential:
         bn1=nn.BatchNorm2d(width),
         relu=nn.ReLU(inplace=True),
         maxpool=nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
-        layer1=_residual_stage(width, width, stride=1),
-        layer2=_residual_stage(width, 2 * width, stride=2),
-        layer3=_residual_stage(2 * width, 4 * width, stride=2),
-        layer4=_residual_stage(4 * width, 8 * width, stride=2),
+        layer1=residual_stage(BasicBlock, width, width, 1, stride=1),
+        layer2=residual_stage(BasicBlock, width, 2 * width, 1, stride=2),
+        layer3=residual_stage(BasicBlock, 2 * width, 4 * width, 1, stride=2),
+        layer4=residual_stage(BasicBlock, 4 * width, 8 * width, 1, stride=2),
         avgpool=nn.AdaptiveAvgPool2d(1),
         flatten=nn.Flatten(),
     )
     model = nn.Sequential(layers)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    initialise_convolutions(model)
     return model
-
-
-def _residual_stage(n_in: int, n_out: int, stride: int) -> nn.Sequential:
-    shortcut = None
-    if stride != 1 or n_in != n_out:
-        shortcut = nn.Sequential(
-            nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out)
-        )
-    return nn.Sequential(BasicBlock(n_in, n_out, stride, shortcut))
 
 
 def build_encoder(

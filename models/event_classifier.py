@@ -3,33 +3,91 @@
 [L22] Lee, Aune, Langet, Eidsvik, Math. Geosci. 2022, doi 10.1007/s11004-022-10037-7.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.calibration import calibrate
 from models.class_weights import weighted_cross_entropy
 from models.ensemble import ENSEMBLES, Evaluation, ensemble_log_probs
 from models.evaluation import evaluate
-from models.event_ensemble import EventEnsemble, live_traces
+from models.event_network import EventNetwork, live_traces
 from models.optimisers import adam_with_cosine
 from preprocessing.data_module import data_module_of
 from preprocessing.dataset import EventBatch
-from preprocessing.views import augment
+from preprocessing.views import augment, build_changes
 from utils.distributed import gather_by_event
+from utils.names import AKNES_PRE_TRIGGER_S, PUBLISHED_STEM_STRIDE
 
 GOLDEN_RATIO = 0.6180339887  # its multiples modulo 1 are spread evenly over [0, 1)
 
 
-class EventClassifier(EventEnsemble):
-    """``EventEnsemble`` that can be trained: every live trace of an event is a sample. [L22]"""
+class EventClassifier(EventNetwork, pl.LightningModule):
+    """Train and evaluate an ``EventNetwork``: every live trace of an event is a sample. [L22]
 
-    trace_kind = "single_channel"
+    It *is* the network, with Lightning's hooks: so its weights have the network's names in every
+    checkpoint. Arguments are those of ``EventNetwork`` and those of the training:
+    ``learning_rate`` is a number, or {encoder, clf}. ``freeze_encoder`` is linear evaluation: only
+    the classifier learns, the encoder stays in evaluation mode. ``freeze_bn_stat_train`` trains all
+    weights, but BatchNorm uses its running statistics and does not update them. ``augmentations``
+    are names from ``preprocessing.views``.
+    """
 
     evaluation: Evaluation | None = None  # of the test events, after trainer.test
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        backbone_type: str,
+        *,
+        class_weights: Sequence[float] | None,
+        learning_rate: float | Mapping[str, float],
+        weight_decay: float,
+        label_smoothing: float,
+        freeze_encoder: bool,
+        freeze_bn_stat_train: bool,
+        augmentations: Sequence[str],
+        spectrogram: dict,
+        stem_stride: int = PUBLISHED_STEM_STRIDE,
+        n_samples: int | None = None,
+        pre_trigger_s: float = AKNES_PRE_TRIGGER_S,
+        quiet_noise: bool = False,
+        levels: dict | None = None,
+    ):
+        super().__init__(
+            class_names,
+            backbone_type,
+            class_weights=class_weights,
+            spectrogram=spectrogram,
+            stem_stride=stem_stride,
+            n_samples=n_samples,
+            pre_trigger_s=pre_trigger_s,
+            quiet_noise=quiet_noise,
+            levels=levels,
+        )
+        self.save_hyperparameters()
+        self.changes = build_changes(augmentations)
+        self.encoder.requires_grad_(not freeze_encoder)
+        self.train()  # Lightning does not change the modes of the modules at the start
+
+    def train(self, mode: bool = True) -> "EventClassifier":
+        """Set the training mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        if mode and self.hparams["freeze_encoder"]:
+            self.encoder.eval()
+        if mode and self.hparams["freeze_bn_stat_train"]:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Load the calibration, and what is known about the training, if the checkpoint has it."""
+        self.set_facts(checkpoint)
 
     def training_step(self, batch: EventBatch, batch_idx: int) -> Tensor:
         """Return the class-weighted cross-entropy of one batch; every live trace is a sample."""

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from models.class_weights import weighted_cross_entropy
 from models.event_classifier import EventClassifier, draws_of_traces
-from models.event_ensemble import images_per_chunk
+from models.event_network import images_per_chunk
 from preprocessing.data_module import data_module_of
 from preprocessing.dataset import EventBatch
 from preprocessing.views import augment

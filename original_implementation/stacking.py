@@ -1,13 +1,13 @@
 """Input of the previous study: one trace per event, the weighted stack of its channels.
 
 [LS23] Langet & Silverberg, Earth Surf. Dynam. 11, 89, 2023, as described in [L22]. Everything else
-is shared with ``models.event_classifier``.
+is shared with ``models.event_network``.
 """
 
 import torch
 from torch import Tensor, nn
 
-from models.event_classifier import EventClassifier
+from models.event_network import EventNetwork
 from original_implementation.networks import build_backbone_with_clf
 
 
@@ -26,8 +26,8 @@ def stack_channels(waveforms: Tensor, filtered: Tensor | None = None) -> Tensor:
     return (weights * waveforms).sum(-2)
 
 
-class StackedTraceClassifier(EventClassifier):
-    """Classifier of stacked traces, with AlexNet or a max-pooling ResNet. [LS23 as in L22]"""
+class StackedTraceNetwork(EventNetwork):
+    """Network of stacked traces: AlexNet or a max-pooling ResNet. [LS23 as in L22]"""
 
     trace_kind = "stacked_trace"
 

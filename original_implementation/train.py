@@ -24,7 +24,7 @@ def train() -> None:
     )
     run = Run(config, arguments.resume)
 
-    from original_implementation.stacking import StackedTraceClassifier
+    from original_implementation.stacked_trace_classifier import StackedTraceClassifier
     from preprocessing.splits import classifier_split
     from training import data as events
     from training import reports

@@ -9,7 +9,7 @@ def describe(predictor: Predictor, name: str) -> str:
     """Return several lines about a model; what older checkpoints lack is named as such."""
     model, about = predictor.model, predictor.model.about
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
-    network = f"{model.hparams['backbone_type']}, {n_parameters:,} parameters"
+    network = f"{model.backbone_type}, {n_parameters:,} parameters"
     if model.trace_kind == "stacked_trace":
         network += ", on the stack of all channels (previous study)"
     lines = {
@@ -34,7 +34,7 @@ def describe(predictor: Predictor, name: str) -> str:
 def _beginning(predictor: Predictor) -> str:
     """Say how long before the event or its trigger the model's windows begin."""
     seconds = f"{predictor.pre_trigger_s:.3g} s before"
-    if predictor.model.hparams["quiet_noise"]:
+    if predictor.model.quiet_noise:
         return f"{seconds} the event (median of the training events, found in their waveforms)"
     return f"{seconds} the trigger"
 
@@ -51,8 +51,8 @@ def _changes(predictor: Predictor) -> str:
 
 def _never(predictor: Predictor) -> str:
     """Name the classes that were left out of the loss."""
-    weights = predictor.model.hparams["class_weights"] or ()
-    names = [name for name, weight in zip(predictor.class_names, weights) if weight == 0]
+    learned = predictor.model.learned_classes.tolist()
+    names = [name for name, known in zip(predictor.class_names, learned) if not known]
     return f" (not learned: {', '.join(names)})" if names else ""
 
 
@@ -77,7 +77,7 @@ def _sensors(about: dict) -> str:
 
 def _levels(predictor: Predictor) -> str:
     """Say the ranges of noise and signal of the training events."""
-    levels = predictor.model.hparams["levels"]
+    levels = predictor.model.levels
     if not levels:
         return UNKNOWN
     ranges = [

@@ -21,7 +21,7 @@ from utils.parallel import ahead
 if TYPE_CHECKING:
     from obspy import Stream
 
-    from models.event_classifier import EventClassifier
+    from models.event_network import EventNetwork
     from prediction.continuous.continuous_data import Source
     from prediction.continuous.trigger import EventFinder, Window
     from prediction.predictor import Classified, Predictor
@@ -212,15 +212,15 @@ def _traces(waveforms: np.ndarray, sampling_rate_hz: float | None) -> list:
     return [Trace(np.ascontiguousarray(row), header) for row in waveforms]
 
 
-def load_classifier(path: str | Path) -> tuple["EventClassifier", str]:
+def load_classifier(path: str | Path) -> tuple["EventNetwork", str]:
     """Load a classifier, in evaluation mode on the CPU, and the file's SHA-256 (8 digits).
 
     ``path`` may be the name of a packaged model, a key of ``PACKAGED``. No code in the file is run.
     Raises ``CheckpointError`` for anything but a checkpoint of finetune.py or
     original_implementation/train.py.
     """
-    from models.event_classifier import EventClassifier
-    from original_implementation.stacking import StackedTraceClassifier
+    from models.event_network import EventNetwork
+    from original_implementation.stacking import StackedTraceNetwork
 
     path = Path(path)
     if not path.is_file():
@@ -237,18 +237,15 @@ def load_classifier(path: str | Path) -> tuple["EventClassifier", str]:
             "original_implementation/train.py"
         )
     stacked = "backbone_with_clf_type" in _section(checkpoint, "config")
-    kind = StackedTraceClassifier if stacked else EventClassifier
     try:
-        model = kind(**checkpoint["hyper_parameters"])
-        model.load_state_dict(checkpoint["state_dict"])
-        model.on_load_checkpoint(checkpoint)
+        model = (StackedTraceNetwork if stacked else EventNetwork).from_checkpoint(checkpoint)
     except Exception as error:  # wrong values in the checkpoint can raise almost any error
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: does not fit this version ({reason})") from error
-    if model.hparams["n_samples"] is None:
+    if not model.n_samples:
         raise CheckpointError(f"{path}: was saved without the length of its events; train it again")
     with open(path, "rb") as file:
-        return model.eval(), hashlib.file_digest(file, "sha256").hexdigest()[:8]
+        return model, hashlib.file_digest(file, "sha256").hexdigest()[:8]
 
 
 def _section(checkpoint: dict, key: str) -> dict:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.event_classifier import EventClassifier
+from models.event_network import EventNetwork
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ N_SENSORS_CHECKED = (1, 5, 24)
 class _Graph(nn.Module):
     """Map one event (S, T) in recorder units to class probabilities (K,)."""
 
-    def __init__(self, model: EventClassifier):
+    def __init__(self, model: EventNetwork):
         super().__init__()
         self.model = model
 
@@ -28,7 +28,7 @@ class _Graph(nn.Module):
         return self.model.probabilities_of_all(waveforms)
 
 
-def export_onnx(model: EventClassifier, path: Path, ensemble: str) -> None:
+def export_onnx(model: EventNetwork, path: Path, ensemble: str) -> None:
     """Write ``waveforms`` (S, T) -> ``probabilities`` (K,) as ONNX, and compare it with PyTorch.
 
     S can be any number, T is the model's length in samples. Raises ``UserError`` if ``ensemble`` is
@@ -41,7 +41,7 @@ def export_onnx(model: EventClassifier, path: Path, ensemble: str) -> None:
             "set it to all"
         )
     _require_onnx()
-    graph, n_samples = _Graph(model).eval(), model.hparams["n_samples"]
+    graph, n_samples = _Graph(model).eval(), model.n_samples
     program = _trace(graph, n_samples)
     program.model.metadata_props["class_names"] = ",".join(model.class_names)
     program.model.metadata_props["sampling_rate_hz"] = str(model.spectrogram.sampling_rate_hz)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from models.ensemble import FRAME_S, NOISE_SHARE, USABLE_RATIO, Prediction
-from models.event_classifier import EventClassifier
+from models.event_network import EventNetwork
 from prediction.events import Event, Sensor
 from prediction.predict_config import OUTPUT_KEYS, PredictConfig
 from prediction.reading import Item
@@ -42,7 +42,7 @@ class Predictor:
     """Classify items with a trained model on one device."""
 
     def __init__(
-        self, model: EventClassifier, fingerprint: str, config: PredictConfig, device: torch.device
+        self, model: EventNetwork, fingerprint: str, config: PredictConfig, device: torch.device
     ):
         self.model, self.fingerprint = model.to(device), fingerprint
         self.config, self.device = config, device
@@ -50,8 +50,8 @@ class Predictor:
         self.settings = hashlib.sha256(settings.encode()).hexdigest()[:4]
         self.class_names = model.class_names
         self.rate_hz = model.spectrogram.sampling_rate_hz
-        self.n_samples = int(model.hparams["n_samples"])
-        self.pre_trigger_s = float(model.hparams["pre_trigger_s"])
+        self.n_samples = model.n_samples
+        self.pre_trigger_s = model.pre_trigger_s
         self.duration_s = self.n_samples / self.rate_hz
         self.threshold = _threshold(model, config)
         self.bf16 = choose_precision(config.precision, device) == "bf16-mixed"
@@ -184,12 +184,12 @@ class Predictor:
             peak_counts=peak_counts,
             duration_s=duration_s,
         )
-        onset_s = levels.onset_s if self.model.hparams["quiet_noise"] else self.pre_trigger_s
+        onset_s = levels.onset_s if self.model.quiet_noise else self.pre_trigger_s
         return Classified(item, event, waveforms, onset_s)
 
     def _noise_s(self, levels: Levels) -> tuple[float, float]:
         """Return start and end (s after the first sample) of what the model takes for noise."""
-        if self.model.hparams["quiet_noise"] and np.isfinite(levels.quiet_end_s):
+        if self.model.quiet_noise and np.isfinite(levels.quiet_end_s):
             return levels.quiet_start_s, levels.quiet_end_s
         return 0.0, NOISE_SHARE * self.pre_trigger_s
 
@@ -228,7 +228,7 @@ class Predictor:
         return reasons + unlike_training(self.model, recording, levels)
 
 
-def _threshold(model: EventClassifier, config: PredictConfig) -> float:
+def _threshold(model: EventNetwork, config: PredictConfig) -> float:
     if config.min_confidence is not None:
         return config.min_confidence
     if not model.calibrations:
@@ -304,19 +304,17 @@ def low_confidence(confidence: float, threshold: float, error_rate: float) -> li
     return [f"confidence {_below(confidence, threshold)}"]
 
 
-def unlike_training(model: EventClassifier, recording: Recording, levels: Levels) -> list[str]:
+def unlike_training(model: EventNetwork, recording: Recording, levels: Levels) -> list[str]:
     """Return reasons if an event differs from the training events: length, sampling rate, levels.
 
     ``levels`` are those of the event at the model's sampling rate and length.
     """
-    reasons, known = [], model.hparams["levels"] or {}
+    reasons, known = [], model.levels or {}
     rate_hz, own_rate_hz = model.spectrogram.sampling_rate_hz, recording.own_rate_hz
     if own_rate_hz < MIN_RATE_FRACTION * known.get("rate_hz", rate_hz):
         share = 100 * own_rate_hz / rate_hz
         reasons.append(f"recorded at {own_rate_hz:g} Hz: {share:.2g} % of the model's frequencies")
-    found_s, wanted_s = (
-        n / rate_hz for n in (recording.waveforms.shape[1], model.hparams["n_samples"])
-    )
+    found_s, wanted_s = (n / rate_hz for n in (recording.waveforms.shape[1], model.n_samples))
     if found_s < MIN_LENGTH_FRACTION * wanted_s:
         reasons.append(f"only {found_s:g} s of {wanted_s:g} s")
     for name in ("noise", "signal"):

@@ -23,7 +23,7 @@ from models.ensemble import ENSEMBLES
 from models.event_classifier import EventClassifier
 from models.iternorm import IterNorm
 from models.vnibcreg import VNIbCReg
-from original_implementation.stacking import StackedTraceClassifier
+from original_implementation.stacked_trace_classifier import StackedTraceClassifier
 from prediction.predict_config import PredictConfig
 from prediction.predictor import Predictor
 from prediction.reading import Item

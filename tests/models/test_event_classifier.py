@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models import event_ensemble
+from models import event_network
 from models.ensemble import ensemble_log_probs
 from models.event_classifier import EventClassifier
 from preprocessing.dataset import N_DRAWS, N_SENSOR_DRAWS, EventBatch
@@ -51,7 +51,7 @@ def test_folding_sensors_into_the_batch_equals_a_loop_over_them(monkeypatch):
     model = classifier().eval()
     waveforms, mask = torch.randn(3, 5, 1200) * 30, torch.rand(3, 5) > 0.3
     mask[:, 0] = True
-    monkeypatch.setattr(event_ensemble, "IMAGES_PER_CHUNK_CPU", 4)
+    monkeypatch.setattr(event_network, "IMAGES_PER_CHUNK_CPU", 4)
     with torch.no_grad():
         folded = model.sensor_logits(waveforms, mask)
         for b in range(3):

@@ -1,7 +1,8 @@
 import numpy as np
 import torch
 
-from original_implementation.stacking import StackedTraceClassifier, stack_channels
+from original_implementation.stacked_trace_classifier import StackedTraceClassifier
+from original_implementation.stacking import stack_channels
 from tests.modules import CLASSIFIER
 
 

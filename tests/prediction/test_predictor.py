@@ -102,7 +102,8 @@ def test_the_duration_is_of_frames_that_overlap_by_half(seed):
 
 def reasons(levels=KNOWN, noise=5.0, signal=100.0, seconds=16.0, own_rate_hz=100.0) -> list[str]:
     model = SimpleNamespace(
-        hparams={"levels": levels, "n_samples": 1600},
+        levels=levels,
+        n_samples=1600,
         spectrogram=SimpleNamespace(sampling_rate_hz=100.0),
     )
     waveforms = np.zeros((2, int(100 * seconds)), np.float32)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from scipy.signal import butter, sosfiltfilt, spectrogram
 
-from original_implementation.stacking import StackedTraceClassifier
+from original_implementation.stacked_trace_classifier import StackedTraceClassifier
 from preprocessing.dataset import N_DRAWS, N_SENSOR_DRAWS, EventBatch
 from preprocessing.recordings import read_recording
 from preprocessing.spectrogram import LogSpectrogram, high_pass, require_finite

@@ -1,11 +1,10 @@
-"""Classification of single channels, and of events as the ensemble of their channels. [L22]
+"""The network that predicts: single channels, and events as the ensemble of their channels. [L22]
 
 [L22] Lee, Aune, Langet, Eidsvik, Math. Geosci. 2022, doi 10.1007/s11004-022-10037-7.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,34 +23,42 @@ from models.ensemble import (
 )
 from preprocessing.levels import least_measurable, measure
 from preprocessing.spectrogram import LogSpectrogram, require_finite
-from preprocessing.views import build_changes
 from utils.names import AKNES_PRE_TRIGGER_S, PUBLISHED_STEM_STRIDE
 
+# arguments of ``EventClassifier`` that only concern its training
+TRAINING_PARAMETERS = {
+    "learning_rate",
+    "weight_decay",
+    "label_smoothing",
+    "freeze_encoder",
+    "freeze_bn_stat_train",
+    "augmentations",
+}
 # images per pass in evaluation, to limit memory; on a CPU, larger chunks are not faster
 IMAGES_PER_CHUNK, IMAGES_PER_CHUNK_CPU = 256, 64
 
 
-class EventEnsemble(pl.LightningModule):
+class EventNetwork(nn.Module):
     """Network and prediction: the ensemble of one network's single-channel predictions. [L22]
 
-    ``EventClassifier`` adds training and evaluation.
+    ``EventClassifier`` trains it. It holds all that a prediction needs, and imports nothing that
+    only a training needs.
 
     ``class_names`` has K names, ``backbone_type`` is a key of ``ENCODER_SIZES``. ``class_weights``
-    has K numbers: a class with weight 0 is left out of the loss; None gives all classes the same
-    weight. ``learning_rate`` is a number, or {encoder, clf}. ``spectrogram`` holds the arguments of
-    ``LogSpectrogram``. ``freeze_encoder`` is linear evaluation: only the classifier learns, the
-    encoder stays in evaluation mode. ``freeze_bn_stat_train`` trains all weights, but BatchNorm
-    uses its running statistics and does not update them. ``n_samples`` and ``pre_trigger_s`` (s)
-    are the length of the training events and their time before the trigger; predict.py cuts windows
-    with the same values. ``quiet_noise`` takes the noise of an event not from the time before the
-    trigger but from its quiet part, see ``preprocessing.levels``. ``levels`` has the ranges of
-    noise and signal of the training events, see ``training.level_ranges``; None: not known.
+    has K numbers: a class with weight 0 is left out of the loss, and never predicted; None gives
+    all classes the same weight. ``spectrogram`` holds the arguments of ``LogSpectrogram``.
+    ``n_samples`` and ``pre_trigger_s`` (s) are the length of the training events and their time
+    before the trigger; predict.py cuts windows with the same values. ``quiet_noise`` takes the
+    noise of an event not from the time before the trigger but from its quiet part, see
+    ``preprocessing.levels``. ``levels`` has the ranges of noise and signal of the training events,
+    see ``training.level_ranges``; None: not known.
 
     The first checkpoints do not contain the arguments that have a default here. They were made with
     these values, and the length of their events is unknown.
     """
 
     class_weights: Tensor
+    trace_kind = "single_channel"
 
     def __init__(
         self,
@@ -59,12 +66,6 @@ class EventEnsemble(pl.LightningModule):
         backbone_type: str,
         *,
         class_weights: Sequence[float] | None,
-        learning_rate: float | Mapping[str, float],
-        weight_decay: float,
-        label_smoothing: float,
-        freeze_encoder: bool,
-        freeze_bn_stat_train: bool,
-        augmentations: Sequence[str],
         spectrogram: dict,
         stem_stride: int = PUBLISHED_STEM_STRIDE,
         n_samples: int | None = None,
@@ -73,24 +74,43 @@ class EventEnsemble(pl.LightningModule):
         levels: dict | None = None,
     ):
         super().__init__()
-        self.save_hyperparameters()
         self.class_names = tuple(class_names)
+        self.backbone_type, self.stem_stride = backbone_type, stem_stride
+        self.n_samples = n_samples or 0  # 0: unknown, in the first checkpoints
+        self.pre_trigger_s = pre_trigger_s
+        self.quiet_noise, self.levels = quiet_noise, levels
         self.encoder, self.classifier = self.build_network(
             backbone_type, stem_stride, len(self.class_names)
         )
         self.spectrogram = LogSpectrogram(**spectrogram)
-        self.changes = build_changes(augmentations)
         weights = (
             torch.ones(len(self.class_names))
             if class_weights is None
             else torch.tensor(class_weights).float()
         )
         self.register_buffer("class_weights", weights, persistent=False)
-        self.encoder.requires_grad_(not freeze_encoder)
         # one per kind of ensemble; empty without calibration events
         self.calibrations: dict[str, Calibration] = {}
         self.about: dict = {}  # what the checkpoint says about its training; empty in old ones
-        self.train()  # Lightning does not change the modes of the modules at the start
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: dict) -> "EventNetwork":
+        """Build the network of a checkpoint of a training, with its weights and calibration.
+
+        ``checkpoint`` has ``hyper_parameters``, ``state_dict`` and, after a test, ``calibrations``.
+        """
+        parameters = checkpoint["hyper_parameters"]
+        known = {name: parameters[name] for name in parameters if name not in TRAINING_PARAMETERS}
+        network = cls(**known)
+        network.load_state_dict(checkpoint["state_dict"])
+        network.set_facts(checkpoint)
+        return network.eval()
+
+    def set_facts(self, checkpoint: dict) -> None:
+        """Take calibration, and what is known about the training, if the checkpoint has them."""
+        self.about = checkpoint.get("about", {})
+        found = checkpoint.get("calibrations", {})
+        self.calibrations = {kind: Calibration(**found[kind]) for kind in ENSEMBLES if found}
 
     @staticmethod
     def build_network(
@@ -99,17 +119,6 @@ class EventEnsemble(pl.LightningModule):
         """Return an encoder (N, 1, H, W) -> (N, D) and a linear classifier (N, D) -> (N, K)."""
         encoder = build_encoder(backbone_type, stem_stride=stem_stride)
         return encoder, nn.Linear(encoder.out_size, n_classes)
-
-    def train(self, mode: bool = True) -> "EventEnsemble":
-        """Set the training mode; frozen parts stay in evaluation mode."""
-        super().train(mode)
-        if mode and self.hparams["freeze_encoder"]:
-            self.encoder.eval()
-        if mode and self.hparams["freeze_bn_stat_train"]:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Map single-channel images (N, 1, H, W) to logits (N, K)."""
@@ -124,9 +133,9 @@ class EventEnsemble(pl.LightningModule):
 
     def sensor_logits(self, waveforms: Tensor, mask: Tensor) -> Tensor:
         """Classify the traces (B, S, T): logits (B, S, K) float32, zero where ``mask`` is False."""
-        return self.of_traces(self.forward, waveforms, mask)
+        return self.map_traces(self.forward, waveforms, mask)
 
-    def of_traces(
+    def map_traces(
         self, network: Callable[[Tensor], Tensor], waveforms: Tensor, mask: Tensor
     ) -> Tensor:
         """Apply a network (N, 1, H, W) -> (N, F) to the images of the traces (B, S, T).
@@ -206,9 +215,9 @@ class EventEnsemble(pl.LightningModule):
     def least_samples(self) -> int:
         """The least number of samples of an event that can be classified."""
         rate_hz = self.spectrogram.sampling_rate_hz
-        if self.hparams["quiet_noise"]:
-            return least_measurable(self.hparams["n_samples"], rate_hz)
-        return least_samples(rate_hz, self.hparams["pre_trigger_s"])
+        if self.quiet_noise:
+            return least_measurable(self.n_samples, rate_hz)
+        return least_samples(rate_hz, self.pre_trigger_s)
 
     def signal_to_noise(self, waveforms: Tensor, quiet_s: Tensor | None) -> Tensor:
         """Return the signal-to-noise ratio (B, S) of the sensors of events (B, S, T).
@@ -217,19 +226,13 @@ class EventEnsemble(pl.LightningModule):
         """
         rate_hz = self.spectrogram.sampling_rate_hz
         filtered = self.spectrogram.filtered(waveforms)
-        if not self.hparams["quiet_noise"]:
-            return signal_to_noise(filtered, rate_hz, self.hparams["pre_trigger_s"])
+        if not self.quiet_noise:
+            return signal_to_noise(filtered, rate_hz, self.pre_trigger_s)
         if quiet_s is None:
             pairs = zip(filtered.cpu().numpy(), waveforms.cpu().numpy())
             measured = [measure(event, rate_hz, recorded)[1:3] for event, recorded in pairs]
             quiet_s = torch.tensor(measured, dtype=torch.float32)
         return signal_to_quiet(filtered, rate_hz, quiet_s.to(waveforms.device))
-
-    def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Load the calibration, and what is known about the training, if the checkpoint has it."""
-        self.about = checkpoint.get("about", {})
-        found = checkpoint.get("calibrations", {})
-        self.calibrations = {kind: Calibration(**found[kind]) for kind in ENSEMBLES if found}
 
 
 def images_per_chunk(device: torch.device) -> int:
