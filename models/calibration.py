@@ -121,7 +121,7 @@ def reliability(confidence: Tensor, correct: Tensor, n_bins: int) -> tuple[Tenso
     ``confidence`` (N,) is sorted into ``n_bins`` equal bins from 0 to 1; each of the three tensors
     has one value per bin that is not empty.
     """
-    bins = (confidence * n_bins).long().clamp(max=n_bins - 1)
+    bins = _bins(confidence, n_bins)
     count = torch.bincount(bins, minlength=n_bins)
     kept = count > 0
     sums = [
@@ -129,3 +129,22 @@ def reliability(confidence: Tensor, correct: Tensor, n_bins: int) -> tuple[Tenso
         for values in (confidence, correct)
     ]
     return sums[0] / count[kept], sums[1] / count[kept], count[kept]
+
+
+def expected_calibration_error(
+    confidence: Tensor, correct: Tensor, n_bins: int, weights: Tensor | None = None
+) -> float:
+    """Return the mean distance of a reliability diagram from its diagonal. [G17, eq. 3]
+
+    ``confidence`` (N,) and ``correct`` (N,) bool are sorted into the bins of ``reliability``; each
+    bin counts by its number of rows, or by the sum of their ``weights`` (N,).
+    """
+    weights = torch.ones(len(confidence)) if weights is None else weights
+    gap = (correct.double() - confidence) * weights
+    sums = torch.bincount(_bins(confidence, n_bins), gap, minlength=n_bins)
+    return float(sums.abs().sum() / weights.sum())
+
+
+def _bins(confidence: Tensor, n_bins: int) -> Tensor:
+    """Return the number of the bin of each confidence; 1.0 belongs to the last one."""
+    return (confidence * n_bins).long().clamp(max=n_bins - 1)

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.calibration import expected_calibration_error
+
 N_CALIBRATION_BINS = 15
 
 
@@ -52,7 +54,9 @@ def _evaluate(
         "nll": float(torch.nn.functional.nll_loss(log_probs, labels))
         if weights is None
         else float((nll * weights).sum() / n_events),
-        "expected_calibration_error": _calibration_error(log_probs, labels, weights),
+        "expected_calibration_error": expected_calibration_error(
+            log_probs.exp().amax(1), predicted == labels, N_CALIBRATION_BINS, weights
+        ),
         "recall": _plain(recall),
         "recall_standard_error": _plain(errors),
         "confusion": confusion.tolist(),
@@ -77,20 +81,6 @@ def _standard_errors(
     variance = (squares / count - (total / count).square()).clamp(min=0)
     of_all = (share.square().mean() - share.mean().square()).clamp(min=0)
     return math.sqrt(float(of_all) / len(share)), (variance / count).sqrt().numpy()
-
-
-def _calibration_error(log_probs: Tensor, labels: Tensor, weights: Tensor | None) -> float:
-    """Return the expected calibration error of rows, each with its weight if given."""
-    from torchmetrics.functional.classification import multiclass_calibration_error
-
-    n_bins = N_CALIBRATION_BINS
-    if weights is None:
-        error = multiclass_calibration_error(log_probs.exp(), labels, log_probs.shape[1], n_bins)
-        return float(error)
-    confidence, predicted = log_probs.exp().max(-1)  # torchmetrics knows no weights
-    bins = (confidence * n_bins).long().clamp(max=n_bins - 1)
-    gap = ((predicted == labels).double() - confidence) * weights
-    return float(torch.bincount(bins, gap, minlength=n_bins).abs().sum() / weights.sum())
 
 
 def _plain(values: np.ndarray) -> list[float | None]:

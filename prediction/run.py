@@ -19,7 +19,7 @@ from prediction.outputs import EventWriter, Outputs
 from prediction.reading import Item, file_key, read_item
 from utils.cli import stop_at_signals
 from utils.errors import Interrupted, UserError
-from utils.parallel import ahead, map_in_order
+from utils.parallel import ahead, keep_freed_memory, map_in_order
 from utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ def run(classifier: Classifier, arguments: Namespace) -> int:
         annotate=arguments.annotate,
         resume=arguments.resume,
     )
+    keep_freed_memory()
     stop_at_signals("go on by the same command" + " with --resume" * (not arguments.follow))
     if arguments.tune:
         return tune_trigger(classifier, arguments, outputs)

@@ -144,11 +144,11 @@ def why_too_slow_or_fast(channel: Channel, rate_hz: float) -> str:
 
 def resample(channel: Channel, rate_hz: float) -> bool:
     """Resample a channel to ``rate_hz`` in place; return False if it already has this rate."""
-    from scipy.signal import resample_poly
-
     ratio = rate_hz / channel.rate_hz
     if abs(ratio - 1) <= SAME_RATE:
         return False
+    from scipy.signal import resample_poly
+
     factor = Fraction(ratio).limit_denominator(MAX_RESAMPLING_FACTOR)
     # padtype "line" avoids ringing at the ends of channels with an offset or drift
     channel.samples = resample_poly(

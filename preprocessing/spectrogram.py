@@ -10,7 +10,6 @@ from inspect import signature
 
 import numpy as np
 import torch
-from scipy.signal import get_window
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,7 +50,7 @@ class LogSpectrogram(nn.Module):
         self.nperseg, self.amplitude_scale = nperseg, amplitude_scale
         self.hop = nperseg - nperseg // OVERLAP_FRACTION
         self.log_scale, self.minmax_scale, self.resize_size = log_scale, minmax_scale, resize_size
-        window = get_window(("tukey", TUKEY_TAPER), nperseg)
+        window = tukey_window(nperseg)
         one_sided = np.full(nperseg // 2 + 1, 2.0)
         one_sided[0] = 1.0
         if nperseg % 2 == 0:
@@ -241,6 +240,17 @@ def _source_position(target: Tensor, n_target: int, n_source: int) -> Tensor:
 def _bilinear(source: Tensor, position: Tensor) -> Tensor:
     """Return the weights (…, N, M) of source pixels (…, N) for linear interpolation at (…, M)."""
     return (1 - (source.unsqueeze(-1) - position.unsqueeze(-2)).abs()).clamp(min=0)
+
+
+def tukey_window(n_samples: int) -> np.ndarray:
+    """Return the periodic Tukey window (n_samples,) of ``scipy.signal.spectrogram``.
+
+    Its first and last eighth are a cosine. [Harris, Proc. IEEE 66, 1978, eq. 38] Written here,
+    because the import of ``scipy.signal`` takes as long as the classification of ten events.
+    """
+    phase = 2 * np.arange(n_samples) / (TUKEY_TAPER * n_samples)
+    distance = np.minimum(phase, 2 / TUKEY_TAPER - phase)  # from the nearer end; 1: taper ends
+    return np.where(distance < 1, 0.5 * (1 + np.cos(np.pi * (distance - 1))), 1.0)
 
 
 def high_pass(waveforms: Tensor, sampling_rate_hz: float, corner_hz: float | None) -> Tensor:

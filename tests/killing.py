@@ -106,7 +106,6 @@ def main() -> None:
     import matplotlib.figure  # noqa: F401
     import pytorch_lightning  # noqa: F401
     import sklearn.model_selection  # noqa: F401
-    import torchmetrics.functional.classification  # noqa: F401
 
     import training.trainer  # noqa: F401
 

@@ -26,7 +26,6 @@ SLOW_IMPORTS = (
     "torch._dynamo",
     "torchvision",
     "pytorch_lightning",
-    "torchmetrics.functional.classification",
     "sklearn.model_selection",
     "matplotlib.figure",
     "matplotlib.backends.backend_agg",

@@ -28,7 +28,7 @@ SUMMARY = "summary.json"  # written last: a run with this file is finished
 LOCK = ".lock"
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 RUN_NAME_VARIABLE = "AKNES_SSL_RUN_NAME"  # gives further processes the name chosen by the first
-PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy", "scipy", "h5py")
+PACKAGES = ("torch", "pytorch-lightning", "numpy", "scipy", "h5py")
 # keys that may differ when a run is resumed
 FREE_KEYS = {"run_name", "logger", "trainer_params.gpus", "dataset.num_workers", "dataset.preload"}
 

@@ -17,6 +17,7 @@ from training.reports import draw_samples
 from training.runs import Run
 from training.saving import EpochMemory, SaveCheckpoints, require_same_events
 from utils.checkpoints import require_fitting
+from utils.parallel import keep_freed_memory
 from utils.precision import choose_precision
 from utils.progress import is_terminal
 from utils.schema import RunConfig
@@ -121,6 +122,7 @@ def fit(run: Run, module: pl.LightningModule, data: EventDataModule) -> pl.Train
         # the encoder only: the projector gets the whole batch in every process
         encoder = module.get_submodule("encoder")
         module.encoder = torch.nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
+    keep_freed_memory()
     with stoppable(run):
         trainer.fit(module, datamodule=data, ckpt_path=run.resume_from, weights_only=True)
     return trainer

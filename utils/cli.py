@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from utils.errors import Interrupted, UserError
-from utils.parallel import keep_freed_memory
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GPU_IS_FULL = (
@@ -50,7 +49,6 @@ def main(run: Callable[[], Any]) -> None:
     Exit status: 2 for a user's mistake, 130 after Ctrl-C, 143 after SIGTERM.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    keep_freed_memory()
     try:
         run()
     except UserError as error:

@@ -82,6 +82,20 @@ def test_backbone_with_classifier(name):
             torch.testing.assert_close(model(image), model.fc(body(image).amax((2, 3))))
 
 
+def test_alexnet_has_torchvisions_weights_and_outputs():
+    torch.manual_seed(0)
+    ours = build_backbone_with_clf("AlexNet", 5).eval()
+    torch.manual_seed(0)
+    reference = torchvision.models.alexnet(weights=None, num_classes=5).eval()
+    reference.features[0] = torch.nn.Conv2d(1, 64, kernel_size=11, stride=4, padding=2)
+    expected = reference.state_dict()
+    assert list(ours.state_dict()) == list(expected)
+    assert all(torch.equal(found, expected[name]) for name, found in ours.state_dict().items())
+    with torch.no_grad():
+        images = torch.rand(2, 1, 96, 160)
+        assert torch.equal(ours(images), reference(images))
+
+
 @pytest.mark.parametrize("build", [build_encoder, build_backbone_with_clf])
 def test_unknown_name_lists_the_known_ones(build):
     with pytest.raises(ValueError, match=r"ResNet99.*ResNet18"):

@@ -3,7 +3,8 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from models.evaluation import effective_rank, evaluate
+from models.calibration import reliability
+from models.evaluation import N_CALIBRATION_BINS, effective_rank, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,15 @@ def test_against_scikit_learn(scored):
     assert found["accuracy_standard_error"] == pytest.approx(
         np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / 200)
     )
+
+
+def test_a_probability_of_one_is_in_the_last_bin_as_in_the_diagram():
+    top, right = torch.tensor([1.0, 1.0, 0.95, 0.95]), torch.tensor([True, False, True, True])
+    log_probs = torch.stack([top, 1 - top], 1).log()
+    found = evaluate(log_probs, (~right).long())["expected_calibration_error"]
+    assert found == pytest.approx(0.225)  # |3/4 - mean(top)|
+    confidence, accuracy, count = reliability(top, right, N_CALIBRATION_BINS)
+    assert found == pytest.approx(float(((accuracy - confidence).abs() * count).sum() / 4))
 
 
 def test_calibration_error_is_the_binned_gap(scored):

@@ -1,6 +1,8 @@
 """The model that is shipped answers, also for the real event."""
 
 import csv
+import subprocess
+import sys
 
 from tests.conftest import ROOT, run_script
 
@@ -13,3 +15,26 @@ def test_the_demo_model_classifies_a_recorded_earthquake(aknes_event, tmp_path):
     (row,) = csv.DictReader((tmp_path / "events.csv").open())
     assert row["class"] == "Regional" and float(row["confidence"]) > 0.6
     assert CHECKPOINT.stat().st_size < 1.5e6
+
+
+def test_a_prediction_imports_nothing_that_only_a_training_needs(aknes_event, tmp_path):
+    """They took four of the five seconds of a prediction."""
+    program = (
+        "import atexit, runpy, sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "sys.argv = sys.argv[1:]\n"
+        "atexit.register(lambda: print(*sys.modules))\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    command = [str(ROOT / "predict.py"), "--ckpt", "demo", str(aknes_event), "--out", "events.csv"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = set(done.stdout.split())
+    assert {"torch", "obspy", "prediction.predictor"} <= imported
+    slow = {"pytorch_lightning", "torchmetrics", "torchvision", "sklearn", "matplotlib"}
+    assert not imported & (slow | {"scipy.signal", "pandas", "tensorboard", "wandb"})
