@@ -5,17 +5,63 @@ Does not import PyTorch, so that ``--help`` and error messages come at once.
 
 import os
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from prediction.events import event_key
 from utils.errors import UserError
 
 CONFIG = Path("configs", "predict.yaml")
 
 
-def parse(description: str | None) -> Namespace:
-    """Read the command line of predict.py: flags, ``recordings`` and ``overrides``.
+@dataclass(frozen=True)
+class Outputs:
+    """Files to write: the table of events ``out``, in ``format`` csv or json, and optional ones.
 
-    An argument with = that is no file overrides a configuration key.
+    Raises ``UserError`` for paths that cannot be written, before anything is computed.
+    """
+
+    out: Path
+    format: str = "csv"
+    per_sensor: bool = False
+    quakeml: Path | None = None
+    scml: Path | None = None
+    plots: Path | None = None
+    annotate: Path | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.plots is not None and self.plots.exists() and not self.plots.is_dir():
+            raise UserError(f"--plots: {self.plots} is a file; give a folder")
+        for path in (self.out, self.quakeml, self.scml, self.annotate):
+            if path is not None and path.is_dir():
+                raise UserError(f"{path}: is a folder; give the name of a file")
+        if self.out.exists() and not self.resume:
+            raise UserError(
+                f"{self.out}: exists; choose another name, remove it, or go on with it by --resume"
+            )
+
+    @property
+    def sensors(self) -> Path:
+        """Path of the table with one row per sensor."""
+        return self.out.with_name(f"{self.out.stem}_sensors{self.out.suffix}")
+
+    def holds(self, file: Path) -> bool:
+        """Tell whether a file is an output of this run or of an interrupted one."""
+        place = file.resolve()
+        drawn = self.plots is not None and self.plots.resolve() == place.parent
+        written = (self.out, self.sensors, self.quakeml, self.scml, self.annotate)
+        return (drawn and place.suffix == ".png") or place in [
+            path.resolve() for path in written if path is not None
+        ]
+
+
+def parse(description: str | None) -> Namespace:
+    """Read the command line of predict.py: flags, ``overrides``, ``files`` and ``outputs``.
+
+    An argument with = that is no file overrides a configuration key. Raises ``UserError`` for
+    paths that are not there or cannot be written: the model is loaded later, which takes seconds.
     """
     parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
     _add_inputs(parser)
@@ -31,6 +77,14 @@ def parse(description: str | None) -> Namespace:
     ]
     if problem := _problem(arguments):
         parser.error(problem)
+    if not (arguments.describe or arguments.export):
+        names = [field.name for field in fields(Outputs)]
+        arguments.resume |= arguments.follow  # a follower goes on with what is there
+        arguments.outputs = Outputs(**{name: getattr(arguments, name) for name in names})
+        if arguments.sds is None:
+            arguments.files = list_files(arguments.recordings, arguments.outputs)
+        elif not arguments.sds.is_dir():
+            raise UserError(f"--sds: {arguments.sds}: no such folder")
     return arguments
 
 
@@ -192,3 +246,30 @@ def require_one_process() -> None:
             "process writes a table. Start python predict.py once for each part of the recordings, "
             "each with its own --out, for example by a SLURM job array (docs/prediction.md)"
         )
+
+
+def list_files(paths: Sequence[str], outputs: Outputs) -> list[Path]:
+    """List the given files and the files in given folders, in order, each once.
+
+    Hidden files and ``outputs`` are left out. Raises ``UserError`` for missing paths, and if there
+    are no files.
+    """
+    files: dict[str, Path] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = (file for file in sorted(path.rglob("*")) if file.is_file())
+            found = [
+                file
+                for file in inside
+                if not any(part.startswith(".") for part in file.relative_to(path).parts)
+            ]
+        elif path.is_file():
+            found = [path]
+        else:
+            raise UserError(f"{path}: no such file or folder")
+        for file in found:
+            if not outputs.holds(file):
+                files.setdefault(event_key(file), file)
+    if not files:
+        raise UserError(f"{', '.join(paths)}: no recordings found")
+    return list(files.values())

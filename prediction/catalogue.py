@@ -1,10 +1,11 @@
 """Events as an ObsPy catalogue, for QuakeML and SeisComP's XML."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from prediction.events import Event
 from prediction.predict_config import QUAKEML_TYPES, CatalogueParams, PredictConfig
 from utils.files import write_atomically
 
@@ -12,60 +13,56 @@ PROGRAM = "aknes-ssl"
 OTHER = "other event"
 
 
-def write_catalogue(
-    rows: Iterable[dict], class_names: Sequence[str], config: PredictConfig, path: Path, form: str
-) -> None:
-    """Write the rows of a table of events; ``form`` is a format of ObsPy: QUAKEML or SCML."""
-    catalogue = build_catalogue(rows, class_names, config)
+def write_catalogue(events: Iterable[Event], config: PredictConfig, path: Path, form: str) -> None:
+    """Write events; ``form`` is a format of ObsPy: QUAKEML or SCML."""
+    catalogue = build_catalogue(events, config)
     write_atomically(path, lambda partial: catalogue.write(str(partial), format=form))
 
 
-def build_catalogue(rows: Iterable[dict], class_names: Sequence[str], config: PredictConfig) -> Any:
-    """Return the rows of a table of events as an ObsPy catalogue.
+def build_catalogue(events: Iterable[Event], config: PredictConfig) -> Any:
+    """Return events as an ObsPy catalogue.
 
-    An event has its type, class and probabilities, and a pick per station that has triggered; with
-    ``catalogue.latitude`` and ``longitude`` also an origin there. Rows without a prediction or a
-    time are left out. Identifiers depend only on the events: the same table gives the same
-    catalogue.
+    An event of the catalogue has its type, class and probabilities, and a pick per station that has
+    triggered; with ``catalogue.latitude`` and ``longitude`` also an origin there. Events without a
+    prediction or a time are left out. Identifiers depend only on the events: the same events give
+    the same catalogue.
     """
     from obspy.core.event import Catalog, CreationInfo, ResourceIdentifier
 
-    usable = [row for row in rows if row["class"] and (row["trigger_time"] or row["start_time"])]
-    model = usable[0]["model"] if usable else "none"
+    usable = [event for event in events if event.class_name and event.time is not None]
+    model = usable[0].model if usable else "none"
     info = CreationInfo(
         agency_id=config.catalogue.agency,
         author=config.catalogue.author or f"{PROGRAM}, model {model}",
     )
     return Catalog(
-        [_event(row, class_names, config, info) for row in usable],
+        [_quakeml_event(event, config, info) for event in usable],
         resource_id=ResourceIdentifier(f"smi:local/{PROGRAM}/catalogue-{model}"),
         creation_info=info,
     )
 
 
-def _event(row: dict, class_names: Sequence[str], config: PredictConfig, info: Any) -> Any:
-    """Return an ObsPy event."""
-    from obspy import UTCDateTime
-    from obspy.core.event import Comment, Event, EventDescription, ResourceIdentifier
+def _quakeml_event(event: Event, config: PredictConfig, info: Any) -> Any:
+    """Return an event as ObsPy's."""
+    from obspy.core import event as quakeml
 
-    time = UTCDateTime(row["trigger_time"] or row["start_time"])
-    name = _identifier(row, time)
-    probabilities = ", ".join(f"{kind} {float(row[f'prob_{kind}']):.3f}" for kind in class_names)
-    said = f"{probabilities}; sensors in agreement: {100 * float(row['agreement']):.0f} %"
-    review = (
-        f"for review: {row['review_reason']}"
-        if str(row["review"]) == "1"
-        else "decided by the model"
-    )
-    picks = _picks(row, time, name, config.catalogue.network, info)
+    time = event.time
+    assert time is not None, "events without a time are left out"
+    name = _identifier(event, time)
+    probabilities = ", ".join(f"{kind} {p:.3f}" for kind, p in event.probabilities.items())
+    said = f"{probabilities}; sensors in agreement: {100 * (event.agreement or 0):.0f} %"
+    review = f"for review: {event.review_reason}" if event.review else "decided by the model"
+    picks = _picks(event, time, name, config.catalogue.network, info)
     origins = _origins(time, name, picks, config.catalogue, info)
-    return Event(
-        resource_id=ResourceIdentifier(name),
-        event_type=event_type(row["class"], config.event_types),
+    return quakeml.Event(
+        resource_id=quakeml.ResourceIdentifier(name),
+        event_type=event_type(event.class_name, config.event_types),
         event_type_certainty="suspected",
-        event_descriptions=[EventDescription(text=row["class"])],
+        event_descriptions=[quakeml.EventDescription(text=event.class_name)],
         comments=[
-            Comment(text=text, resource_id=ResourceIdentifier(f"{name}/comment/{number}"))
+            quakeml.Comment(
+                text=text, resource_id=quakeml.ResourceIdentifier(f"{name}/comment/{number}")
+            )
             for number, text in enumerate((said, review))
         ],
         picks=picks,
@@ -75,18 +72,18 @@ def _event(row: dict, class_names: Sequence[str], config: PredictConfig, info: A
     )
 
 
-def _identifier(row: dict, time: Any) -> str:
-    place = f"{row['file']} {row['trigger_time']}".encode("utf-8", "surrogateescape")
+def _identifier(event: Event, time: Any) -> str:
+    place = f"{event.file} {event.trigger_time}".encode("utf-8", "surrogateescape")
     digits = hashlib.sha256(place).hexdigest()[:8]
-    return f"smi:local/{PROGRAM}/{time.strftime('%Y%m%dT%H%M%S%f')}-{digits}-{row['model']}"
+    return f"smi:local/{PROGRAM}/{time.strftime('%Y%m%dT%H%M%S%f')}-{digits}-{event.model}"
 
 
-def _picks(row: dict, time: Any, name: str, network: str | None, info: Any) -> list:
+def _picks(event: Event, time: Any, name: str, network: str | None, info: Any) -> list[Any]:
     """Return a pick for each station that has triggered."""
     from obspy.core.event import Pick, ResourceIdentifier, WaveformStreamID
 
     picks = []
-    for number, (channel, after_s) in enumerate(parse_picks(row["picks"]).items()):
+    for number, (channel, after_s) in enumerate(event.picks.items()):
         codes = channel.split(".")
         if not codes[1]:  # a channel without names, such as those of SEG-2
             codes[1] = codes[3]
@@ -129,17 +126,6 @@ def _origins(time: Any, name: str, picks: list, params: CatalogueParams, info: A
         creation_info=info,
     )
     return [origin]
-
-
-def format_picks(picks: dict[str, float]) -> str:
-    """Write picks, channel name to seconds after the trigger, as a cell of the table."""
-    return ", ".join(f"{channel} {after_s:+.3f}" for channel, after_s in picks.items())
-
-
-def parse_picks(text: str) -> dict[str, float]:
-    """Read what ``format_picks`` has written."""
-    words = [part.rsplit(" ", 1) for part in text.split(", ") if part]
-    return {channel: float(after_s) for channel, after_s in words}
 
 
 def event_type(class_name: str, chosen: Mapping[str, str]) -> str:

@@ -4,28 +4,30 @@ Importing this file imports neither PyTorch nor ObsPy.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prediction.events import Events
+from prediction.catalogue import build_catalogue
+from prediction.events import Event, EventWindow
 from prediction.predict_config import PredictConfig
+from prediction.tables import write_events
 from utils.checkpoints import CheckpointError, load_plain
 from utils.config import ConfigError, build_config
 from utils.errors import UserError
-from utils.parallel import ahead
+from utils.parallel import prefetch
 
 if TYPE_CHECKING:
     from obspy import Stream
+    from obspy.core.event import Catalog
 
     from models.event_network import EventNetwork
     from prediction.continuous.continuous_data import Source
-    from prediction.continuous.trigger import EventFinder, Window
+    from prediction.continuous.trigger import EventFinder
     from prediction.predictor import Classified, Predictor
-    from prediction.reading import Item
 
 EVENTS_PER_BATCH = 16
 PACKAGED = {"demo": Path(__file__).parent.parent / "docs" / "demo_model" / "classifier.ckpt"}
@@ -69,19 +71,19 @@ class Classifier:
 
         return describe(self.predictor, self.name)
 
-    def classify(self, recordings: Any, sampling_rate_hz: float | None = None) -> Events:
+    def classify(self, recordings: Any, sampling_rate_hz: float | None = None) -> "Events":
         """Classify recordings that hold one event each, beginning like those of the training.
 
         ``recordings`` is an ObsPy stream, a list of streams, or an array (S, T) in recorder units
         with its ``sampling_rate_hz``. An event that cannot be used says why in ``error``.
         """
-        items = [
-            self._item(number, recording, sampling_rate_hz)
+        windows = [
+            self._window(number, recording, sampling_rate_hz)
             for number, recording in enumerate(_one_by_one(recordings), start=1)
         ]
-        return self._events(self.classify_items(items))
+        return self._events(self.classify_windows(windows))
 
-    def detect(self, stream: "Stream") -> Events:
+    def detect(self, stream: "Stream") -> "Events":
         """Find events in a continuous stream by the trigger, and classify them."""
         from prediction.continuous.continuous_data import StreamData
 
@@ -123,6 +125,7 @@ class Classifier:
         predictor, known = self.predictor, set(known)
         chunks = find_events(
             data,
+            source,
             self.config.trigger,
             self.config.chunk_s,
             predictor.pre_trigger_s,
@@ -131,19 +134,22 @@ class Classifier:
             self.config.max_gap_s,
             sorted(map(time_ns, known)),
         )
-        for windows in ahead(chunks):
-            items = window_items(windows, source)
-            for start in range(0, len(items), EVENTS_PER_BATCH):
-                batch = items[start : start + EVENTS_PER_BATCH]
-                if not known.issuperset(item.key for item in batch):
+        for windows in prefetch(chunks):
+            for start in range(0, len(windows), EVENTS_PER_BATCH):
+                batch = windows[start : start + EVENTS_PER_BATCH]
+                if not known.issuperset(window.key for window in batch):
                     yield predictor.classify(batch)
 
-    def finder(self, data: "Source", known_ns: list[int]) -> "EventFinder":
-        """Return a search for events, piece by piece; ``known_ns``: triggers found before."""
+    def finder(self, data: "Source", source: str, known_ns: list[int]) -> "EventFinder":
+        """Return a search for events, piece by piece; ``known_ns``: triggers found before.
+
+        ``source`` is written into the events as their file.
+        """
         from prediction.continuous.trigger import EventFinder
 
         return EventFinder(
             data,
+            source,
             self.config.trigger,
             self.predictor.pre_trigger_s,
             self.predictor.duration_s,
@@ -152,17 +158,16 @@ class Classifier:
             known_ns,
         )
 
-    def classify_items(self, items: Sequence["Item"]) -> Iterator["Classified"]:
-        """Classify any number of items, a batch at a time."""
-        for start in range(0, len(items), EVENTS_PER_BATCH):
-            yield from self.predictor.classify(items[start : start + EVENTS_PER_BATCH])
+    def classify_windows(self, windows: Sequence[EventWindow]) -> Iterator["Classified"]:
+        """Classify any number of events, a batch at a time."""
+        for start in range(0, len(windows), EVENTS_PER_BATCH):
+            yield from self.predictor.classify(windows[start : start + EVENTS_PER_BATCH])
 
-    def _events(self, classified) -> Events:
+    def _events(self, classified: Iterable["Classified"]) -> "Events":
         return Events((each.event for each in classified), self.class_names, self.config)
 
-    def _item(self, number: int, recording: Any, sampling_rate_hz: float | None) -> "Item":
-        """Return what was given as an item, or the reason why it cannot be used."""
-        from prediction.reading import Item
+    def _window(self, number: int, recording: Any, sampling_rate_hz: float | None) -> EventWindow:
+        """Return what was given as an event to classify, or the reason why it cannot be used."""
         from preprocessing.recordings import join_channels
         from preprocessing.traces import RecordingError
 
@@ -172,20 +177,27 @@ class Classifier:
         try:
             joined = join_channels(name, traces, self.predictor.rate_hz, self.config.max_gap_s)
         except RecordingError as error:
-            return Item(name, name, None, str(error).removeprefix(f"{name}: "))
-        return Item(name, name, replace(joined, start_time="") if is_array else joined)
+            return EventWindow(name, None, str(error).removeprefix(f"{name}: "))
+        return EventWindow(name, replace(joined, start_time="") if is_array else joined)
 
 
-def window_items(windows: "Sequence[Window]", source: str) -> list["Item"]:
-    """Return the windows of the trigger as items to classify; ``source`` is their file."""
-    from prediction.continuous.trigger import utc
-    from prediction.reading import Item
+class Events(list[Event]):
+    """A list of events that can be written as a table or made an ObsPy catalogue."""
 
-    times = [utc(window.trigger_ns) for window in windows]
-    return [
-        Item(time, source, window.recording, window.reason, time, window.picks)
-        for time, window in zip(times, windows)
-    ]
+    def __init__(self, events: Iterable[Event], class_names: Sequence[str], config: PredictConfig):
+        super().__init__(events)
+        self.class_names, self.config = tuple(class_names), config
+
+    def to_csv(self, path: str | Path, per_sensor: bool = False) -> None:
+        """Write the table of predict.py: a row per event, or with ``per_sensor`` per channel.
+
+        An existing file is replaced.
+        """
+        write_events(Path(path), self, self.class_names, per_sensor)
+
+    def to_catalog(self) -> "Catalog":
+        """Return an ObsPy catalogue; events without a class or a time are left out."""
+        return build_catalogue(self, self.config)
 
 
 def _one_by_one(recordings: Any) -> list:

@@ -1,19 +1,61 @@
-"""Classified events as dataclasses; their fields are the columns of the tables."""
+"""Events before and after their classification; the fields of an ``Event`` are a table's columns.
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+Does not import PyTorch: the processes that read files would each spend seconds on that.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prediction.catalogue import build_catalogue, format_picks
-from prediction.predict_config import PredictConfig
-from prediction.tables import write_table
+from preprocessing.recordings import Recording, read_recording
+from preprocessing.traces import RecordingError
 
 if TYPE_CHECKING:
     from obspy import UTCDateTime
-    from obspy.core.event import Catalog
 
 TIME_COLUMNS = ("file", "start_time", "trigger_time")
+BETWEEN_REASONS = "; "
+
+
+def event_key(file: str | Path, trigger_time: str = "") -> str:
+    """Identify an event: by the time of its trigger, or else by its file, with links resolved."""
+    return trigger_time or os.path.realpath(file)
+
+
+@dataclass(frozen=True)
+class EventWindow:
+    """The recording of one event to classify, or the reason why there is none.
+
+    ``trigger_time`` is UTC in ISO 8601, empty for a file that holds one event. ``picks`` has, of
+    each station that has triggered, the first channel and its seconds after the trigger.
+    """
+
+    file: str
+    recording: Recording | None
+    reason: str = ""
+    trigger_time: str = ""
+    picks: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """What identifies the event, see ``event_key``."""
+        return event_key(self.file, self.trigger_time)
+
+
+def read_event(path: Path, rate_hz: float, n_samples: int, max_gap_s: float) -> EventWindow:
+    """Read a file that holds one event, resampled to ``rate_hz`` and cut to ``n_samples``."""
+    try:
+        recording = read_recording(path, rate_hz, max_gap_s)
+        # cut here, because many recordings wait in memory
+        cut = replace(recording, waveforms=recording.waveforms[:, :n_samples].copy())
+        return EventWindow(str(path), cut)
+    except RecordingError as error:
+        reason = str(error)
+    except OSError as error:
+        reason = str(error.strerror)
+    return EventWindow(str(path), None, " ".join(reason.removeprefix(f"{path}: ").split()))
 
 
 @dataclass(frozen=True)
@@ -73,6 +115,35 @@ class Event:
     peak_counts: float | None = None
     duration_s: float | None = None
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], class_names: Sequence[str]) -> "Event":
+        """Return the event of a row that was read from a table: CSV (texts) or JSON (numbers)."""
+        return cls(
+            **{name: row[name] for name in TIME_COLUMNS},
+            probabilities={name: _number(row[f"prob_{name}"]) for name in class_names},
+            model=row["model"],
+            settings=row["settings"],
+            class_name=row["class"],
+            confidence=_number(row["confidence"]),
+            entropy=_number(row["entropy"]),
+            agreement=_number(row["agreement"]),
+            sensors=_whole_number(row["sensors"]),
+            usable_sensors=_whole_number(row["usable_sensors"]),
+            review_reason=row["review_reason"],
+            error=row["error"],
+            left_out=_split(row["left_out"]),
+            padded=_split(row["padded"]),
+            best_channel=row["best_channel"],
+            picks=parse_picks(row["picks"]),
+            peak_counts=_number(row["peak_counts"]),
+            duration_s=_number(row["duration_s"]),
+        )
+
+    @property
+    def key(self) -> str:
+        """What identifies the event, see ``event_key``."""
+        return event_key(self.file, self.trigger_time)
+
     @property
     def time(self) -> "UTCDateTime | None":
         """Time of the trigger, without a trigger the start of the recording; None if unknown."""
@@ -102,8 +173,8 @@ class Event:
             "error": self.error,
             "model": self.model,
             "settings": self.settings,
-            "left_out": "; ".join(self.left_out),
-            "padded": "; ".join(self.padded),
+            "left_out": BETWEEN_REASONS.join(self.left_out),
+            "padded": BETWEEN_REASONS.join(self.padded),
             "best_channel": self.best_channel,
             "picks": format_picks(self.picks),
             "peak_counts": _rounded(self.peak_counts),
@@ -114,29 +185,6 @@ class Event:
         """Return the rows of the table of sensors."""
         places = {name: getattr(self, name) for name in TIME_COLUMNS}
         return [places | sensor.row() for sensor in self.per_sensor]
-
-
-class Events(list[Event]):
-    """A list of events that can be written as a table or made an ObsPy catalogue."""
-
-    def __init__(self, events: Iterable[Event], class_names: Sequence[str], config: PredictConfig):
-        super().__init__(events)
-        self.class_names, self.config = tuple(class_names), config
-
-    def to_csv(self, path: str | Path, per_sensor: bool = False) -> None:
-        """Write the table of predict.py: a row per event, or with ``per_sensor`` per channel.
-
-        An existing file is replaced.
-        """
-        if per_sensor:
-            rows = [row for event in self for row in event.sensor_rows()]
-            write_table(Path(path), rows, sensor_columns(self.class_names))
-        else:
-            write_table(Path(path), [event.row() for event in self], columns(self.class_names))
-
-    def to_catalog(self) -> "Catalog":
-        """Return an ObsPy catalogue; events without a class or a time are left out."""
-        return build_catalogue([event.row() for event in self], self.class_names, self.config)
 
 
 def columns(class_names: Sequence[str]) -> list[str]:
@@ -158,3 +206,26 @@ def _rounded(value: Any, digits: int = 4) -> Any:
 
 def _probability_cells(probabilities: dict[str, float | None]) -> dict:
     return {f"prob_{name}": _rounded(value) for name, value in probabilities.items()}
+
+
+def _number(cell: Any) -> float | None:
+    return None if cell == "" else float(cell)
+
+
+def _whole_number(cell: Any) -> int | None:
+    return None if cell == "" else int(cell)
+
+
+def _split(cell: str) -> tuple[str, ...]:
+    return tuple(cell.split(BETWEEN_REASONS)) if cell else ()
+
+
+def format_picks(picks: Mapping[str, float]) -> str:
+    """Write picks, channel name to seconds after the trigger, as a cell of the table."""
+    return ", ".join(f"{channel} {after_s:+.3f}" for channel, after_s in picks.items())
+
+
+def parse_picks(text: str) -> dict[str, float]:
+    """Read what ``format_picks`` has written."""
+    words = [part.rsplit(" ", 1) for part in text.split(", ") if part]
+    return {channel: float(after_s) for channel, after_s in words}

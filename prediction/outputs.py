@@ -3,20 +3,17 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import ArrayLike
 
+from prediction.arguments import Outputs
 from prediction.catalogue import write_catalogue
-from prediction.event_sheet import plot_event
-from prediction.events import columns, sensor_columns
+from prediction.events import Event
 from prediction.predictor import Classified, Predictor
-from prediction.reading import file_key
-from prediction.tables import Table
-from prediction.timeline import plot_timeline
+from prediction.tables import EventTable, SensorTable
 from utils.errors import UserError
 from utils.files import LockHeld, take_lock, write_atomically
 
@@ -24,58 +21,17 @@ log = logging.getLogger(__name__)
 TIMELINE = "timeline.png"
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """Files to write: the table of events ``out`` in ``form`` csv or json, and optional ones."""
-
-    out: Path
-    form: str = "csv"
-    per_sensor: bool = False
-    quakeml: Path | None = None
-    scml: Path | None = None
-    plots: Path | None = None
-    annotate: Path | None = None
-    resume: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse paths that cannot be written, before anything is computed."""
-        if self.plots is not None and self.plots.exists() and not self.plots.is_dir():
-            raise UserError(f"--plots: {self.plots} is a file; give a folder")
-        for path in (self.out, self.quakeml, self.scml, self.annotate):
-            if path is not None and path.is_dir():
-                raise UserError(f"{path}: is a folder; give the name of a file")
-
-    @property
-    def sensors(self) -> Path:
-        """Path of the table with one row per sensor."""
-        return self.out.with_name(f"{self.out.stem}_sensors{self.out.suffix}")
-
-    def holds(self, file: Path) -> bool:
-        """Tell whether a file is an output of this run or of an interrupted one."""
-        place = file.resolve()
-        drawn = self.plots is not None and self.plots.resolve() == place.parent
-        written = (self.out, self.sensors, self.quakeml, self.scml, self.annotate)
-        return (drawn and place.suffix == ".png") or place in [
-            path.resolve() for path in written if path is not None
-        ]
-
-
-def row_key(row: dict) -> str:
-    """Identify the event of a row: by its trigger time, or else by its file."""
-    return row["trigger_time"] or file_key(row["file"])
-
-
 class EventWriter:
     """Write predictions: tables and pictures batch by batch, catalogues and timeline at the end."""
 
     def __init__(self, predictor: Predictor, outputs: Outputs):
         self.predictor, self.outputs = predictor, outputs
-        self.tables = [Table(outputs.out, columns(predictor.class_names), outputs.form)]
+        self.table = EventTable(outputs.out, predictor.class_names, outputs.format)
+        self.sensors: SensorTable | None = None
         if outputs.per_sensor:
-            of_sensors = sensor_columns(predictor.class_names)
-            self.tables.append(Table(outputs.sensors, of_sensors, outputs.form))
+            self.sensors = SensorTable(outputs.sensors, predictor.class_names, outputs.format)
         self.done: set[str] = set()
-        self.trigger_times: list[str] = []  # of the rows that a resumed table has
+        self.trigger_times: list[str] = []  # of the events that a resumed table has
         self.n_written = self.n_resampled = self.n_left_out = self.n_not_drawn = 0
 
     def __enter__(self) -> "EventWriter":
@@ -88,28 +44,29 @@ class EventWriter:
             ) from None
         except OSError as error:
             raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-        rows = self.tables[0].rows() if resume and path.exists() else []
-        self._require_same(rows)
-        self.done = {row_key(row) for row in rows}
-        self.trigger_times = [row["trigger_time"] for row in rows if row["trigger_time"]]
-        for table in self.tables:
-            table.begin(resume, lambda row: row_key(row) in self.done)
+        events = self.table.events() if resume and path.exists() else []
+        self._require_same(events)
+        self.done = {event.key for event in events}
+        self.trigger_times = [event.trigger_time for event in events if event.trigger_time]
+        self.table.begin(resume)
+        if self.sensors is not None:
+            self.sensors.begin_with(self.done, resume)
         self.started = time.monotonic()
         return self
 
-    def _require_same(self, rows: list[dict]) -> None:
+    def _require_same(self, events: Sequence[Event]) -> None:
         """Refuse to resume a table of another model, configuration or other flags."""
-        for column, own, what in (
-            ("model", self.predictor.fingerprint, "model"),
-            ("settings", self.predictor.settings, "configuration"),
+        for found, own, what in (
+            ({event.model for event in events}, self.predictor.fingerprint, "model"),
+            ({event.settings for event in events}, self.predictor.settings, "configuration"),
         ):
-            others = {row[column] for row in rows} - {own}
+            others = found - {own}
             if others:
                 raise UserError(
                     f"{self.outputs.out}: was begun with another {what} "
                     f"({', '.join(sorted(others))}); choose another name"
                 )
-        if rows and self.outputs.per_sensor and not self.outputs.sensors.exists():
+        if events and self.outputs.per_sensor and not self.outputs.sensors.exists():
             raise UserError(
                 f"{self.outputs.out}: was begun without --per-sensor; leave it out, "
                 "or choose another name"
@@ -124,36 +81,35 @@ class EventWriter:
 
         The row of an event is written last: an event in the table is complete.
         """
-        new = [event for event in classified if event.item.key not in self.done]
+        new = [each for each in classified if each.event.key not in self.done]
         if self.outputs.plots is not None:
-            self._draw([event for event in new if event.waveforms.size], self.outputs.plots)
-        for table in self.tables[1:]:
-            table.write(row for event in new for row in event.event.sensor_rows())
-        self.tables[0].write(event.event.row() for event in new)
-        self.done.update(event.item.key for event in new)
+            self._draw([each for each in new if each.waveforms.size], self.outputs.plots)
+        events = [each.event for each in new]
+        if self.sensors is not None:
+            self.sensors.add(events)
+        self.table.add(events)
+        self.done.update(event.key for event in events)
         self.n_written += len(new)
-        self.n_resampled += sum(
-            bool(event.item.recording and event.item.recording.n_resampled) for event in new
-        )
-        self.n_left_out += sum(
-            bool(event.item.recording and event.item.recording.left_out) for event in new
-        )
+        recordings = [each.window.recording for each in new if each.window.recording]
+        self.n_resampled += sum(recording.n_resampled > 0 for recording in recordings)
+        self.n_left_out += sum(bool(recording.left_out) for recording in recordings)
 
-    def write_catalogues(self, rows: list[dict] | None = None) -> None:
+    def write_catalogues(self, events: Sequence[Event] | None = None) -> None:
         """Write the events of the table as QuakeML and SeisComP's XML, where asked for."""
         for path, form in ((self.outputs.quakeml, "QUAKEML"), (self.outputs.scml, "SCML")):
             if path is not None:
-                rows = self.tables[0].rows() if rows is None else rows
-                names, config = self.predictor.class_names, self.predictor.config
-                write_catalogue(rows, names, config, path, form)
+                events = self.table.events() if events is None else events
+                write_catalogue(events, self.predictor.config, path, form)
 
     def _draw(self, events: Sequence[Classified], folder: Path) -> None:
         """Draw events until there are ``max_plots`` pictures."""
+        from prediction.event_sheet import plot_event
+
         n_drawn = sum(path.name != TIMELINE for path in folder.glob("*.png"))
         limit = self.predictor.config.max_plots
         n_left = len(events) if limit is None else max(0, limit - n_drawn)
         for event in events[:n_left]:
-            plot_event(event, self.predictor, folder / f"{_file_name(event.item.key)}.png")
+            plot_event(event, self.predictor, folder / f"{_file_name(event.event.key)}.png")
         self.n_not_drawn += len(events[n_left:])
 
     def finish(self, covered_ns: ArrayLike | None = None, probabilities: Any = None) -> int:
@@ -163,14 +119,16 @@ class EventWriter:
         time are drawn in it, and written if that is asked for.
         """
         self._log_what_differs()
-        rows = self.tables[0].rows()
-        self.write_catalogues(rows)
+        events = self.table.events()
+        self.write_catalogues(events)
         if self.outputs.plots is not None and covered_ns is not None:
+            from prediction.timeline import plot_timeline
+
             path = self.outputs.plots / TIMELINE
-            plot_timeline(rows, self.predictor.class_names, covered_ns, path, probabilities)
+            plot_timeline(events, self.predictor.class_names, covered_ns, path, probabilities)
         if self.outputs.annotate is not None:
             _write_probabilities(probabilities, self.outputs.annotate)
-        return self._log_summary(rows)
+        return self._log_summary(events)
 
     def _log_what_differs(self) -> None:
         """Log what was done to recordings unlike those of the training, and what was not drawn."""
@@ -194,11 +152,11 @@ class EventWriter:
                 self.predictor.config.max_plots,
             )
 
-    def _log_summary(self, rows: Sequence[Mapping]) -> int:
+    def _log_summary(self, events: Sequence[Event]) -> int:
         """Log how many events there are of each class; return the number of unusable ones."""
-        classes = Counter(row["class"] for row in rows if row["class"])
-        n_review = sum(str(row["review"]) == "1" for row in rows)
-        n_errors = sum(bool(row["error"]) for row in rows)
+        classes = Counter(event.class_name for event in events if event.class_name)
+        n_review = sum(event.review for event in events)
+        n_errors = sum(bool(event.error) for event in events)
         found = ", ".join(f"{n} {name}" for name, n in classes.most_common()) or "no events"
         log.info(
             "%d events in %.1f s (%.1f events/s); %s\n%d for review; %d without prediction. %s",

@@ -4,16 +4,15 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from models.ensemble import FRAME_S, NOISE_SHARE, USABLE_RATIO, Prediction
 from models.event_network import EventNetwork
-from prediction.events import Event, Sensor
+from prediction.events import Event, EventWindow, Sensor
 from prediction.predict_config import OUTPUT_KEYS, PredictConfig
-from prediction.reading import Item
 from preprocessing.channels import fit_length, live_channels
 from preprocessing.levels import Levels, measure
 from preprocessing.recordings import Recording
@@ -27,19 +26,19 @@ FAR_OUTSIDE = 10.0  # factor between a level and the range of the training event
 
 
 class Classified(NamedTuple):
-    """A classified item and its waveforms (S, T), cut or padded to the model's length.
+    """A classified window and its waveforms (S, T), cut or padded to the model's length.
 
     ``onset_s`` is where the event begins, in s after the first sample.
     """
 
-    item: Item
+    window: EventWindow
     event: Event
     waveforms: np.ndarray = np.empty((0, 0))
     onset_s: float = np.nan
 
 
 class Predictor:
-    """Classify items with a trained model on one device."""
+    """Classify events with a trained model on one device."""
 
     def __init__(
         self, model: EventNetwork, fingerprint: str, config: PredictConfig, device: torch.device
@@ -56,31 +55,32 @@ class Predictor:
         self.threshold = _threshold(model, config)
         self.bf16 = choose_precision(config.precision, device) == "bf16-mixed"
 
-    def classify(self, items: Sequence[Item]) -> list[Classified]:
-        """Classify a few items at once; those that cannot be used get an ``error``."""
-        items = [self._require_usable(item) for item in items]
-        usable = [(item, item.recording) for item in items if item.recording and not item.reason]
-        results = {}
+    def classify(self, windows: Sequence[EventWindow]) -> list[Classified]:
+        """Classify a few events at once; those that cannot be used get an ``error``."""
+        windows = [self._require_usable(window) for window in windows]
+        usable = [
+            (place, window, window.recording)
+            for place, window in enumerate(windows)
+            if window.recording and not window.reason
+        ]
+        results = [Classified(each, self._event(each, error=each.reason)) for each in windows]
         if usable:
-            waveforms, mask, levels = self._batch([recording for _, recording in usable])
+            waveforms, mask, levels = self._batch([recording for *_, recording in usable])
             quiet_s = np.array([(x.quiet_start_s, x.quiet_end_s) for x in levels], np.float32)
             prediction = self.predict(waveforms, mask, np.nan_to_num(quiet_s))
             arrays = [column.cpu().numpy() for column in prediction]
-            for number, (item, recording) in enumerate(usable):
+            for number, (place, window, recording) in enumerate(usable):
                 n = len(recording.waveforms)
                 log_probs, *of_sensors = (column[number] for column in arrays)
-                results[item.key] = self._classified(
-                    item,
+                results[place] = self._classified(
+                    window,
                     recording,
                     levels[number],
                     waveforms[number, :n],
                     log_probs,
                     *(column[:n] for column in of_sensors),
                 )
-        return [
-            results.get(item.key) or Classified(item, self._event(item, error=item.reason))
-            for item in items
-        ]
+        return results
 
     def predict(
         self, waveforms: np.ndarray, mask: np.ndarray, quiet_s: np.ndarray | None = None
@@ -97,11 +97,11 @@ class Predictor:
                 None if quiet_s is None else torch.from_numpy(quiet_s),
             )
 
-    def _require_usable(self, item: Item) -> Item:
-        """Return the item; with a ``reason`` if its recording cannot be used."""
-        if item.recording is None:
-            return item
-        waveforms, needed = item.recording.waveforms, self.model.least_samples
+    def _require_usable(self, window: EventWindow) -> EventWindow:
+        """Return the window; with a ``reason`` if its recording cannot be used."""
+        if window.recording is None:
+            return window
+        waveforms, needed = window.recording.waveforms, self.model.least_samples
         found_s, needed_s = waveforms.shape[1] / self.rate_hz, needed / self.rate_hz
         if not live_channels(waveforms[:, : self.n_samples]).any():
             reason = (
@@ -110,8 +110,8 @@ class Predictor:
         elif waveforms.shape[1] < needed:
             reason = f"{found_s:g} s are too short: at least {needed_s:g} s are needed"
         else:
-            return item
-        return replace(item, reason=reason)
+            return window
+        return replace(window, reason=reason)
 
     def _batch(
         self, recordings: Sequence[Recording]
@@ -132,25 +132,26 @@ class Predictor:
             levels.append(measure(filtered.numpy(), self.rate_hz, recorded=block))
         return waveforms, mask, levels
 
-    def _event(self, item: Item, **fields) -> Event:
-        nothing = dict.fromkeys(self.class_names)
-        start = "" if item.recording is None else item.recording.start_time
-        places = {
-            "file": item.file,
-            "start_time": start,
-            "trigger_time": item.trigger_time,
-            "picks": item.picks,
-        }
-        versions = {"model": self.fingerprint, "settings": self.settings}
-        changes = {}
-        if item.recording is not None:
-            changes["left_out"] = item.recording.left_out
-            changes["padded"] = item.recording.padded
-        return Event(**{"probabilities": nothing, **places, **versions, **changes, **fields})
+    def _event(self, window: EventWindow, **fields: Any) -> Event:
+        recording = window.recording
+        return Event(
+            **{
+                "file": window.file,
+                "start_time": "" if recording is None else recording.start_time,
+                "trigger_time": window.trigger_time,
+                "picks": window.picks,
+                "probabilities": dict.fromkeys(self.class_names),
+                "model": self.fingerprint,
+                "settings": self.settings,
+                "left_out": () if recording is None else recording.left_out,
+                "padded": () if recording is None else recording.padded,
+                **fields,
+            }
+        )
 
     def _classified(
         self,
-        item: Item,
+        window: EventWindow,
         recording: Recording,
         levels: Levels,
         waveforms: np.ndarray,
@@ -168,7 +169,7 @@ class Predictor:
             waveforms, int(ratio.argmax()), self.rate_hz, noise_s
         )
         event = self._event(
-            item,
+            window,
             class_name=self.class_names[best],
             confidence=confidence,
             probabilities=self._named(probabilities),
@@ -185,7 +186,7 @@ class Predictor:
             duration_s=duration_s,
         )
         onset_s = levels.onset_s if self.model.quiet_noise else self.pre_trigger_s
-        return Classified(item, event, waveforms, onset_s)
+        return Classified(window, event, waveforms, onset_s)
 
     def _noise_s(self, levels: Levels) -> tuple[float, float]:
         """Return start and end (s after the first sample) of what the model takes for noise."""

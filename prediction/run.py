@@ -4,23 +4,22 @@ import logging
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from prediction.arguments import Outputs
 from prediction.classifier import EVENTS_PER_BATCH, Classifier
-from prediction.continuous.continuous_data import ContinuousData, Source
-from prediction.continuous.sds import Pattern, SdsArchive, parse_streams
-from prediction.continuous.tune import read_known_times, tune, write_tuning
-from prediction.monitoring.alarms import Alarms
-from prediction.monitoring.follower import Follower, FollowState, load_state, state_path
-from prediction.monitoring.growing_archive import GrowingArchive
-from prediction.outputs import EventWriter, Outputs
-from prediction.reading import Item, file_key, read_item
+from prediction.events import EventWindow, event_key, read_event
+from prediction.outputs import EventWriter
 from utils.cli import stop_at_signals
 from utils.errors import Interrupted, UserError
-from utils.parallel import ahead, keep_freed_memory, map_in_order
+from utils.parallel import keep_freed_memory, map_in_order, prefetch
 from utils.progress import progress_bar
+
+if TYPE_CHECKING:
+    from prediction.continuous.continuous_data import Source
+    from prediction.continuous.sds import Pattern
 
 log = logging.getLogger(__name__)
 MAX_SERIAL_FILES = 32  # starting processes costs more than reading these
@@ -31,48 +30,45 @@ def run(classifier: Classifier, arguments: Namespace) -> int:
 
     It is 1 if some recordings could not be used.
     """
-    outputs = Outputs(
-        arguments.out,
-        form=arguments.format,
-        per_sensor=arguments.per_sensor,
-        quakeml=arguments.quakeml,
-        scml=arguments.scml,
-        plots=arguments.plots,
-        annotate=arguments.annotate,
-        resume=arguments.resume,
-    )
     keep_freed_memory()
+    outputs, strict = arguments.outputs, arguments.strict
     stop_at_signals("go on by the same command" + " with --resume" * (not arguments.follow))
     if arguments.tune:
-        return tune_trigger(classifier, arguments, outputs)
+        return tune_trigger(classifier, arguments)
     if arguments.follow:
-        return follow_archive(classifier, arguments, outputs)
-    if arguments.sds is not None:
-        archive = SdsArchive(arguments.sds, *_span_of_archive(arguments))
-        source, strict = str(arguments.sds), arguments.strict
-        return int(predict_data(classifier, archive, source, outputs, strict) > 0)
-    predict = predict_continuous if arguments.continuous else predict_files
-    return int(predict(classifier, arguments.recordings, outputs, arguments.strict) > 0)
+        return follow_archive(classifier, arguments)
+    if not (arguments.continuous or arguments.sds):
+        return int(predict_files(classifier, arguments.files, outputs, strict) > 0)
+    name = ", ".join(arguments.recordings[:3]) if arguments.sds is None else str(arguments.sds)
+    return int(predict_data(classifier, _data(arguments), name, outputs, strict) > 0)
 
 
-def tune_trigger(classifier: Classifier, arguments: Namespace, outputs: Outputs) -> int:
+def _data(arguments: Namespace) -> "Source":
+    """Return the continuous recordings that were named on the command line."""
+    if arguments.sds is None:
+        from prediction.continuous.continuous_data import ContinuousData
+
+        return ContinuousData(arguments.files)
+    from prediction.continuous.sds import SdsArchive
+
+    return SdsArchive(arguments.sds, *_span_of_archive(arguments))
+
+
+def tune_trigger(classifier: Classifier, arguments: Namespace) -> int:
     """Count the events that a grid of triggers finds in continuous recordings; return 0."""
+    from prediction.continuous.tune import read_known_times, tune, write_tuning
+
     known_ns = None if arguments.known_times is None else read_known_times(arguments.known_times)
-    if outputs.out.exists():
-        raise UserError(f"{outputs.out}: exists; choose another name or remove it")
-    source: Source = (
-        ContinuousData(list_files(arguments.recordings, outputs))
-        if arguments.sds is None
-        else SdsArchive(arguments.sds, *_span_of_archive(arguments))
-    )
-    config = classifier.config
-    found = tune(classifier.finder(source, []), config.chunk_s)
-    write_tuning(found, source, known_ns, config.trigger, outputs.out)
+    source, config = _data(arguments), classifier.config
+    found = tune(classifier.finder(source, "", []), config.chunk_s)
+    write_tuning(found, source, known_ns, config.trigger, arguments.out)
     return 0
 
 
-def _span_of_archive(arguments: Namespace) -> tuple[list[Pattern], int | None, int | None]:
+def _span_of_archive(arguments: Namespace) -> tuple[list["Pattern"], int | None, int | None]:
     """Return the channels, start and end (ns since 1970, None: open) that were asked for."""
+    from prediction.continuous.sds import parse_streams
+
     from_ns, to_ns = (
         _utc_ns(flag, text) for flag, text in (("--from", arguments.start), ("--to", arguments.end))
     )
@@ -94,18 +90,23 @@ def _utc_ns(flag: str, text: str | None) -> int | None:
         ) from error
 
 
-def follow_archive(classifier: Classifier, arguments: Namespace, outputs: Outputs) -> int:
+def follow_archive(classifier: Classifier, arguments: Namespace) -> int:
     """Follow an SDS archive until ``--to``, or until the process is stopped; return 0.
 
     An existing table is continued.
     """
+    from prediction.monitoring.alarms import Alarms
+    from prediction.monitoring.follower import Follower, FollowState, load_state, state_path
+    from prediction.monitoring.growing_archive import GrowingArchive
+
+    outputs = arguments.outputs
     patterns, from_ns, to_ns = _span_of_archive(arguments)
     params = classifier.config.follow
     # without its table, what was found is gone: it is searched again
     state = load_state(state_path(outputs.out)) if outputs.out.exists() else FollowState()
     archive = GrowingArchive(arguments.sds, patterns, sizes=state.sizes)
     alarms = Alarms(arguments.on_event, params.on_event_timeout_s, params.shell)
-    with EventWriter(classifier.predictor, replace(outputs, resume=True)) as writer:
+    with EventWriter(classifier.predictor, outputs) as writer:
         follower = Follower(classifier, archive, writer, alarms, state, str(arguments.sds))
         try:
             follower.begin(from_ns)
@@ -122,50 +123,43 @@ def follow_archive(classifier: Classifier, arguments: Namespace, outputs: Output
 
 
 def predict_files(
-    classifier: Classifier, paths: Sequence[str], outputs: Outputs, strict: bool
+    classifier: Classifier, files: Sequence[Path], outputs: Outputs, strict: bool
 ) -> int:
     """Classify recordings, one event per file; return the number of unusable files.
 
     With ``strict``, the first unusable file raises ``UserError``.
     """
-    files, predictor = list_files(paths, outputs), classifier.predictor
+    predictor = classifier.predictor
     groups = [files[i : i + EVENTS_PER_BATCH] for i in range(0, len(files), EVENTS_PER_BATCH)]
     with EventWriter(predictor, outputs) as writer:
         # whole batches, so that a resumed run computes what the first would have
-        todo = [group for group in groups if not writer.done.issuperset(map(file_key, group))]
+        todo = [group for group in groups if not writer.done.issuperset(map(event_key, group))]
         read = partial(
-            read_item,
+            read_event,
             rate_hz=predictor.rate_hz,
             n_samples=predictor.n_samples,
             max_gap_s=classifier.config.max_gap_s,
         )
         wanted = [file for group in todo for file in group]
         recordings = map_in_order(read, wanted, max_serial=MAX_SERIAL_FILES)
-        with closing(ahead(recordings, EVENTS_PER_BATCH)) as items:
+        with closing(prefetch(recordings, EVENTS_PER_BATCH)) as windows:
             for group in progress_bar(todo, desc="Predicting", unit="batch"):
-                batch = [next(items) for _ in group]
-                broken = next((item for item in batch if item.recording is None), None)
+                batch = [next(windows) for _ in group]
+                broken = next((window for window in batch if window.recording is None), None)
                 if strict and broken:
                     raise UserError(f"{broken.file}: {broken.reason}")
-                writer.write(list(classifier.classify_items(batch)))
+                writer.write(list(classifier.classify_windows(batch)))
     return writer.finish()
 
 
-def predict_continuous(
-    classifier: Classifier, paths: Sequence[str], outputs: Outputs, strict: bool
+def predict_data(
+    classifier: Classifier, data: "Source", source: str, outputs: Outputs, strict: bool
 ) -> int:
     """Find events in continuous recordings and classify them; return the number of unusable files.
 
-    With ``strict``, an unusable file raises ``UserError``.
+    ``source`` is the name of the recordings. With ``strict``, an unusable file raises
+    ``UserError``.
     """
-    data = ContinuousData(list_files(paths, outputs))
-    return predict_data(classifier, data, ", ".join(paths[:3]), outputs, strict)
-
-
-def predict_data(
-    classifier: Classifier, data: Source, source: str, outputs: Outputs, strict: bool
-) -> int:
-    """Do as ``predict_continuous`` for recordings of any ``Source``; ``source`` is its name."""
     with EventWriter(classifier.predictor, outputs) as writer:
         for batch in classifier.scan(data, source, writer.trigger_times):
             writer.write(batch)
@@ -174,36 +168,8 @@ def predict_data(
         for path, reason in data.unusable.items():
             if strict:
                 raise UserError(f"{path}: {reason}")
-            if file_key(path) not in writer.done:
-                unusable = Item(file_key(path), str(path), None, reason)
-                writer.write(list(classifier.classify_items([unusable])))
+            if event_key(path) not in writer.done:
+                unusable = EventWindow(str(path), None, reason)
+                writer.write(list(classifier.classify_windows([unusable])))
     probabilities = classifier.annotate_data(data) if outputs.annotate is not None else None
-    covered = data.covered_ns if isinstance(data, ContinuousData) else (data.start_ns, data.end_ns)
-    return writer.finish(covered, probabilities)
-
-
-def list_files(paths: Sequence[str], outputs: Outputs) -> list[Path]:
-    """List the given files and the files in given folders, in order, each once.
-
-    Hidden files and ``outputs`` are left out. Raises ``UserError`` for missing paths, and if there
-    are no files.
-    """
-    files: dict[str, Path] = {}
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = (file for file in sorted(path.rglob("*")) if file.is_file())
-            found = [
-                file
-                for file in inside
-                if not any(part.startswith(".") for part in file.relative_to(path).parts)
-            ]
-        elif path.is_file():
-            found = [path]
-        else:
-            raise UserError(f"{path}: no such file or folder")
-        for file in found:
-            if not outputs.holds(file):
-                files.setdefault(file_key(file), file)
-    if not files:
-        raise UserError(f"{', '.join(paths)}: no recordings found")
-    return list(files.values())
+    return writer.finish(data.covered_ns, probabilities)

@@ -3,9 +3,11 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from prediction.events import Event, columns, event_key, sensor_columns
 from utils.errors import UserError
 from utils.files import write_atomically
 
@@ -14,6 +16,17 @@ def write_table(path: Path, rows: Iterable[dict], columns: Sequence[str]) -> Non
     """Write a whole CSV table, in place of an existing one."""
     text = _head(columns) + _lines(rows, columns, "csv")
     _write_text(path, text)
+
+
+def write_events(
+    path: Path, events: Iterable[Event], class_names: Sequence[str], per_sensor: bool = False
+) -> None:
+    """Write events as a CSV table: a row each, or with ``per_sensor`` a row per channel."""
+    if per_sensor:
+        rows = [row for event in events for row in event.sensor_rows()]
+        write_table(path, rows, sensor_columns(class_names))
+    else:
+        write_table(path, [event.row() for event in events], columns(class_names))
 
 
 class Table:
@@ -26,7 +39,9 @@ class Table:
     def __init__(self, path: Path, columns: Sequence[str], form: str = "csv"):
         self.path, self.columns, self.form = path, list(columns), form
 
-    def begin(self, resume: bool = False, keep=lambda row: True) -> list[dict]:
+    def begin(
+        self, resume: bool = False, keep: Callable[[dict[str, Any]], bool] = lambda row: True
+    ) -> list[dict[str, Any]]:
         """Start the file, or resume it; return the existing rows for which ``keep`` is true."""
         if self.path.exists() and not resume:
             raise UserError(
@@ -84,6 +99,37 @@ class Table:
             raise UserError(
                 f"{self.path}: cannot be written: {error.strerror}; make room and go on by --resume"
             ) from error
+
+
+class EventTable(Table):
+    """The table of events, a row each."""
+
+    def __init__(self, path: Path, class_names: Sequence[str], form: str = "csv"):
+        super().__init__(path, columns(class_names), form)
+        self.class_names = class_names
+
+    def events(self) -> list[Event]:
+        """Read the events of the complete rows of the file."""
+        return [Event.from_row(row, self.class_names) for row in self.rows()]
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Append a row for each event."""
+        self.write(event.row() for event in events)
+
+
+class SensorTable(Table):
+    """The table of what each channel says, a row per event and channel."""
+
+    def __init__(self, path: Path, class_names: Sequence[str], form: str = "csv"):
+        super().__init__(path, sensor_columns(class_names), form)
+
+    def begin_with(self, keys: set[str], resume: bool) -> None:
+        """Start or resume the file; only the rows of the events with these keys are kept."""
+        self.begin(resume, lambda row: event_key(row["file"], row["trigger_time"]) in keys)
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Append the rows of each event."""
+        self.write(row for event in events for row in event.sensor_rows())
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from prediction.events import Event
 from prediction.monitoring.coverage import merged
 from utils.figures import BLUE, GREY, save_figure
 
@@ -20,7 +21,7 @@ LEAST_WIDTH = 0.12  # of a panel, as share of the widest
 
 
 def plot_timeline(
-    rows: Sequence[dict],
+    events: Sequence[Event],
     class_names: Sequence[str],
     covered_ns: ArrayLike,
     path: Path,
@@ -36,8 +37,8 @@ def plot_timeline(
     panels = recorded_periods(covered)
     lengths = np.diff(panels, axis=0)[0]
     recorded = merged(covered, round(SMALL_GAP * lengths.sum()))
-    events = [_Events.of_class(rows, name) for name in class_names]
-    all_times = np.concatenate([of_class.times for of_class in events])
+    lines = [_Line.of_class(events, name) for name in class_names]
+    all_times = np.concatenate([line.times for line in lines])
     height = 0.55 if probabilities else 0.32
     size = 12, 2.8 + height * len(class_names)
 
@@ -53,10 +54,10 @@ def plot_timeline(
         minutes = _bin_minutes(float(lengths.sum() / 60e9))
         for (above, below), period in zip(axes.T, panels.T):
             _draw_counts(above, all_times, period, minutes)
-            _draw_events(below, events)
+            _draw_events(below, lines)
             _draw_pauses((above, below), period, recorded)
             _set_times(below, period, len(lengths))
-        _label(axes[:, 0], events, minutes)
+        _label(axes[:, 0], lines, minutes)
         figure.suptitle(f"{len(all_times)} events", fontsize=11)
         figure.supxlabel("time (UTC); hollow: for review; grey: not recorded", fontsize=10)
 
@@ -79,37 +80,37 @@ def recorded_periods(covered: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Events:
-    """The events of one class: their times, and which of them are for review."""
+class _Line:
+    """A line of the picture: the times of one class's events, and which of them are for review."""
 
     name: str
     times: np.ndarray  # (N,) datetime64
     review: list[bool]
 
     @classmethod
-    def of_class(cls, rows: Sequence[dict], name: str) -> "_Events":
-        own = [row for row in rows if row["class"] == name and row["trigger_time"]]
-        times = np.array([row["trigger_time"][:-1] for row in own], "datetime64[ns]")
-        return cls(name, times, [str(row["review"]) == "1" for row in own])
+    def of_class(cls, events: Sequence[Event], name: str) -> "_Line":
+        own = [event for event in events if event.class_name == name and event.trigger_time]
+        times = np.array([event.trigger_time[:-1] for event in own], "datetime64[ns]")
+        return cls(name, times, [event.review for event in own])
 
     def __str__(self) -> str:
         return f"{self.name.replace('_', ' ')} ({len(self.times)})"
 
 
-def _label(first_axes: Sequence, events: Sequence[_Events], minutes: int) -> None:
+def _label(first_axes: Sequence, lines: Sequence[_Line], minutes: int) -> None:
     """Label the vertical axes of the first period; the others share them."""
     above, below = first_axes
     above.set_ylabel(f"in {minutes} min")
     above.yaxis.get_major_locator().set_params(integer=True)
-    below.set_yticks(range(len(events)), [str(of_class) for of_class in events])
-    below.set_ylim(len(events) - 0.5, -0.5)
+    below.set_yticks(range(len(lines)), [str(line) for line in lines])
+    below.set_ylim(len(lines) - 0.5, -0.5)
 
 
-def _draw_events(axes, events: Sequence[_Events]) -> None:
-    for line, of_class in enumerate(events):
-        colors = ["white" if flagged else BLUE for flagged in of_class.review]
+def _draw_events(axes, lines: Sequence[_Line]) -> None:
+    for height, line in enumerate(lines):
+        colors = ["white" if flagged else BLUE for flagged in line.review]
         style = {"edgecolors": BLUE, "s": 28, "lw": 0.9, "zorder": 3}
-        axes.scatter(of_class.times, np.full(len(of_class.times), line), c=colors, **style)
+        axes.scatter(line.times, np.full(len(line.times), height), c=colors, **style)
     axes.grid(alpha=0.3)
 
 

@@ -24,9 +24,9 @@ from models.event_classifier import EventClassifier
 from models.iternorm import IterNorm
 from models.vnibcreg import VNIbCReg
 from original_implementation.stacked_trace_classifier import StackedTraceClassifier
+from prediction.events import EventWindow
 from prediction.predict_config import PredictConfig
 from prediction.predictor import Predictor
-from prediction.reading import Item
 from preprocessing.dataset import N_DRAWS, N_SENSOR_DRAWS, EventBatch
 from preprocessing.recordings import Recording
 from preprocessing.views import CHANGES
@@ -251,7 +251,7 @@ def test_predictions(monkeypatch, kind, ensemble, precision):
     with pretended_gpu():
         config = PredictConfig(ensemble=ensemble, precision=precision)
         predictor = Predictor(model, "", config, GPU)
-        (found,) = predictor.classify([Item("1", "1.mseed", recording)])
+        (found,) = predictor.classify([EventWindow("1.mseed", recording)])
         assert len(found.event.per_sensor) == (1 if kind is StackedTraceClassifier else 3)
         assert model.predict_waveforms(torch.rand(2, 3, N_SAMPLES, device=GPU)).device == GPU
         assert model.probabilities_of_all(torch.rand(3, N_SAMPLES, device=GPU)).device == GPU

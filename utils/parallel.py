@@ -50,7 +50,7 @@ def map_in_order(
         )  # after an error or Ctrl-C the other items are not computed
 
 
-def ahead(items: Iterator[Item], n_waiting: int = 2) -> Generator[Item, None, None]:
+def prefetch(items: Iterator[Item], n_waiting: int = 2) -> Generator[Item, None, None]:
     """Yield the same items, computed by a thread up to ``n_waiting`` in advance.
 
     Closes ``items`` at the end if it is a generator.

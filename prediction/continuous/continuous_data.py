@@ -202,6 +202,11 @@ class Source(Protocol):
         """Return when the recordings end."""
         ...
 
+    @property
+    def covered_ns(self) -> np.ndarray:
+        """Return starts and ends of what was recorded, (2, n); they may overlap."""
+        ...
+
     def read(self, start_ns: int, end_ns: int) -> Any:
         """Return an ObsPy stream between two times, of float64 segments without gaps."""
         ...
@@ -224,6 +229,12 @@ class StreamData:
     def end_ns(self) -> int:
         """Return when the stream ends."""
         return max(trace.stats.endtime.ns for trace in self.stream)
+
+    @property
+    def covered_ns(self) -> np.ndarray:
+        """Return start and end of each segment, (2, n)."""
+        edges = [(trace.stats.starttime.ns, trace.stats.endtime.ns) for trace in self.stream]
+        return np.array(edges, np.int64).T
 
     def read(self, start_ns: int, end_ns: int) -> Any:
         """Return the stream between two times as float64 segments without gaps."""

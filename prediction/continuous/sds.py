@@ -96,6 +96,11 @@ class SdsArchive:
             self._to_ns = max(self._edges(days, np.max, "end_ns"))
         return self._to_ns
 
+    @property
+    def covered_ns(self) -> np.ndarray:
+        """Return start and end of the recordings, (2, 1); pauses between them are not known."""
+        return np.array([[self.start_ns], [self.end_ns]])
+
     def _edges(self, days: list[int], choose: Any, edge: str) -> list[int]:
         """Return a time of each usable file of the first of ``days`` that has any."""
         for day in days:

@@ -11,12 +11,14 @@ from bisect import bisect, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from obspy import UTCDateTime
 
 from prediction.continuous.continuous_data import Source
 from prediction.continuous.miniseed import NS
+from prediction.events import EventWindow
 from prediction.predict_config import TriggerParams
 from preprocessing.recordings import Recording, join_channels
 from preprocessing.traces import RecordingError
@@ -28,16 +30,6 @@ SETTLE_S = 20.0  # data before a chunk, for the filter and for events that began
 
 
 Trigger = tuple[int, dict[str, float]]  # ns since 1970, and picks: see ``_first_of_each_station``
-
-
-@dataclass(frozen=True)
-class Window:
-    """A trigger of the network, in ns since 1970, and its recording, or why there is none."""
-
-    trigger_ns: int
-    recording: Recording | None
-    reason: str = ""
-    picks: dict[str, float] = field(default_factory=dict)  # see ``_first_of_each_station``
 
 
 def utc(time_ns: int) -> str:
@@ -52,6 +44,7 @@ def time_ns(text: str) -> int:
 
 def find_events(
     data: Source,
+    source: str,
     trigger: TriggerParams,
     chunk_s: float,
     pre_trigger_s: float,
@@ -59,14 +52,16 @@ def find_events(
     sampling_rate_hz: float,
     max_gap_s: float = 0.0,
     known_ns: Sequence[int] = (),
-) -> Iterator[list[Window]]:
+) -> Iterator[list[EventWindow]]:
     """Yield the windows of the events in each chunk of the recordings, every event once.
 
     A window begins ``pre_trigger_s`` before its trigger and lasts ``duration_s``; later triggers
     within it belong to the same event. ``known_ns`` are the triggers that an interrupted run has
     found: chunks before the last of them are skipped, the rest is found as without interruption.
     """
-    finder = EventFinder(data, trigger, pre_trigger_s, duration_s, sampling_rate_hz, max_gap_s)
+    finder = EventFinder(
+        data, source, trigger, pre_trigger_s, duration_s, sampling_rate_hz, max_gap_s
+    )
     edges = list(pairwise([*range(data.start_ns, data.end_ns, int(chunk_s * NS)), data.end_ns + 1]))
     for start_ns, end_ns in progress_bar(edges, desc="Scanning", unit="chunk"):
         if known_ns and end_ns <= known_ns[-1]:
@@ -85,6 +80,7 @@ class EventFinder:
     """
 
     data: Source
+    source: str  # the file of the events
     trigger: TriggerParams
     pre_trigger_s: float
     duration_s: float
@@ -99,7 +95,7 @@ class EventFinder:
         after_s = max(self.duration_s - self.pre_trigger_s, 3 * self.trigger.within_s)
         return int(after_s * NS)
 
-    def search(self, start_ns: int, end_ns: int) -> list[Window]:
+    def search(self, start_ns: int, end_ns: int) -> list[EventWindow]:
         """Return the windows of the events between two times, without known events."""
         trigger, stream = self.trigger, self.read(start_ns, end_ns)
         n_channels = len({trace.id for trace in stream})
@@ -109,7 +105,11 @@ class EventFinder:
                 f"{trigger.channels} no event is found there",
             )
         found = self.new(coincidences(sta_lta(stream, trigger), trigger), start_ns, end_ns)
-        return [replace(self._cut(stream, ns), picks=picks) for ns, picks in found]
+        windows = []
+        for ns, picks in found:
+            recording, reason = self._cut(stream, ns)
+            windows.append(EventWindow(self.source, recording, reason, utc(ns), picks))
+        return windows
 
     def read(self, start_ns: int, end_ns: int):
         """Return an ObsPy stream of all that is needed to search between two times."""
@@ -135,7 +135,7 @@ class EventFinder:
                 found.append((trigger_ns, picks))
         return found
 
-    def _cut(self, stream, trigger_ns: int) -> Window:
+    def _cut(self, stream: Any, trigger_ns: int) -> tuple[Recording | None, str]:
         return _cut(
             stream,
             trigger_ns,
@@ -246,8 +246,11 @@ def _cut(
     duration_s: float,
     sampling_rate_hz: float,
     max_gap_s: float,
-) -> Window:
-    """Cut the window of an event from the channels that cover it, or at least half of it."""
+) -> tuple[Recording | None, str]:
+    """Cut the window of an event from the channels that cover it, or at least half of it.
+
+    Returns None and the reason if there are none.
+    """
     start = UTCDateTime(ns=trigger_ns - int(pre_trigger_s * NS))
     cut = stream.slice(start, start + duration_s, nearest_sample=True)
     for share in (1.0, MIN_WINDOW_FRACTION):
@@ -255,20 +258,16 @@ def _cut(
         if covering:
             break
     else:
-        return Window(
-            trigger_ns,
-            None,
-            "no channel covers enough of the window (gap, or end of the recordings)",
-        )
+        return None, "no channel covers enough of the window (gap, or end of the recordings)"
     left_out = {trace.id for trace in cut} - {trace.id for trace in covering}
     for trace in covering:
         trace.trim(start, start + duration_s - trace.stats.delta)
     try:
         recording = join_channels("the window", covering, sampling_rate_hz, max_gap_s)
     except RecordingError as error:
-        return Window(trigger_ns, None, str(error))
+        return None, str(error)
     reasons = (f"{name}: covers too little of the window" for name in sorted(left_out))
-    return Window(trigger_ns, replace(recording, left_out=(*recording.left_out, *reasons)))
+    return replace(recording, left_out=(*recording.left_out, *reasons)), ""
 
 
 def _covering(cut, start, length_s: float, max_gap_s: float) -> list:

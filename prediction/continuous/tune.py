@@ -27,7 +27,7 @@ KNOWN_COLUMNS = ("known", "known_found")
 
 
 @dataclass(frozen=True)
-class Found:
+class TriggerResult:
     """What one trigger finds: times of events, in ns since 1970."""
 
     trigger: TriggerParams
@@ -46,7 +46,7 @@ class Found:
         return row
 
 
-def tune(finder: EventFinder, chunk_s: float) -> list[Found]:
+def tune(finder: EventFinder, chunk_s: float) -> list[TriggerResult]:
     """Return what each trigger of the grid finds in the recordings of ``finder``.
 
     The grid is around the configured trigger, which is one of them. Filter and STA/LTA are computed
@@ -62,7 +62,7 @@ def tune(finder: EventFinder, chunk_s: float) -> list[Found]:
         ratios = sta_lta(finder.read(begin_ns, stop_ns), finder.trigger)
         for each in finders:
             each.new(coincidences(ratios, each.trigger), begin_ns, stop_ns)
-    return [Found(each.trigger, each.known) for each in finders]
+    return [TriggerResult(each.trigger, each.known) for each in finders]
 
 
 def grid(trigger: TriggerParams, n_channels: int) -> list[TriggerParams]:
@@ -118,7 +118,7 @@ def read_known_times(path: Path) -> np.ndarray:
 
 
 def write_tuning(
-    found: Sequence[Found],
+    found: Sequence[TriggerResult],
     source: Source,
     known_ns: np.ndarray | None,
     configured: TriggerParams,

@@ -9,6 +9,7 @@ import subprocess
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from prediction.events import Event
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -29,12 +30,12 @@ class Alarms:
         if command is not None and not shell and not shlex.split(command):
             raise UserError("--on-event: the command is empty")
 
-    def announce(self, row: dict) -> None:
-        """Start the command for a row of the table, as soon as those before have ended."""
+    def announce(self, event: Event) -> None:
+        """Start the command for an event, as soon as those before have ended."""
         if self.command is None:
             self._n_done += 1
         else:
-            self._waiting.append(self._thread.submit(self._run, row))
+            self._waiting.append(self._thread.submit(self._run, event))
 
     @property
     def n_done(self) -> int:
@@ -48,8 +49,8 @@ class Alarms:
         """End; commands that have not begun are left out unless ``wait``."""
         self._thread.shutdown(wait=True, cancel_futures=not wait)
 
-    def _run(self, row: dict) -> None:
-        place = row["trigger_time"] or row["file"]
+    def _run(self, event: Event) -> None:
+        place = event.trigger_time or event.file
         command = self.command or ""
         try:
             running = subprocess.Popen(
@@ -62,7 +63,7 @@ class Alarms:
             log.error("--on-event: cannot be started: %s", error)
             return
         try:
-            running.communicate(json.dumps(row).encode(), timeout=self.timeout_s)
+            running.communicate(json.dumps(event.row()).encode(), timeout=self.timeout_s)
         except subprocess.TimeoutExpired:
             os.killpg(running.pid, signal.SIGKILL)
             running.wait()

@@ -17,7 +17,7 @@ class Coverage:
     def __init__(self) -> None:
         # (2, n) starts and ends of segments without gaps, in order
         self.segments: dict[str, np.ndarray] = {}
-        self.ahead: set[str] = set()  # channels that had data later than the clock
+        self.later_than_clock: set[str] = set()  # channels that had such data
 
     def add(self, arrivals: Iterable[Arrival], since_ns: int, clock_ns: int) -> None:
         """Add records; what ended more than ``KEPT_NS`` before ``since_ns`` is forgotten.
@@ -29,7 +29,7 @@ class Coverage:
             known = self.segments.get(channel, np.empty((2, 0), np.int64))
             both = np.concatenate([known, np.stack([start_ns, end_ns])], axis=1)
             if (start_ns > clock_ns).any():
-                self.ahead.add(channel)
+                self.later_than_clock.add(channel)
             kept = (both[1] > since_ns - KEPT_NS) & (both[0] <= clock_ns)
             self.segments[channel] = merged(both[:, kept])
 

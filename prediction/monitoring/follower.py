@@ -11,23 +11,19 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from prediction.classifier import EVENTS_PER_BATCH, Classifier, window_items
+from prediction.classifier import EVENTS_PER_BATCH, Classifier
 from prediction.continuous.miniseed import NS
 from prediction.continuous.trigger import MIN_WINDOW_FRACTION, time_ns, utc
+from prediction.events import EventWindow
 from prediction.monitoring.alarms import Alarms
 from prediction.monitoring.coverage import Coverage
 from prediction.monitoring.growing_archive import GrowingArchive
 from prediction.outputs import EventWriter
-from prediction.reading import Item
 from utils.errors import UserError
 from utils.files import write_atomically
 
 log = logging.getLogger(__name__)
 POLL_S = 0.5
-NUMBERS = (
-    *("confidence", "entropy", "agreement", "sensors", "usable_sensors", "review"),
-    *("peak_counts", "duration_s"),
-)
 LEAST_STEP_NS = NS  # shorter pieces are not worth the reading
 REPORT_S = 60.0  # between two lines in the log, or two catalogues
 LATE_PATIENCE = 10  # if late data do not stop arriving, search after this many latencies
@@ -93,9 +89,9 @@ class Follower:
         self.classifier, self.archive, self.writer = classifier, archive, writer
         self.alarms, self.state, self.source = alarms, state, source
         known = sorted(map(time_ns, writer.trigger_times))
-        self.finder = classifier.finder(archive, known)
+        self.finder = classifier.finder(archive, source, known)
         self.coverage = Coverage()
-        self.silent, self.ahead = set[str](), set[str]()
+        self.silent, self.later_than_clock = set[str](), set[str]()
         self.latency_ns = int(classifier.config.follow.latency_s * NS)
         self.last_arrival = self.first_late = self.last_late = time.monotonic()
         self.next_report = self.next_catalogue = time.monotonic() + REPORT_S
@@ -116,10 +112,10 @@ class Follower:
         self.state.until_ns = start_ns
         self._look()
         # written just before a kill: their command may not have been run
-        rows = self.writer.tables[0].rows()
-        self.n_before = min(self.n_before, len(rows))
-        for row in rows[self.n_before :]:
-            self.alarms.announce(_with_numbers(row))
+        events = self.writer.table.events()
+        self.n_before = min(self.n_before, len(events))
+        for event in events[self.n_before :]:
+            self.alarms.announce(event)
         self.save()
         log.info("Following %s from %s on", self.source, utc(start_ns))
 
@@ -240,19 +236,18 @@ class Follower:
         chunk_ns = int(self.classifier.config.chunk_s * NS)
         for first_ns in range(start_ns, end_ns, chunk_ns):
             windows = self.finder.search(first_ns, min(first_ns + chunk_ns, end_ns))
-            items = window_items(windows, self.source)
-            for first in range(0, len(items), EVENTS_PER_BATCH):
-                self._write(items[first : first + EVENTS_PER_BATCH])
+            for first in range(0, len(windows), EVENTS_PER_BATCH):
+                self._write(windows[first : first + EVENTS_PER_BATCH])
 
-    def _write(self, items: list[Item]) -> None:
+    def _write(self, windows: list[EventWindow]) -> None:
         """Classify events, write their rows and start their commands."""
-        classified = self.classifier.predictor.classify(items)
+        classified = self.classifier.predictor.classify(windows)
         self.writer.write(classified)
         for each in classified:
             event = each.event
             said = event.error or f"{event.class_name} {event.confidence:.2f}"
             log.info("%s: %s%s", event.trigger_time, said, ", for review" * event.review)
-            self.alarms.announce(event.row())
+            self.alarms.announce(event)
 
     def _write_catalogues(self) -> None:
         """Write the catalogues anew if there are new events, at most once a minute.
@@ -276,9 +271,9 @@ class Follower:
         _log_changes("here again", self.silent - silent)
         _log_changes(
             "data later than this computer's clock, not waited for",
-            self.coverage.ahead - self.ahead,
+            self.coverage.later_than_clock - self.later_than_clock,
         )
-        self.silent, self.ahead = silent, set(self.coverage.ahead)
+        self.silent, self.later_than_clock = silent, set(self.coverage.later_than_clock)
         if time.monotonic() < self.next_report:
             return
         self.next_report = time.monotonic() + REPORT_S
@@ -292,17 +287,6 @@ class Follower:
             n_channels,
             len(self.finder.known),
         )
-
-
-def _with_numbers(row: dict) -> dict:
-    """Return a row of a CSV table with its numbers as numbers."""
-    return {
-        name: float(value) if value and _is_number(name) else value for name, value in row.items()
-    }
-
-
-def _is_number(column: str) -> bool:
-    return column.startswith("prob_") or column in NUMBERS
 
 
 def _log_changes(what: str, channels: set[str]) -> None:

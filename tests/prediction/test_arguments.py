@@ -3,6 +3,7 @@ import sys
 import pytest
 
 from prediction.arguments import parse
+from utils.errors import UserError
 
 
 def parsed(monkeypatch, *words):
@@ -12,12 +13,31 @@ def parsed(monkeypatch, *words):
 
 def test_recordings_and_overrides_may_stand_anywhere(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "day=34.mseed").touch()
+    for name in ("a.mseed", "day=34.mseed", "b"):
+        (tmp_path / name).touch()
     words = ["a.mseed", "gpu=null", "--out", "o.csv", "day=34.mseed", "--strict", "chunk_s=60", "b"]
     found = parsed(monkeypatch, *words)
+    assert [str(file) for file in found.files] == found.recordings
     assert found.recordings == ["a.mseed", "day=34.mseed", "b"]
     assert found.overrides == ["gpu=null", "chunk_s=60"]
     assert found.strict and not found.resume and str(found.out) == "o.csv"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere.mseed", "--out", "o.csv"], "nowhere.mseed: no such file or folder"),
+        (["a.mseed", "--out", "old.csv"], "old.csv: exists; choose another name"),
+        (["--sds", "nowhere", "--streams", "*.*..*", "--out", "o.csv"], "nowhere: no such folder"),
+        (["a.mseed", "--out", "."], "is a folder; give the name of a file"),
+    ],
+)
+def test_paths_are_checked_before_the_model_is_loaded(monkeypatch, tmp_path, words, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mseed", "old.csv"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=message):
+        parsed(monkeypatch, *words)
 
 
 @pytest.mark.parametrize("words", [["a.mseed"], ["--out", "o.csv"], ["--out", "o.csv", "gpu=null"]])

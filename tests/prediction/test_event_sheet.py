@@ -4,8 +4,8 @@ from matplotlib.image import imread
 
 from prediction import Classifier
 from prediction.event_sheet import plot_event, without_drift
+from prediction.events import read_event
 from prediction.outputs import EventWriter, Outputs
-from prediction.reading import read_item
 
 
 def test_microseism_is_gone_and_the_event_stays():
@@ -28,7 +28,7 @@ def items(ckpt, events):
     predictor = classifier.predictor
     files = sorted((events / "low").iterdir())[:4]
     rest = predictor.rate_hz, predictor.n_samples, 0.0
-    return predictor, list(classifier.classify_items([read_item(file, *rest) for file in files]))
+    return predictor, list(classifier.classify_windows([read_event(file, *rest) for file in files]))
 
 
 def test_at_most_max_plots_pictures_also_after_a_resumed_run(items, tmp_path, caplog):

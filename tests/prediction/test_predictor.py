@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from models.ensemble import USABLE_RATIO, signal_to_noise
+from prediction.events import EventWindow
 from prediction.predict_config import PredictConfig
 from prediction.predictor import Predictor, low_confidence, peak_and_duration, unlike_training
-from prediction.reading import Item
 from preprocessing.event_archive import EventArchive
 from preprocessing.levels import Levels
 from preprocessing.packing import pack_recordings
@@ -42,7 +42,7 @@ def test_an_event_is_the_same_block_in_training_and_in_prediction(tmp_path, pred
     file = write_mseed(tmp_path / "events" / "a" / "0.mseed", event.astype(np.float32), RATE_HZ)
     pack_recordings(tmp_path / "events", tmp_path / "archive", RATE_HZ, N_SAMPLES / RATE_HZ)
     in_training = EventArchive(tmp_path / "archive").waveforms(0)
-    classified = predictor.classify([Item("0", str(file), read_recording(file, RATE_HZ))])[0]
+    classified = predictor.classify([EventWindow(str(file), read_recording(file, RATE_HZ))])[0]
     np.testing.assert_array_equal(classified.waveforms, in_training)
     ratio = signal_to_noise(torch.from_numpy(in_training), RATE_HZ, PRE_TRIGGER_S)
     assert [sensor.signal_to_noise for sensor in classified.event.per_sensor] == pytest.approx(
@@ -60,7 +60,7 @@ def test_a_short_recording_is_not_padded_with_noise_by_a_high_pass(tmp_path):
     event = np.random.default_rng(0).normal(0, 3, (3, 800)).astype(np.float32)
     event[:, 350:450] += 60 * np.sin(np.arange(100, dtype=np.float32))
     file = write_mseed(tmp_path / "0.mseed", event, RATE_HZ)
-    (classified,) = predictor.classify([Item("0", str(file), read_recording(file, RATE_HZ))])
+    (classified,) = predictor.classify([EventWindow(str(file), read_recording(file, RATE_HZ))])
     ratios = [sensor.signal_to_noise for sensor in classified.event.per_sensor]
     in_model = model.signal_to_noise(torch.from_numpy(classified.waveforms)[None], None)[0]
     assert max(ratios) < 1000 and ratios == pytest.approx(in_model.tolist(), rel=1e-3)

@@ -1,6 +1,7 @@
 import numpy as np
 from matplotlib.image import imread
 
+from prediction.events import Event
 from prediction.timeline import plot_timeline, recorded_periods
 
 HOUR, DAY = 3_600 * 10**9, 86_400 * 10**9
@@ -25,11 +26,11 @@ def test_periods_end_at_long_pauses_only():
 def test_events_of_recordings_nine_days_apart_are_seen(tmp_path):
     """Nothing of the picture is spent on days without recordings: it has a panel per day."""
     covered = times((0, 1), (216, 216.4), (216.5, 217))
-    rows = [
-        {"class": "Rockfall", "trigger_time": f"2020-02-{day}:{minute:02d}:00Z", "review": "0"}
+    events = [
+        Event("", "", f"2020-02-{day}:{minute:02d}:00Z", {}, "", "", class_name="Rockfall")
         for day, minute in (("01T00", 5), ("01T00", 40), ("10T00", 10), ("10T00", 50))
     ]
-    path = plot_timeline(rows, ["Noise", "Rockfall"], covered, tmp_path / "timeline.png")
+    path = plot_timeline(events, ["Noise", "Rockfall"], covered, tmp_path / "timeline.png")
     image = imread(path)[..., :3]
     blue = (abs(image - [0x1F / 255, 0x5C / 255, 0x99 / 255]) < 0.02).all(axis=-1)
     columns = np.flatnonzero(blue.any(axis=0)) / image.shape[1]

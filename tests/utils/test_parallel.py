@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
-from utils.parallel import ahead, map_in_order
+from utils.parallel import map_in_order, prefetch
 
 # counts page faults while 64 MB are allocated, filled and freed a second time
 SCRIPT = """
@@ -53,14 +53,14 @@ def test_an_error_reaches_the_caller():
         list(map_in_order(work, range(100), n_workers=2))
 
 
-def test_ahead_keeps_order_and_passes_errors_on():
-    assert list(ahead(iter(range(20)), 3)) == list(range(20)) and list(ahead(iter(()))) == []
+def test_prefetch_keeps_order_and_passes_errors_on():
+    assert list(prefetch(iter(range(20)), 3)) == list(range(20)) and list(prefetch(iter(()))) == []
 
     def broken():
         yield 1
         raise ValueError("two")
 
-    items = ahead(broken())
+    items = prefetch(broken())
     assert next(items) == 1
     with pytest.raises(ValueError, match="two"):
         next(items)

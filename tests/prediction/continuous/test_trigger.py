@@ -4,7 +4,7 @@ import pytest
 
 from prediction.continuous.continuous_data import ContinuousData
 from prediction.continuous.miniseed import NS
-from prediction.continuous.trigger import find_events
+from prediction.continuous.trigger import find_events, time_ns
 from prediction.predict_config import TriggerParams
 from preprocessing.simulate.simulated_days import simulate_continuous
 from tests.conftest import write_mseed
@@ -28,6 +28,7 @@ def recordings(path, onsets_s, duration_s=400.0, n_channels=6, on_channels=6, se
 def found(path, chunk_s=60.0, **changes):
     chunks = find_events(
         ContinuousData([path]),
+        "",
         changes.pop("trigger", TRIGGER),
         chunk_s,
         3.0,
@@ -39,7 +40,7 @@ def found(path, chunk_s=60.0, **changes):
 
 
 def seconds(windows):
-    return [(window.trigger_ns - START.ns) / NS for window in windows]
+    return [(time_ns(window.trigger_time) - START.ns) / NS for window in windows]
 
 
 def test_events_are_found_once_wherever_the_chunks_end(tmp_path):
@@ -166,10 +167,10 @@ def test_one_invalid_sample_does_not_silence_a_channel(tmp_path):
 
 def test_going_on_finds_the_rest_as_without_the_interruption(tmp_path):
     path = recordings(tmp_path / "a.mseed", [20.0, 55.0, 70.0, 78.0, 118.0, 122.0, 250.0, 300.0])
-    whole = [window.trigger_ns for window in found(path)]
+    whole = [time_ns(window.trigger_time) for window in found(path)]
     assert len(whole) >= 6
     for n in range(1, len(whole) + 1):
-        rest = [window.trigger_ns for window in found(path, known_ns=whole[:n])]
+        rest = [time_ns(window.trigger_time) for window in found(path, known_ns=whole[:n])]
         assert rest == [ns for ns in whole if ns >= rest[0]] and rest[0] <= whole[n - 1]
         assert set(whole[n:]) <= set(rest)
 
@@ -179,10 +180,12 @@ def test_most_events_of_a_simulated_network_are_found(tmp_path):
     truth = simulate_continuous(path, 1, 900.0, 60.0)
     windows = [
         w
-        for chunk in find_events(ContinuousData([path]), TriggerParams(), 300.0, 3.0, 16.0, 1000.0)
+        for chunk in find_events(
+            ContinuousData([path]), "", TriggerParams(), 300.0, 3.0, 16.0, 1000.0
+        )
         for w in chunk
     ]
-    trigger_s = np.array([w.trigger_ns / NS for w in windows])
+    trigger_s = np.array([time_ns(w.trigger_time) / NS for w in windows])
     start_s = float(obspy.UTCDateTime("2016-05-17T00:00:00"))
     onset_s = np.array([start_s + event.first_sample / 1000 for event in truth])
     hits = (np.abs(onset_s[:, None] + 3 - trigger_s) < 5).any(1)

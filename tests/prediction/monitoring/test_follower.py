@@ -328,17 +328,22 @@ def test_the_catalogue_is_written_when_following_is_interrupted(
         raise Interrupted("stopped", 130)
 
     monkeypatch.setattr(Follower, "run", step_and_stop)
+    outputs = Outputs(tmp_path / "e.csv", quakeml=tmp_path / "e.xml", resume=True)
     asked = Namespace(
-        sds=place / "whole", streams="XX.S0?..HH?", start=str(START), end=None, on_event=None
+        sds=place / "whole",
+        streams="XX.S0?..HH?",
+        start=str(START),
+        end=None,
+        on_event=None,
+        outputs=outputs,
     )
-    outputs = Outputs(tmp_path / "e.csv", quakeml=tmp_path / "e.xml")
     with pytest.raises(Interrupted):
-        follow_archive(classifier, asked, outputs)
+        follow_archive(classifier, asked)
     events = obspy.read_events(str(tmp_path / "e.xml"))
     assert len(events) == len(table(tmp_path / "e.csv")) == 6
     outputs.out.unlink()  # what it held is searched again, whatever the state says
     with pytest.raises(Interrupted):
-        follow_archive(classifier, asked, outputs)
+        follow_archive(classifier, asked)
     assert len(table(tmp_path / "e.csv")) == 6
 
 
