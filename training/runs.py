@@ -132,11 +132,6 @@ class Run:
         return path
 
 
-def config_of(run_dir: str | Path | None) -> Path | None:
-    """Return the path of a run's configuration; None without a run."""
-    return None if run_dir is None else Path(run_dir) / CONFIG
-
-
 def package_versions() -> dict[str, str | None]:
     """Return the versions of Python and of the packages that results depend on."""
     return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}

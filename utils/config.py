@@ -37,11 +37,6 @@ class Section(BaseModel):
             and getattr(self, key) != type(self).model_fields[key].default
         ]
 
-    @classmethod
-    def with_defaults_of(cls, tree: dict, resumed: dict) -> dict:
-        """Return a tree of keys with the defaults of an interrupted run's configuration."""
-        return tree
-
 
 Config = TypeVar("Config", bound=Section)
 
@@ -50,23 +45,15 @@ class ConfigError(UserError):
     """Mistakes in a configuration, one line each, with the dotted key."""
 
 
-def load_config(
-    path: str | Path,
-    model: type[Config],
-    overrides: Sequence[str] = (),
-    resumed: Path | None = None,
-) -> Config:
+def load_config(path: str | Path, model: type[Config], overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file as an instance of ``model``, with ``key.path=value`` overrides.
 
-    ``resumed`` is the configuration of an interrupted run, whose defaults may have been others. A
-    file with ``base: other.yaml`` (a path relative to the file) holds only the differences from
+    A file with ``base: other.yaml`` (a path relative to the file) holds only the differences from
     that file. Raises ``ConfigError`` with one line per mistake: dotted key, value, allowed values.
     """
     tree = _read_tree(Path(path))
     for override in overrides:
         _override(tree, override)
-    if resumed is not None and resumed.is_file():
-        tree = model.with_defaults_of(tree, _read_mapping(resumed))
     return build_config(tree, model, str(path))
 
 

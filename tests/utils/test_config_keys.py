@@ -281,7 +281,7 @@ def test_numbers_beyond_all_bounds_are_refused(empty, value):
 
 
 def test_defaults_of_aknes_are_not_those_of_other_networks():
-    """Explicit values win; an interrupted run keeps the defaults with which it began."""
+    """Explicit values win."""
     keys = ("sampling_freq", "pre_trigger_s", "amplitude")
 
     def values(dataset: dict) -> tuple:
@@ -293,8 +293,3 @@ def test_defaults_of_aknes_are_not_those_of_other_networks():
     own = {"source": "folder", "root": "a"}
     assert values(own) == (None, None, "auto")
     assert values(own | {"sampling_freq": 50, "amplitude": "counts"}) == (50, None, "counts")
-    before = {"dataset": own | {"sampling_freq": 1000.0, "pre_trigger_s": 3.0}}
-    resumed = FinetuneConfig.with_defaults_of({"dataset": own}, before)
-    assert values(resumed["dataset"]) == (1000, 3, "counts")
-    new = FinetuneConfig(dataset=own).model_dump()
-    assert values(FinetuneConfig.with_defaults_of({"dataset": own}, new)["dataset"]) == values(own)
