@@ -112,7 +112,7 @@ def look_at_archive(archive: EventArchive) -> Iterator[EventLook]:
     try:
         report = json.loads((archive.archive_dir / PACKING).read_text(encoding="utf-8"))["report"]
     except (OSError, ValueError, LookupError):
-        report = {}  # simulated, or packed by an earlier version
+        report = {}  # simulated events have not been packed
     look = partial(_look_at_packed, archive, report.get("left_out", {}), report.get("padded", {}))
     return map_in_order(look, range(len(archive)), max_serial=MAX_SERIAL_FILES)
 
