@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from utils.errors import Interrupted
-from utils.workers import LEFT_TO_PARENT, signals_deferred, signals_blocked
+from utils.workers import LEFT_TO_PARENT, signals_blocked, signals_deferred
 
 # what takes seconds of the imports of an entry script
 SLOW_IMPORTS = ("training.fine_tuning", "training.reports", "training.trainer")
