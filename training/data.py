@@ -48,12 +48,13 @@ def open_events(config: RunConfig) -> EventArchive:
         rate_hz,
         ", ".join(archive.class_names) or "none",
     )
+    _require_long_events(config, archive)
     _require_large_images(config, archive)
     return archive
 
 
-def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
-    """Raise ``ConfigError`` for events or images too small for crops, network or precision."""
+def _require_long_events(config: RunConfig, archive: EventArchive) -> None:
+    """Raise ``ConfigError`` for events with too few samples, or too slow for the high-pass."""
     data = config.dataset
     if archive.n_samples < data.nperseg:
         raise ConfigError(
@@ -74,6 +75,10 @@ def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
             f"dataset.highpass_hz: found {data.highpass_hz:g}; it must be below "
             f"{archive.sampling_rate_hz / 2:g}, half the sampling rate of the events"
         )
+
+
+def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
+    """Raise ``ConfigError`` for images too small for crops, network or precision."""
     rows, columns = _image_shape(config, archive)
     least_rows = least_columns = 1
     if _crops(config):

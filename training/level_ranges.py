@@ -44,7 +44,7 @@ def amplitude_scale(config: RunConfig, archive: EventArchive) -> float:
     """
     if config.dataset.amplitude == "counts":
         return 1.0
-    noise = _measured(config, archive, _some(np.arange(len(archive))))[:, 3]
+    noise = _measured(config, archive, _evenly_spread(np.arange(len(archive))))[:, 3]
     if not (noise > 0).any():
         raise ConfigError(
             "dataset.amplitude: found auto, but no noise can be measured in these events "
@@ -64,7 +64,7 @@ def noise_and_onset(
     config: FinetuneConfig | OriginalConfig, data: EventDataModule
 ) -> NoiseAndOnset:
     """Measure noise, signal and onset of the training events, or of 500 of them."""
-    archive, events = data.archive, _some(data.train_events)
+    archive, events = data.archive, _evenly_spread(data.train_events)
     measured = _measured(config, archive, events)
     levels: dict = {"noise": _range(measured[:, 3]), "signal": _range(measured[:, 4])}
     rates = archive.metadata.get("source_rate_hz")
@@ -126,6 +126,6 @@ def _range(values: np.ndarray) -> list[float] | None:
     return [float(q) for q in np.quantile(positive, RANGE)] if positive.size else None
 
 
-def _some(events: np.ndarray) -> np.ndarray:
+def _evenly_spread(events: np.ndarray) -> np.ndarray:
     """Return at most ``MAX_EVENTS`` events, evenly spread."""
     return events[:: -(-len(events) // MAX_EVENTS)] if len(events) > MAX_EVENTS else events
