@@ -229,10 +229,10 @@ def read_yaml(path: Path, schema: Any = None) -> Any:
 def parse_yaml(text: str, schema: Any = None) -> Any:
     """Parse YAML text into dicts, lists and scalars.
 
-    ``schema`` is a section or the type of a key. Where it has text, also in lists and mappings,
-    whatever was typed is text: a class ``007``, a network ``NO``. ``null`` is no value where the
-    schema allows none, and text in lists and mappings. Raises ``YamlError`` for text that is not
-    valid YAML.
+    ``schema`` is a section or the type of a key. Where it has text, whatever was typed is text: a
+    class ``007``, a network ``NO``. The value ``null`` of a key is None; in lists and mappings of
+    text it is text, too, because a member cannot be left unset. Raises ``YamlError`` for text that
+    is not valid YAML.
     """
     try:
         loader = _Loader(text)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from tests.conftest import ROOT
 from training.data import class_weights, open_events, require_possible_batch
@@ -48,3 +49,11 @@ def test_a_class_whose_folder_is_a_number_can_be_left_out_of_the_loss(configured
     assert class_weights(config, data) == [0, 0, pytest.approx(4 / 6), pytest.approx(4 / 2)]
     with pytest.raises(UserError, match="zero_weight_classes: 7 not among 007, 1, 2, 3"):
         class_weights(configured(FinetuneConfig, "exp_params.zero_weight_classes=[7]"), data)
+
+
+def test_opening_events_draws_no_random_numbers(configured, packed):
+    """A training seeds the generators itself, where it makes its network."""
+    config = configured(FinetuneConfig, f"dataset.root={packed}", "dataset.sampling_freq=100")
+    before = torch.get_rng_state()
+    open_events(config)
+    assert torch.equal(torch.get_rng_state(), before)

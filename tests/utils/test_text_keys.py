@@ -99,11 +99,10 @@ def test_numbers_stay_numbers_beside_text(empty):
     assert config.overrides.label_fractions == {0.8: ("seed=1",)}
 
 
-def test_an_alias_is_text_in_one_place_and_a_number_in_another(written):
-    file = written("seed: &a 5\nexp_params: {zero_weight_classes: [*a]}\nrun_name: *a\n")
-    config = load_config(file, FinetuneConfig)
-    assert (config.seed, config.run_name) == (5, "5")
-    assert config.exp_params.zero_weight_classes == ("5",)
+def test_an_alias_is_text_in_one_place_and_a_switch_in_another(written):
+    file = written("exp_params: {use_class_weight: &a true, zero_weight_classes: [*a]}\n")
+    params = load_config(file, FinetuneConfig).exp_params
+    assert params.use_class_weight is True and params.zero_weight_classes == ("true",)
 
 
 def test_a_merged_mapping_has_text_too(written):
