@@ -3,7 +3,7 @@
 python finetune.py --config_ft configs/finetune.yaml [key.path=value ...]
 """
 
-from training.runs import Run, config_of
+from training.runs import Run
 from utils.cli import main, parse_arguments
 from utils.config import load_config
 from utils.schema import FinetuneConfig
@@ -12,10 +12,10 @@ from utils.schema import FinetuneConfig
 def finetune() -> None:
     """Read the configuration, build data and model, train, evaluate, write the report."""
     arguments = parse_arguments(__doc__, "--config_ft", "configs/finetune.yaml")
-    config = load_config(
-        arguments.config, FinetuneConfig, arguments.overrides, config_of(arguments.resume)
-    )
+    config = load_config(arguments.config, FinetuneConfig, arguments.overrides)
     run = Run(config, arguments.resume)
+
+    from pytorch_lightning import seed_everything
 
     from preprocessing.splits import classifier_split
     from training import data as events
@@ -25,8 +25,9 @@ def finetune() -> None:
 
     pretrained = PretrainedEncoder(config)
     archive = events.open_events(config)
-    split = classifier_split(**events.label_arguments(config, archive))
+    split = classifier_split(archive.labels, events.division_of(config, archive))
     data = events.serve_events(config, archive, split, *sensors_of(config))
+    seed_everything(config.seed, workers=True, verbose=False)  # initial weights
     module = build_classifier(config, data)
     facts = pretrained.give_to(module, data)
     trainer = fit(run, module, data)

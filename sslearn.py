@@ -3,7 +3,9 @@
 python sslearn.py --config_ssl configs/ssl.yaml [key.path=value ...]
 """
 
-from training.runs import Run, config_of
+from dataclasses import asdict
+
+from training.runs import Run
 from utils.cli import main, parse_arguments
 from utils.config import load_config
 from utils.schema import SSLConfig
@@ -12,10 +14,10 @@ from utils.schema import SSLConfig
 def pretrain() -> None:
     """Read the configuration, build data and model, train, write the report."""
     arguments = parse_arguments(__doc__, "--config_ssl", "configs/ssl.yaml")
-    config = load_config(
-        arguments.config, SSLConfig, arguments.overrides, config_of(arguments.resume)
-    )
+    config = load_config(arguments.config, SSLConfig, arguments.overrides)
     run = Run(config, arguments.resume)
+
+    from pytorch_lightning import seed_everything
 
     from models.vnibcreg import VNIbCReg
     from preprocessing.splits import pretraining_split
@@ -25,11 +27,10 @@ def pretrain() -> None:
 
     model, params = config.model_params, config.exp_params
     archive = events.open_events(config)
-    exclude = config.dataset.exclude_test_events
-    split = pretraining_split(
-        **events.split_arguments(config, archive), exclude_test_events=exclude
-    )
+    division = events.division_of(config, archive)
+    split = pretraining_split(archive.labels, division, config.dataset.exclude_test_events)
     data = events.serve_events(config, archive, split, sensors_train="pair")
+    seed_everything(config.seed, workers=True, verbose=False)  # initial weights
     module = VNIbCReg(
         backbone_type=model.backbone_type,
         stem_stride=model.stem_stride,
@@ -44,7 +45,7 @@ def pretrain() -> None:
         learning_rate=params.LR,
         weight_decay=params.weight_decay,
         augmentations=config.augmentations,
-        spectrogram=events.spectrogram_arguments(config, archive),
+        spectrogram=asdict(events.spectrogram_settings(config, archive)),
         knn_period=params.knn_acc_record_ep_period,
     )
     trainer = fit(run, module, data)

@@ -32,7 +32,9 @@ A file may build on another: `base: ssl.yaml`, a path relative to the file itsel
 from there, and the file holds only what differs. Sections are merged key by key; any other value,
 lists included, replaces the base's.
 
-Numbers may be written `1e-3`. Whole numbers are below 2³². `null` is no value.
+Numbers may be written `1e-3`. Whole numbers are below 2³². `null` is no value. Text is what was
+typed, also if YAML would take it for something else: a class `007`, a network `NO`; in lists and
+mappings of text `null` is text, too.
 
 ## Trainings
 

@@ -36,7 +36,7 @@ def ensemble_log_probs(logits: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def least_samples(sampling_rate_hz: float, pre_trigger_s: float) -> int:
-    """Return the least number of samples that ``signal_to_noise`` needs."""
+    """Return the least number of samples that ``signal_to_pre_trigger_noise`` needs."""
     frame, n_noise = _lengths(sampling_rate_hz, pre_trigger_s)
     return n_noise + frame
 
@@ -47,12 +47,16 @@ def _lengths(sampling_rate_hz: float, pre_trigger_s: float) -> tuple[int, int]:
     return frame, max(frame, round(NOISE_SHARE * pre_trigger_s * sampling_rate_hz))
 
 
-def signal_to_noise(waveforms: Tensor, sampling_rate_hz: float, pre_trigger_s: float) -> Tensor:
-    """Return the signal-to-noise ratio of each channel: (…, T) -> (…), float32.
+def signal_to_pre_trigger_noise(
+    waveforms: Tensor, sampling_rate_hz: float, pre_trigger_s: float
+) -> Tensor:
+    """Return the signal-to-noise ratio of each channel, with noise from before the trigger.
 
-    The rms is taken in frames of half a second. Signal is the largest rms after the noise window,
-    noise the median rms within it; the noise window is the first two thirds of the pre-trigger
-    time. The ratio is 0 for constant channels and for channels that are zero in the noise window.
+    ``waveforms`` is (…, T), the result (…), float32. The rms is taken in frames of half a second.
+    Signal is the largest rms after the noise window, noise the median rms within it; the noise
+    window is the first two thirds of the pre-trigger time. The ratio is 0 for constant channels and
+    for channels that are zero in the noise window. This noise is not that of
+    ``preprocessing.levels``: where the trigger is known, as at Åknes, nothing has to be searched.
     Raises ``ValueError`` for fewer than ``least_samples`` samples.
     """
     frame, n_noise = _lengths(sampling_rate_hz, pre_trigger_s)
@@ -72,14 +76,14 @@ def signal_to_noise(waveforms: Tensor, sampling_rate_hz: float, pre_trigger_s: f
     return torch.where(silent, 0, ratio)
 
 
-def signal_to_quiet(waveforms: Tensor, sampling_rate_hz: float, quiet_s: Tensor) -> Tensor:
+def signal_to_quiet_noise(waveforms: Tensor, sampling_rate_hz: float, quiet_s: Tensor) -> Tensor:
     """Return the signal-to-noise ratio of each channel, with noise from the event's quiet part.
 
     ``waveforms`` is (B, S, T), ``quiet_s`` (B, 2) start and end of the quiet parts in s, as
     measured by ``preprocessing.levels``; the result is (B, S), float32. Signal is the largest rms
-    of a frame about its own mean, noise the median rms of the quiet frames. The ratio is 0 for
-    channels without a signal there, and for events whose quiet part is not known
-    (zeros).
+    of a frame about its own mean, noise the median rms of the quiet frames, as there, but for each
+    channel and on the device. The ratio is 0 for channels without a signal there, and for events
+    whose quiet part is not known (zeros).
     """
     frame = frame_length(waveforms.shape[-1], sampling_rate_hz)
     n_frames = waveforms.shape[-1] // frame

@@ -18,8 +18,8 @@ from models.ensemble import (
     ensemble_log_probs,
     least_samples,
     sensor_weights,
-    signal_to_noise,
-    signal_to_quiet,
+    signal_to_pre_trigger_noise,
+    signal_to_quiet_noise,
 )
 from preprocessing.levels import least_measurable, measure
 from preprocessing.spectrogram import LogSpectrogram, require_finite
@@ -227,12 +227,12 @@ class EventNetwork(nn.Module):
         rate_hz = self.spectrogram.sampling_rate_hz
         filtered = self.spectrogram.filtered(waveforms)
         if not self.quiet_noise:
-            return signal_to_noise(filtered, rate_hz, self.pre_trigger_s)
+            return signal_to_pre_trigger_noise(filtered, rate_hz, self.pre_trigger_s)
         if quiet_s is None:
             pairs = zip(filtered.cpu().numpy(), waveforms.cpu().numpy())
             measured = [measure(event, rate_hz, recorded)[1:3] for event, recorded in pairs]
             quiet_s = torch.tensor(measured, dtype=torch.float32)
-        return signal_to_quiet(filtered, rate_hz, quiet_s.to(waveforms.device))
+        return signal_to_quiet_noise(filtered, rate_hz, quiet_s.to(waveforms.device))
 
 
 def images_per_chunk(device: torch.device) -> int:

@@ -272,7 +272,9 @@ def peak_and_duration(
 ) -> tuple[float, float]:
     """Return peak amplitude, in units of the recorder, and duration in s, of an event (S, T).
 
-    The waveforms are not filtered, even if the model has a high-pass.
+    The waveforms are not filtered, even if the model has a high-pass: tables give amplitudes as
+    recorded. Therefore the noise is measured here once more, and not taken from the signal-to-noise
+    ratio, which is that of the filtered waveforms.
 
     The peak is the largest distance from the noise's mean on any channel. The duration is measured
     on channel ``best``, from the first to the last half second, outside of the noise, whose rms is

@@ -14,7 +14,7 @@ from preprocessing.channels import LARGEST_SAMPLE, SAME_RATE, fit_length
 from preprocessing.event_archive import METADATA, WAVEFORMS, ArchiveError, checksum, component_order
 from preprocessing.levels import COLUMNS, level_cells, measure
 from preprocessing.seisbench_view import write_seisbench_view
-from utils.files import PatientFile, locked
+from utils.files import ErrorKeepingFile, locked
 
 
 def one_process_at_a_time(archive_dir: Path) -> AbstractContextManager:
@@ -64,7 +64,7 @@ class ArchiveWriter:
         shutil.rmtree(self.partial, ignore_errors=True)
         with self._naming_the_folder():
             self.partial.mkdir(parents=True)
-            self._written = PatientFile(self.partial / WAVEFORMS)
+            self._written = ErrorKeepingFile(self.partial / WAVEFORMS)
             # Older HDF5 formats have no checksums of their own tables: one flipped bit can crash
             # the process that reads them.
             self._file = h5py.File(self._written, "w", libver=("v110", "v110"))
@@ -76,8 +76,8 @@ class ArchiveWriter:
         """Turn errors of the file system (no space, no permission) into ``ArchiveError``."""
         try:
             yield
-            if self._written.refusal:
-                raise self._written.refusal
+            if self._written.first_error:
+                raise self._written.first_error
         except OSError as error:
             reason = error.strerror or str(error).splitlines()[0]
             raise ArchiveError(f"{self.archive_dir}: cannot be written: {reason}") from error
@@ -192,8 +192,8 @@ class ArchiveWriter:
             self._file[f"data_format/{key}"] = value
         self._file.close()
         self._written.close()
-        if self._written.refusal:
-            raise self._written.refusal
+        if self._written.first_error:
+            raise self._written.first_error
         with open(self.partial / METADATA, "w", newline="", encoding="utf-8") as file:
             columns = dict.fromkeys(key for row in self._rows for key in row)
             others = [name for name in columns if name not in COLUMNS]

@@ -1,4 +1,4 @@
-"""The channels of an event: join the segments of each, bridge short gaps, resample, fit length."""
+"""The channels of an event: join segments, bridge short gaps, resample, cut or pad to a length."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,9 +17,6 @@ LEAST_RATE_SHARE = 1 / 20
 EARLIEST_NS, LATEST_NS = (
     int(np.datetime64(year, "ns").astype(np.int64)) for year in ("1900", "2100")
 )
-# The padding rule, as stored in packing.json. Archives of earlier versions have no such entry:
-# their events were padded with zeros.
-PADDING = "mean"
 
 
 def live_channels(waveforms: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-FRAME_S = 0.1  # of the envelope
+ENVELOPE_FRAME_S = 0.1
 ENVELOPE_SHARE = 0.2  # of its maximum: where the event begins and ends
 N_BANDS = 8
 LOWEST_BAND = 1 / 500  # of the sampling rate: 2 Hz at 1000 Hz
@@ -19,7 +19,7 @@ NAMES = (
     "duration_s",
     "rise_s",
     "rise_share",
-    "log_signal_to_noise",
+    "log_peak_to_background",
     "log_amplitude",
     "log_rms",
     "envelope_kurtosis",
@@ -53,8 +53,13 @@ def hand_made_features(waveforms: Tensor, sampling_rate_hz: float) -> Tensor:
 
 
 def _envelope_features(x: Tensor, rate_hz: float) -> Tensor:
-    """Return the first ten features (N, 10) of centred channels (N, T)."""
-    frame = max(2, round(FRAME_S * rate_hz))
+    """Return the first ten features (N, 10) of centred channels (N, T).
+
+    The background is the tenth percentile of the envelope. It is not the noise of
+    ``preprocessing.levels``, which needs the other channels of the event to find its quiet part:
+    these features describe each channel by itself.
+    """
+    frame = max(2, round(ENVELOPE_FRAME_S * rate_hz))
     if x.shape[-1] < 8 * frame:
         raise ValueError(f"{x.shape[-1]} samples are too few; at least {8 * frame} are needed")
     envelope = x.unfold(-1, frame, frame).square().mean(-1).sqrt()
@@ -65,13 +70,13 @@ def _envelope_features(x: Tensor, rate_hz: float) -> Tensor:
     last = torch.where(above, frames, 0).amax(-1)
     frame_s = frame / rate_hz
     duration, rise = (last - first + 1) * frame_s, (place - first) * frame_s
-    noise = envelope.quantile(0.1, dim=-1)
+    background = envelope.quantile(0.1, dim=-1)
     return torch.stack(
         [
             duration,
             rise,
             rise / duration,
-            _log(peak) - _log(noise),
+            _log(peak) - _log(background),
             _log(x.abs().amax(-1)),
             _log(x.square().mean(-1).sqrt()),
             _moment(envelope, 4),

@@ -25,8 +25,8 @@ class Levels(NamedTuple):
     """What the waveforms of one event show; all NaN if every channel is constant or too short.
 
     ``onset_s`` (the beginning of the event), ``quiet_start_s`` and ``quiet_end_s`` are in s after
-    the first sample. ``noise`` is the rms of the quiet part, ``signal`` the largest rms of a frame,
-    in recorder units; both are medians over the living channels.
+    the first sample. ``noise`` is the median rms of the frames of the quiet part, ``signal`` the
+    largest rms of a frame, in recorder units; both are medians over the living channels.
     """
 
     onset_s: float

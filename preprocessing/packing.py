@@ -15,7 +15,6 @@ from uuid import uuid4
 import numpy as np
 
 from preprocessing.archive_writer import ArchiveWriter, one_process_at_a_time
-from preprocessing.channels import PADDING
 from preprocessing.event_archive import WAVEFORMS, ArchiveError, EventArchive, join_names
 from preprocessing.levels import about_onsets
 from preprocessing.recording_folder import (
@@ -155,7 +154,6 @@ def pack_recordings(
         report.sampling_rate_hz = writer.sampling_rate_hz
         content = {
             "options": _options(sampling_rate_hz, duration_s, max_gap_s) | source.options,
-            "padding": PADDING,
             "report": asdict(report),
             "files": source.known_files(identities),
         }
@@ -291,7 +289,6 @@ def _why_pack(source: EventSource, archive_dir: Path, options: dict, skip_unread
     try:
         packed = json.loads((archive_dir / PACKING).read_text(encoding="utf-8"))
         known, unreadable = dict(packed["files"]), packed["report"]["unreadable"]
-        n_padded = packed["report"].get("n_events_padded", 0)
         changed = sum(
             has_changed(path, known[name]) for name, path in files.items() if name in known
         )
@@ -302,8 +299,6 @@ def _why_pack(source: EventSource, archive_dir: Path, options: dict, skip_unread
         return "waveforms are missing"
     if packed.get("options") != options:
         return "packed with other options"
-    if n_padded and packed.get("padding") != PADDING:
-        return f"{n_padded} events were padded with zeros"
     if unreadable and not skip_unreadable:
         return "packed without its unreadable files"
     counts = {

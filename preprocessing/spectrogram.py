@@ -6,7 +6,7 @@ of seismic signals from the Åknes rockslope, Math. Geosci. 2022, doi 10.1007/s1
 
 import math
 from collections.abc import Callable
-from inspect import signature
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -19,6 +19,22 @@ OVERLAP_FRACTION = 8  # segments share nperseg // 8 samples, SciPy's default
 TUKEY_TAPER = 0.25  # SciPy's default window for a spectrogram
 WAVEFORMS_PER_CHUNK_CPU = 32  # intermediate results of so many waveforms fit into CPU caches
 HIGHPASS_ORDER = 4  # of the Butterworth filter, which is applied forwards and backwards
+
+
+@dataclass(frozen=True)
+class SpectrogramSettings:
+    """The arguments of ``LogSpectrogram``, explained there.
+
+    A checkpoint stores them, as a plain dict, under ``spectrogram``.
+    """
+
+    sampling_rate_hz: float
+    nperseg: int
+    log_scale: bool
+    minmax_scale: bool
+    resize_size: int | None
+    highpass_hz: float | None
+    amplitude_scale: float = 1.0
 
 
 class LogSpectrogram(nn.Module):
@@ -69,10 +85,10 @@ class LogSpectrogram(nn.Module):
         return self.resize(self.native(waveforms))
 
     @property
-    def settings(self) -> dict:
+    def settings(self) -> SpectrogramSettings:
         """The arguments, with their defaults."""
-        names = signature(LogSpectrogram).parameters
-        return {name: getattr(self, name) for name in names}
+        names = (field.name for field in fields(SpectrogramSettings))
+        return SpectrogramSettings(**{name: getattr(self, name) for name in names})
 
     def native_shape(self, n_samples: int) -> tuple[int, int]:
         """Return (rows, columns) of the spectrogram of ``n_samples`` before resizing."""

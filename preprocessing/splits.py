@@ -7,6 +7,7 @@ paper; ``by_day`` has no recording day in both sets, ``by_group`` no group (a st
 """
 
 import re
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,8 +18,39 @@ from utils.errors import UserError
 
 STRATEGIES = ("nested", "random", "by_day", "by_group", "by_time", "given")
 Split = tuple[np.ndarray, np.ndarray]
-GIVEN_COLUMN = "split"  # of SeisBench datasets; its values are train, and
+GIVEN_COLUMN = "split"  # of SeisBench datasets: train, dev or test
 GIVEN_OTHERS = ("dev", "test")
+
+
+class SplitError(UserError):
+    """The events cannot be split as configured."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """How events are divided into training and test events.
+
+    Of N events, ``floor(train_ratio * N)`` train and ``ceil(test_ratio * N)`` test, or about as
+    many where days or groups stay whole. With ``given``, train_ratio / (1 - test_ratio) is the
+    share of the dataset's own training events that is used.
+    """
+
+    train_ratio: float
+    test_ratio: float
+    seed: int
+    strategy: str = "nested"  # one of STRATEGIES
+    groups: np.ndarray | None = None  # (N,) strings: what the strategy divides by, of each event
+    draw_seed: int | None = None  # draws the training events, not for random; None: ``seed``
+    n_per_class: int | None = None  # at most so many training events of a class; None: all
+
+    @property
+    def seed_of_draw(self) -> int:
+        """The seed by which training events are drawn."""
+        return self.seed if self.draw_seed is None else self.draw_seed
+
+    def among(self, events: np.ndarray) -> "Division":
+        """Return the same division, with the groups of these events only."""
+        return self if self.groups is None else replace(self, groups=self.groups[events])
 
 
 def split_events(
@@ -28,57 +60,22 @@ def split_events(
     seed: int,
     strategy: str = "nested",
     days: ArrayLike | None = None,
-    draw_seed: int | None = None,
 ) -> Split:
     """Return the indices of training and test events, stratified by label.
 
-    ``labels`` and ``days`` are (N,) strings; ``days`` has the UTC day of each event, or what else
-    the strategy divides by (``groups_of_events``). The sets have
-    ``floor(train_ratio * N)`` and ``ceil(test_ratio * N)`` events, or about as many, where days or
-    groups stay whole; of the training events of ``given``, the share train_ratio / (1 - test_ratio)
-    is used. ``draw_seed`` (default ``seed``) changes the training events and not the test events;
-    ``random`` does not use it. Raises ``SplitError`` for invalid ratios and for too few events.
+    ``labels`` and ``days`` are (N,) strings; ``days`` are the ``groups`` of ``Division``, which
+    also explains the other arguments. Raises ``SplitError`` for invalid ratios and for too few
+    events.
     """
-    classes = np.asarray(labels)
     groups = None if days is None else np.asarray(days)
-    _require_divisible(classes, train_ratio, test_ratio, strategy)
-    if strategy == "random":
-        return _random_split(classes, train_ratio, test_ratio, seed)
-    n_train = int(np.floor(train_ratio * len(classes)))
-    if strategy == "given":
-        pool, test = as_given(groups)
-        n_train = round(train_ratio / (1 - test_ratio) * len(pool))
-        n_classes = len(np.unique(classes[pool]))
-        if n_train < n_classes:
-            raise SplitError(
-                f"dataset.train_data_ratio: found {train_ratio:g}, which is {n_train} of the "
-                f"dataset's {len(pool)} training events, for {n_classes} classes; raise it"
-            )
-    elif strategy == "by_time":
-        pool, test = past_and_future(classes, groups, test_ratio)
-    elif strategy in ("by_day", "by_group"):
-        pool, test = whole_groups(classes, groups, test_ratio, seed, strategy)
-    else:
-        pool, test = _random_split(classes, 1 - test_ratio, test_ratio, seed)
-    draw_seed = seed if draw_seed is None else draw_seed
-    return _nested_draw(pool, classes, min(n_train, len(pool)), draw_seed), test
+    return _split(np.asarray(labels), Division(train_ratio, test_ratio, seed, strategy, groups))
 
 
-def classifier_split(
-    labels: np.ndarray,
-    train_ratio: float,
-    test_ratio: float,
-    seed: int,
-    strategy: str = "nested",
-    groups: np.ndarray | None = None,
-    draw_seed: int | None = None,
-    n_per_class: int | None = None,
-) -> Split:
-    """Split the labelled events as ``split_events``; return indices into the whole archive.
+def classifier_split(labels: np.ndarray, division: Division) -> Split:
+    """Split the labelled events of an archive; return indices into the whole archive.
 
-    ``n_per_class`` keeps so many training events of each class, or all of a class that has fewer;
-    smaller numbers give subsets of larger ones. Raises ``SplitError``, also for fewer than two
-    classes.
+    ``labels`` (N,) are those of all events. Raises ``SplitError`` for invalid ratios, too few
+    events, and fewer than two classes.
     """
     labelled = np.flatnonzero(labels != UNLABELED)
     n_classes = len(set(labels[labelled].tolist()))
@@ -87,30 +84,20 @@ def classifier_split(
             f"the archive has {n_classes} classes of labelled events; "
             "a classifier needs at least two"
         )
-    own_groups = _of(groups, labelled)
-    train, test = split_events(
-        labels[labelled], train_ratio, test_ratio, seed, strategy, own_groups, draw_seed
-    )
-    if n_per_class is not None:
-        draw_seed = seed if draw_seed is None else draw_seed
-        train = _first_of_each_class(train, labels[labelled], n_per_class, draw_seed)
+    train, test = _split(labels[labelled], division.among(labelled))
+    if division.n_per_class is not None:
+        train = _first_of_each_class(
+            train, labels[labelled], division.n_per_class, division.seed_of_draw
+        )
     return labelled[train], labelled[test]
 
 
-def hold_out(
-    train: np.ndarray,
-    labels: np.ndarray,
-    ratio: float,
-    seed: int,
-    strategy: str = "nested",
-    groups: np.ndarray | None = None,
-) -> Split:
+def hold_out(train: np.ndarray, labels: np.ndarray, ratio: float, division: Division) -> Split:
     """Split the training events into training and calibration events, stratified by label.
 
     ``train`` has indices into ``labels``. ``ratio`` 0 gives no calibration events. With ``by_day``
     and ``by_group`` no day or group is in both sets; with ``by_time`` the latest events are held
-    out. Raises ``SplitError`` if there are too few events to have
-    every class in both sets.
+    out. Raises ``SplitError`` if there are too few events to have every class in both sets.
     """
     if not ratio:
         return train, train[:0]
@@ -122,29 +109,25 @@ def hold_out(
             f"{n_held_out} for {len(classes)} classes, of which {classes[counts.argmin()]} has "
             f"{counts.min()}; change the ratio, or set it to 0 for no calibration"
         )
+    own = division.among(train)
     try:
-        if strategy in ("by_day", "by_group"):
-            kept, held_out = whole_groups(labels[train], _of(groups, train), ratio, seed, strategy)
-        elif strategy == "by_time":
-            kept, held_out = past_and_future(labels[train], _of(groups, train), ratio)
+        if own.strategy in ("by_day", "by_group"):
+            kept, held_out = _whole_groups(labels[train], own, ratio)
+        elif own.strategy == "by_time":
+            kept, held_out = _past_and_future(labels[train], own.groups, ratio)
         else:
-            kept, held_out = _random_split(labels[train], len(train) - n_held_out, n_held_out, seed)
+            sizes = len(train) - n_held_out, n_held_out
+            kept, held_out = _random_split(labels[train], *sizes, own.seed)
     except SplitError as error:
         raise SplitError(
-            f"dataset.calibration_ratio: the training events cannot be divided {strategy} once "
+            f"dataset.calibration_ratio: the training events cannot be divided {own.strategy} once "
             "more for calibration; change it, or set it to 0 for no calibration"
         ) from error
     return train[kept], train[held_out]
 
 
 def pretraining_split(
-    labels: np.ndarray,
-    train_ratio: float,
-    test_ratio: float,
-    seed: int,
-    strategy: str = "nested",
-    groups: np.ndarray | None = None,
-    exclude_test_events: bool = True,
+    labels: np.ndarray, division: Division, exclude_test_events: bool = True
 ) -> Split:
     """Split all events for pretraining; ``Unlabeled`` counts as a class, and no label is needed.
 
@@ -156,22 +139,22 @@ def pretraining_split(
     kept = np.arange(len(labels))
     _, counts = np.unique(labels[labels != UNLABELED], return_counts=True)
     if exclude_test_events and len(counts) > 1 and counts.min() > 1:
-        _, excluded = classifier_split(labels, 1 - test_ratio, test_ratio, seed, strategy, groups)
-        kept = events_away_from(excluded, len(labels), strategy, groups)
-    if strategy == "given":  # the events that are left have no test set of their own
-        strategy = "nested"
-    own_groups, strata = _of(groups, kept), _without_single_events(labels[kept])
-    train, test = split_events(strata, train_ratio, test_ratio, seed, strategy, own_groups)
+        all_others = replace(division, train_ratio=1 - division.test_ratio)
+        _, excluded = classifier_split(labels, all_others)
+        kept = events_away_from(excluded, len(labels), division)
+    if division.strategy == "given":  # the events that are left have no test set of their own
+        division = replace(division, strategy="nested")
+    train, test = _split(_without_single_events(labels[kept]), division.among(kept))
     return kept[train], kept[test]
 
 
-def events_away_from(
-    held_out: np.ndarray, n_events: int, strategy: str, groups: np.ndarray | None
-) -> np.ndarray:
+def events_away_from(held_out: np.ndarray, n_events: int, division: Division) -> np.ndarray:
     """Return the events that are not held out, nor in the day, group or future of one that is.
 
-    With ``given``, no event of another set than train.
+    ``held_out`` are indices of some of the ``n_events`` of an archive. With ``given``, no event of
+    another set than train is returned.
     """
+    groups, strategy = division.groups, division.strategy
     if groups is not None and strategy in ("by_day", "by_group"):
         held_out = np.flatnonzero(np.isin(groups, groups[held_out]))
     elif groups is not None and strategy == "given":
@@ -182,22 +165,49 @@ def events_away_from(
     return np.setdiff1d(np.arange(n_events), held_out)
 
 
+def _split(labels: np.ndarray, division: Division) -> Split:
+    """Return the indices of training and test events of these labels (N,)."""
+    _require_divisible(labels, division)
+    test_ratio, groups = division.test_ratio, division.groups
+    if division.strategy == "random":
+        return _random_split(labels, division.train_ratio, test_ratio, division.seed)
+    n_train = int(np.floor(division.train_ratio * len(labels)))
+    if division.strategy == "given":
+        pool, test = _as_given(groups)
+        n_train = _share_of_given(pool, labels, division)
+    elif division.strategy == "by_time":
+        pool, test = _past_and_future(labels, groups, test_ratio)
+    elif division.strategy in ("by_day", "by_group"):
+        pool, test = _whole_groups(labels, division, test_ratio)
+    else:
+        pool, test = _random_split(labels, 1 - test_ratio, test_ratio, division.seed)
+    return _nested_draw(pool, labels, min(n_train, len(pool)), division.seed_of_draw), test
+
+
+def _share_of_given(pool: np.ndarray, labels: np.ndarray, division: Division) -> int:
+    """Return how many of the dataset's own training events ``pool`` are used."""
+    n_train = round(division.train_ratio / (1 - division.test_ratio) * len(pool))
+    n_classes = len(np.unique(labels[pool]))
+    if n_train < n_classes:
+        raise SplitError(
+            f"dataset.train_data_ratio: found {division.train_ratio:g}, which is {n_train} of the "
+            f"dataset's {len(pool)} training events, for {n_classes} classes; raise it"
+        )
+    return n_train
+
+
 def _without_single_events(labels: np.ndarray) -> np.ndarray:
     """Return the labels; where a class has one event, that of the largest class instead."""
     classes, counts = np.unique(labels, return_counts=True)
     return np.where(np.isin(labels, classes[counts < 2]), classes[counts.argmax()], labels)
 
 
-def _of(groups: np.ndarray | None, events: np.ndarray) -> np.ndarray | None:
-    return None if groups is None else groups[events]
-
-
-def _require_divisible(
-    labels: np.ndarray, train_ratio: float, test_ratio: float, strategy: str
-) -> None:
+def _require_divisible(labels: np.ndarray, division: Division) -> None:
     """Raise ``SplitError`` for an unknown strategy, invalid ratios, or too few events."""
-    if strategy not in STRATEGIES:
-        raise SplitError(f"dataset.split: found {strategy!r}, allowed are {', '.join(STRATEGIES)}")
+    train_ratio, test_ratio = division.train_ratio, division.test_ratio
+    if division.strategy not in STRATEGIES:
+        allowed = ", ".join(STRATEGIES)
+        raise SplitError(f"dataset.split: found {division.strategy!r}, allowed are {allowed}")
     if not (0 < train_ratio < 1 and 0 < test_ratio < 1 and train_ratio + test_ratio <= 1 + 1e-9):
         raise SplitError(
             f"train ratio {train_ratio} and test ratio {test_ratio} must be between 0 and 1, "
@@ -259,10 +269,6 @@ def _first_of_each_class(
     return events[np.isin(events, np.concatenate(chosen))]
 
 
-class SplitError(UserError):
-    """The events cannot be split as configured."""
-
-
 def groups_of_events(
     archive: EventArchive, strategy: str, column: str | None = None, pattern: str | None = None
 ) -> np.ndarray:
@@ -300,14 +306,13 @@ def _part(value: str, pattern: str | None) -> str:
     return found[1] if found.re.groups else found[0]
 
 
-def whole_groups(
-    labels: np.ndarray, groups: np.ndarray | None, test_ratio: float, seed: int, strategy: str
-) -> Split:
+def _whole_groups(labels: np.ndarray, division: Division, test_ratio: float) -> Split:
     """Put random groups into the test set unless a class would exceed its number of test events.
 
     If that takes no group, the test set is the one group closest to the wanted numbers that leaves
     training events of every class.
     """
+    groups, strategy = division.groups, division.strategy
     what = "recording day" if strategy == "by_day" else "group"
     if groups is None or not all(len(group) for group in groups):
         raise SplitError(f"dataset.split {strategy} needs the {what} of every event")
@@ -317,7 +322,7 @@ def whole_groups(
     np.add.at(counts, (group_ids, label_ids), 1)
     wanted = np.rint(test_ratio * counts.sum(0)).astype(int)
     missing, in_test = wanted.copy(), np.zeros(len(names), dtype=bool)
-    order = np.random.default_rng(seed).permutation(len(names))
+    order = np.random.default_rng(division.seed).permutation(len(names))
     for group in order:
         in_test[group] = (counts[group] <= missing).all()
         missing -= counts[group] * in_test[group]
@@ -334,7 +339,7 @@ def whole_groups(
     return np.flatnonzero(~in_test[group_ids]), np.flatnonzero(in_test[group_ids])
 
 
-def past_and_future(labels: np.ndarray, times: np.ndarray | None, test_ratio: float) -> Split:
+def _past_and_future(labels: np.ndarray, times: np.ndarray | None, test_ratio: float) -> Split:
     """Split by start time (ISO 8601, UTC): the latest events are the test set.
 
     Events that start together stay together. Raises ``SplitError`` if a start time is missing or a
@@ -354,7 +359,7 @@ def past_and_future(labels: np.ndarray, times: np.ndarray | None, test_ratio: fl
     return past, future
 
 
-def as_given(given: np.ndarray | None) -> Split:
+def _as_given(given: np.ndarray | None) -> Split:
     """Return the events whose set is called train, and those whose set is called test.
 
     Others (dev) are in neither. Raises ``SplitError`` if there are none of one of them.

@@ -71,10 +71,7 @@ def test_packing_on_a_full_disk_leaves_nothing_behind(tmp_path, separable):
 
 
 def test_the_whole_archive_is_there_or_nothing(tmp_path):
-    """HDF5 writes through a file that remembers refusals.
-
-    What it wrote must be readable by anybody.
-    """
+    """HDF5 writes through ``ErrorKeepingFile``; what it wrote must be readable by anybody."""
     waveforms = np.random.default_rng(0).normal(size=(4, 500)).astype(np.float32)
     with ArchiveWriter(tmp_path / "a", 100.0) as writer:
         for number in range(30):

@@ -9,7 +9,7 @@ import torch
 
 from preprocessing.archive_writer import ArchiveWriter
 from preprocessing.event_archive import EventArchive
-from preprocessing.splits import classifier_split
+from preprocessing.splits import Division, classifier_split
 from tests.conftest import ROOT, run_script
 from training.runs import Run
 from utils.config import load_config
@@ -97,7 +97,7 @@ def test_a_damaged_event_is_one_message_from_training_and_its_workers(tmp_path, 
     shutil.copytree(packed, tmp_path / "archive")
     archive = EventArchive(packed)
     content = bytearray((packed / "waveforms.hdf5").read_bytes())
-    train = classifier_split(archive.labels, 0.8, 0.2, 0)[0]
+    train = classifier_split(archive.labels, Division(0.8, 0.2, 0))[0]
     drawn = [
         train[archive.labels[train] == name][0] for name in "AB"
     ]  # sample pictures of these, before workers start

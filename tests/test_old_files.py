@@ -27,6 +27,9 @@ SETTINGS = {
     "test_data_ratio": 0.25,
     "train_data_ratio": 0.75,
     "batch_size": 6,
+    # at that time the defaults for events of any source
+    "pre_trigger_s": 3,
+    "amplitude": "counts",
 }
 
 

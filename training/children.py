@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from utils.errors import Interrupted
-from utils.workers import LEFT_TO_PARENT, handled_later, signals_blocked
+from utils.workers import LEFT_TO_PARENT, signals_blocked, signals_deferred
 
 # what takes seconds of the imports of an entry script
 SLOW_IMPORTS = ("training.fine_tuning", "training.reports", "training.trainer")
@@ -53,7 +53,7 @@ def start_script(
         process = get_context("spawn").Process(target=_run, args=call)
         if os.name == "posix":  # starting it later would unblock the signals
             resource_tracker.ensure_running()
-    with handled_later(), signals_blocked():
+    with signals_deferred(), signals_blocked():
         process.start()
     return process
 

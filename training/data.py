@@ -1,10 +1,10 @@
 """From the configuration to the events of a training: archive, data module, class weights."""
 
 import logging
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -15,13 +15,13 @@ from preprocessing.dataset import Sensors
 from preprocessing.event_archive import ArchiveError, EventArchive
 from preprocessing.levels import LEAST_SAMPLES
 from preprocessing.sources import is_packed, open_source
-from preprocessing.spectrogram import LogSpectrogram
-from preprocessing.splits import events_away_from, groups_of_events, hold_out
+from preprocessing.spectrogram import LogSpectrogram, SpectrogramSettings
+from preprocessing.splits import Division, Split, events_away_from, groups_of_events, hold_out
 from preprocessing.views import MIN_COLUMNS_TO_CROP, crop_columns
 from training.devices import require_processes
-from training.level_ranges import amplitude_scale, noise_arguments, quiet_parts
+from training.level_ranges import amplitude_scale, quiet_parts
 from utils.config import ConfigError
-from utils.dataset_sections import OWN_RECORDINGS, DatasetParams, LabelledDataset
+from utils.dataset_sections import OWN_RECORDINGS, LabelledDataset
 from utils.names import ALEXNET_MIN_PIXELS
 from utils.schema import FinetuneConfig, OriginalConfig, RunConfig, SSLConfig
 
@@ -31,7 +31,7 @@ LEAST_PIXELS_IN_BF16 = 17  # a ResNet halves the image five times
 
 
 def open_events(config: RunConfig) -> EventArchive:
-    """Open the archive of ``config.dataset`` and seed the random generators.
+    """Open the archive of ``config.dataset``; recordings are packed first, which takes long.
 
     Raises ``UserError`` for missing devices and an impossible batch size, before any data is read,
     and for images that are too small.
@@ -48,13 +48,13 @@ def open_events(config: RunConfig) -> EventArchive:
         rate_hz,
         ", ".join(archive.class_names) or "none",
     )
+    _require_long_events(config, archive)
     _require_large_images(config, archive)
-    pl.seed_everything(config.seed, workers=True, verbose=False)
     return archive
 
 
-def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
-    """Raise ``ConfigError`` for events or images too small for crops, network or precision."""
+def _require_long_events(config: RunConfig, archive: EventArchive) -> None:
+    """Raise ``ConfigError`` for events with too few samples, or too slow for the high-pass."""
     data = config.dataset
     if archive.n_samples < data.nperseg:
         raise ConfigError(
@@ -75,6 +75,10 @@ def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
             f"dataset.highpass_hz: found {data.highpass_hz:g}; it must be below "
             f"{archive.sampling_rate_hz / 2:g}, half the sampling rate of the events"
         )
+
+
+def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
+    """Raise ``ConfigError`` for images too small for crops, network or precision."""
     rows, columns = _image_shape(config, archive)
     least_rows = least_columns = 1
     if _crops(config):
@@ -96,7 +100,8 @@ def _require_large_images(config: RunConfig, archive: EventArchive) -> None:
 
 
 def _image_shape(config: RunConfig, archive: EventArchive) -> tuple[int, int]:
-    return LogSpectrogram(**_image_arguments(config, archive)).image_shape(archive.n_samples)
+    settings = _settings_without_scale(config, archive)
+    return LogSpectrogram(**asdict(settings)).image_shape(archive.n_samples)
 
 
 def _crops(config: RunConfig) -> bool:
@@ -121,64 +126,45 @@ def against_bf16(config: RunConfig, archive: EventArchive) -> str:
     )
 
 
-def _groups(data: DatasetParams, archive: EventArchive) -> np.ndarray:
-    """Return what ``dataset.split`` divides by, (N,) strings."""
-    return groups_of_events(archive, data.split, data.group_column, data.group_pattern)
-
-
-def split_arguments(config: RunConfig, archive: EventArchive) -> dict:
-    """Return the arguments of the split functions in ``preprocessing.splits``."""
+def division_of(config: RunConfig, archive: EventArchive) -> Division:
+    """Return how ``config.dataset`` divides the events of the archive."""
     data = config.dataset
-    return {
-        "labels": archive.labels,
-        "train_ratio": data.train_data_ratio,
-        "test_ratio": data.test_data_ratio,
-        "seed": data.train_test_split_rand_seed,
-        "strategy": data.split,
-        "groups": _groups(data, archive),
-    }
+    division = Division(
+        train_ratio=data.train_data_ratio,
+        test_ratio=data.test_data_ratio,
+        seed=data.train_test_split_rand_seed,
+        strategy=data.split,
+        groups=groups_of_events(archive, data.split, data.group_column, data.group_pattern),
+    )
+    if not isinstance(data, LabelledDataset):
+        return division
+    return replace(
+        division, draw_seed=data.label_draw_seed, n_per_class=data.train_events_per_class
+    )
 
 
-def label_arguments(config: FinetuneConfig | OriginalConfig, archive: EventArchive) -> dict:
-    """Return the arguments of ``classifier_split``: the division, and which labels are used."""
-    data = config.dataset
-    return split_arguments(config, archive) | {
-        "draw_seed": data.label_draw_seed,
-        "n_per_class": data.train_events_per_class,
-    }
-
-
-def spectrogram_arguments(config: RunConfig, archive: EventArchive) -> dict:
-    """Return the arguments of ``LogSpectrogram`` for this archive."""
+def spectrogram_settings(config: RunConfig, archive: EventArchive) -> SpectrogramSettings:
+    """Return how the waveforms of this archive become images."""
     scale = amplitude_scale(config, archive)
-    return _image_arguments(config, archive) | {"amplitude_scale": scale}
+    return replace(_settings_without_scale(config, archive), amplitude_scale=scale)
 
 
-def _image_arguments(config: RunConfig, archive: EventArchive) -> dict:
+def _settings_without_scale(config: RunConfig, archive: EventArchive) -> SpectrogramSettings:
     data = config.dataset
-    return {
-        "sampling_rate_hz": archive.sampling_rate_hz,
-        "nperseg": data.nperseg,
-        "log_scale": data.log_scale,
-        "minmax_scale": data.minmax_scale,
-        "resize_size": data.resize_size if data.resize else None,
-        "highpass_hz": data.highpass_hz,
-    }
-
-
-def event_arguments(config: FinetuneConfig | OriginalConfig, data: EventDataModule) -> dict:
-    """Return a classifier's arguments on events: spectrogram, length, noise, trigger."""
-    return {
-        "spectrogram": spectrogram_arguments(config, data.archive),
-        "n_samples": data.archive.n_samples,
-        **noise_arguments(config, data),
-    }
+    return SpectrogramSettings(
+        sampling_rate_hz=archive.sampling_rate_hz,
+        nperseg=data.nperseg,
+        log_scale=data.log_scale,
+        minmax_scale=data.minmax_scale,
+        resize_size=data.resize_size if data.resize else None,
+        highpass_hz=data.highpass_hz,
+    )
 
 
 def serve_events(
     config: RunConfig,
     archive: EventArchive,
-    split: tuple[np.ndarray, np.ndarray],
+    split: Split,
     sensors_train: Sensors,
     sensors_test: Sensors = "all",
 ) -> EventDataModule:
@@ -191,18 +177,13 @@ def serve_events(
     data, calibration_events, unlabelled_events = config.dataset, None, None
     held_out = split[1]
     if isinstance(data, LabelledDataset):
-        groups = _groups(data, archive)
+        division = division_of(config, archive)
         train, calibration_events = hold_out(
-            split[0],
-            archive.labels,
-            data.calibration_ratio,
-            data.train_test_split_rand_seed,
-            data.split,
-            groups,
+            split[0], archive.labels, data.calibration_ratio, division
         )
         held_out = np.concatenate([calibration_events, held_out])
         if isinstance(config, FinetuneConfig) and config.exp_params.self_training:
-            away = events_away_from(held_out, len(archive), data.split, groups)
+            away = events_away_from(held_out, len(archive), division)
             unlabelled_events = np.setdiff1d(away, train)
         split = train, split[1]
     return EventDataModule(

@@ -18,7 +18,7 @@ from preprocessing.spectrogram import high_pass
 from preprocessing.splits import classifier_split
 from training import data as events
 from training import reports
-from training.runs import Run, config_of
+from training.runs import Run
 from utils.cli import main, parse_arguments
 from utils.config import load_config
 from utils.progress import progress_bar
@@ -37,12 +37,10 @@ class FeaturesConfig(FinetuneConfig):
 def train_forest() -> None:
     """Compute features of the training events, train the forest, evaluate, write the results."""
     arguments = parse_arguments(__doc__, "--config_ft", "configs/finetune.yaml")
-    config = load_config(
-        arguments.config, FeaturesConfig, arguments.overrides, config_of(arguments.resume)
-    )
+    config = load_config(arguments.config, FeaturesConfig, arguments.overrides)
     run = Run(config, arguments.resume)
     archive = events.open_events(config)
-    split = classifier_split(**events.label_arguments(config, archive))
+    split = classifier_split(archive.labels, events.division_of(config, archive))
     data = events.serve_events(config, archive, split, "all", "all")
     run.start()
     weights = events.class_weights(config, data) or [1.0] * len(data.class_names)

@@ -1,6 +1,7 @@
 """From the configuration of finetune.py to its model."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
@@ -10,7 +11,8 @@ from models.event_classifier import EventClassifier
 from models.linear_head import LinearProbe
 from models.self_training import SelfTrainedClassifier, load_teacher
 from preprocessing.data_module import EventDataModule, Sensors
-from training.data import class_weights, compare_with_pretraining, event_arguments
+from training.data import class_weights, compare_with_pretraining, spectrogram_settings
+from training.level_ranges import noise_and_onset
 from utils.checkpoints import load_plain
 from utils.schema import FinetuneConfig
 
@@ -94,6 +96,7 @@ def build_classifier(config: FinetuneConfig, data: EventDataModule) -> EventClas
     kind: type[EventClassifier] = LinearProbe if fitted else EventClassifier
     if params.self_training:
         kind = SelfTrainedClassifier
+    found = noise_and_onset(config, data)
     module = kind(
         class_names=data.class_names,
         backbone_type=source.backbone_type,
@@ -105,7 +108,11 @@ def build_classifier(config: FinetuneConfig, data: EventDataModule) -> EventClas
         freeze_encoder=params.freeze_encoders or fitted,
         freeze_bn_stat_train=params.freeze_bn_stat_train,
         augmentations=config.augmentations,
-        **event_arguments(config, data),
+        spectrogram=asdict(spectrogram_settings(config, data.archive)),
+        n_samples=data.archive.n_samples,
+        pre_trigger_s=found.pre_trigger_s,
+        quiet_noise=found.quiet_noise,
+        levels=found.levels,
     )
     if isinstance(module, SelfTrainedClassifier):
         module.learn_from(load_teacher(params.teacher_ckpt, module))

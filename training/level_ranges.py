@@ -1,7 +1,7 @@
 """Measure for a training, in the waveforms: amplitude factor, noise levels, onset of events."""
 
 import logging
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,20 @@ NOISE_DENSITY = 12**2 / 500
 RANGE = (0.01, 0.99)  # quantiles over the training events
 
 
+class NoiseAndOnset(NamedTuple):
+    """What a classifier has to know of the levels and the onsets of its training events.
+
+    ``levels`` has the ranges of ``noise`` and ``signal``, two numbers in recorder units each or
+    None, and ``rate_hz``, the lowest sampling rate at which the events were recorded.
+    ``pre_trigger_s`` is the time from the start of an event's waveforms to its beginning. With
+    ``quiet_noise``, noise is measured in the quiet part of each event, else before the trigger.
+    """
+
+    levels: dict
+    pre_trigger_s: float
+    quiet_noise: bool
+
+
 def amplitude_scale(config: RunConfig, archive: EventArchive) -> float:
     """Return the factor for the waveforms of an archive; 1 unless ``dataset.amplitude`` is auto.
 
@@ -30,7 +44,7 @@ def amplitude_scale(config: RunConfig, archive: EventArchive) -> float:
     """
     if config.dataset.amplitude == "counts":
         return 1.0
-    noise = _measured(config, archive, _some(np.arange(len(archive))))[:, 3]
+    noise = _measured(config, archive, _evenly_spread(np.arange(len(archive))))[:, 3]
     if not (noise > 0).any():
         raise ConfigError(
             "dataset.amplitude: found auto, but no noise can be measured in these events "
@@ -46,24 +60,22 @@ def amplitude_scale(config: RunConfig, archive: EventArchive) -> float:
     return scale
 
 
-def noise_arguments(config: FinetuneConfig | OriginalConfig, data: EventDataModule) -> dict:
-    """Return a classifier's arguments on noise, signal, and the time before the trigger.
-
-    ``levels`` has the range of noise and signal of the training events, in recorder units, and the
-    lowest sampling rate at which they were recorded.
-    """
-    archive, events = data.archive, _some(data.train_events)
+def noise_and_onset(
+    config: FinetuneConfig | OriginalConfig, data: EventDataModule
+) -> NoiseAndOnset:
+    """Measure noise, signal and onset of the training events, or of 500 of them."""
+    archive, events = data.archive, _evenly_spread(data.train_events)
     measured = _measured(config, archive, events)
-    levels = {"noise": _range(measured[:, 3]), "signal": _range(measured[:, 4])}
+    levels: dict = {"noise": _range(measured[:, 3]), "signal": _range(measured[:, 4])}
     rates = archive.metadata.get("source_rate_hz")
     rate_hz = archive.sampling_rate_hz
     if rates is not None:
         known = [float(rate) for rate in rates[data.train_events].tolist() if rate]
         rate_hz = min([*known, rate_hz])
-    arguments: dict[str, Any] = {"levels": levels | {"rate_hz": rate_hz}}
+    levels["rate_hz"] = rate_hz
     wanted_s = config.dataset.pre_trigger_s
     if wanted_s is not None:
-        return arguments | {"pre_trigger_s": wanted_s}
+        return NoiseAndOnset(levels, wanted_s, quiet_noise=False)
     onsets = measured[:, 0]
     median_s = float(np.nanmedian(onsets)) if np.isfinite(onsets).any() else 0.0
     log.info(
@@ -71,7 +83,7 @@ def noise_arguments(config: FinetuneConfig | OriginalConfig, data: EventDataModu
         "dataset.pre_trigger_s: null). Noise is taken from the quietest tenth of each event",
         median_s,
     )
-    return arguments | {"pre_trigger_s": median_s, "quiet_noise": True}
+    return NoiseAndOnset(levels, median_s, quiet_noise=True)
 
 
 def quiet_parts(config: RunConfig, archive: EventArchive, events: np.ndarray) -> np.ndarray | None:
@@ -114,6 +126,6 @@ def _range(values: np.ndarray) -> list[float] | None:
     return [float(q) for q in np.quantile(positive, RANGE)] if positive.size else None
 
 
-def _some(events: np.ndarray) -> np.ndarray:
+def _evenly_spread(events: np.ndarray) -> np.ndarray:
     """Return at most ``MAX_EVENTS`` events, evenly spread."""
     return events[:: -(-len(events) // MAX_EVENTS)] if len(events) > MAX_EVENTS else events

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from training.devices import is_first_process, is_one_of_several
-from utils.checkpoints import require_resumable
+from utils.checkpoints import load_resumable
 from utils.config import YamlError, read_yaml
 from utils.errors import UserError
 from utils.files import LockHeld, take_lock, write_atomically
@@ -55,10 +55,13 @@ class Run:
             name = os.environ[RUN_NAME_VARIABLE] = _unused_date_time(parent)
         self.dir = Path(resume) if resume else parent / name
         self.plots = self.dir / "plots"
+        self.resume_from: Path | None = None  # the checkpoint to go on from
+        self.checkpoint: dict | None = None  # its content, until Lightning has restored it
         if resume:
             require_same_config(self.dir, config)
-            if self.resume_from:  # before packing events, which takes long
-                require_resumable(self.resume_from)
+            path = self.dir / LAST_CHECKPOINT
+            if path.is_file():  # read now: packing events takes long
+                self.resume_from, self.checkpoint = path, load_resumable(path)
         elif is_first_process():
             self._require_new()
 
@@ -98,12 +101,6 @@ class Run:
         """The complete configuration as dicts and lists."""
         return self.config.model_dump(mode="json")
 
-    @property
-    def resume_from(self) -> Path | None:
-        """The checkpoint to resume from, None if there is none."""
-        path = self.dir / LAST_CHECKPOINT
-        return path if path.is_file() else None
-
     def write_summary(self, data, metrics: dict, **facts) -> Path:
         """Write summary.json: data, metrics, versions and further ``facts``; return its path."""
         content = {
@@ -130,11 +127,6 @@ class Run:
             lambda partial: partial.write_text(json.dumps(content, indent=1), encoding="utf-8"),
         )
         return path
-
-
-def config_of(run_dir: str | Path | None) -> Path | None:
-    """Return the path of a run's configuration; None without a run."""
-    return None if run_dir is None else Path(run_dir) / CONFIG
 
 
 def package_versions() -> dict[str, str | None]:

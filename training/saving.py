@@ -86,9 +86,21 @@ def plain_metrics(module: EventClassifier) -> dict[str, dict]:
 
 
 class EpochMemory(TorchCheckpointIO):
-    """Keep a copy of the newest checkpoint in device memory, which is fast; write it on request."""
+    """Lightning's access to checkpoints: those of a training stay in memory, no file is read twice.
 
-    newest: dict | None = None
+    ``newest`` is a copy of the newest checkpoint on the device, which is fast; ``write`` writes it.
+    """
+
+    def __init__(self, run: Run):
+        super().__init__()
+        self.run = run
+        self.newest: dict | None = None
+
+    def load_checkpoint(self, path: object, *args, **kwargs) -> dict:
+        """Return the checkpoint that the run has read from ``path``, and free its memory."""
+        content, self.run.checkpoint = self.run.checkpoint, None
+        assert content is not None, f"{path} has not been read, or is used already"
+        return content
 
     def save_checkpoint(
         self, checkpoint: dict, path: str | Path, storage_options: object = None

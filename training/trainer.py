@@ -16,7 +16,7 @@ from training.loggers import build_loggers
 from training.reports import draw_samples
 from training.runs import Run
 from training.saving import EpochMemory, SaveCheckpoints, require_same_events
-from utils.checkpoints import require_fitting
+from utils.checkpoints import load_weights
 from utils.parallel import keep_freed_memory
 from utils.precision import choose_precision
 from utils.progress import is_terminal
@@ -41,7 +41,7 @@ def build_trainer(run: Run, n_epochs: int, reason_against_bf16: str = "") -> pl.
             list(params.gpus),
         )
     precision: Any = choose_precision(params.precision, device, reason_against_bf16)
-    memory, period = EpochMemory(), config.exp_params.model_save_ep_period
+    memory, period = EpochMemory(run), config.exp_params.model_save_ep_period
     has_bar = is_terminal()  # in a log file, each step of a bar would be text of its own
     return pl.Trainer(
         accelerator=accelerator,
@@ -110,9 +110,9 @@ def _silence_lightning() -> None:
 
 def fit(run: Run, module: pl.LightningModule, data: EventDataModule) -> pl.Trainer:
     """Draw sample events, then train; resume if the run has a checkpoint. Returns the Trainer."""
-    if run.resume_from:
-        content = require_fitting(run.resume_from, module)
-        require_same_events(content, data, run.resume_from)
+    if run.resume_from and run.checkpoint:
+        load_weights(run.checkpoint, module, run.resume_from)
+        require_same_events(run.checkpoint, data, run.resume_from)
     run.start()
     n_epochs = epochs_of(run.config, len(data.served_events))
     trainer = build_trainer(run, n_epochs, against_bf16(run.config, data.archive))

@@ -38,7 +38,7 @@ def load_plain(path: Path) -> Any:
         ) from error
 
 
-def require_resumable(path: Path) -> dict:
+def load_resumable(path: Path) -> dict:
     """Load a checkpoint from which a training can be resumed.
 
     Raises ``CheckpointError`` for any other file.
@@ -57,15 +57,13 @@ def require_resumable(path: Path) -> dict:
     return content
 
 
-def require_fitting(path: Path, module: Any) -> dict:
-    """Load the weights of a training checkpoint into ``module``; return the whole checkpoint.
+def load_weights(content: dict, module: Any, path: Path) -> None:
+    """Load the weights of a training checkpoint, read from ``path``, into ``module``.
 
     Raises ``CheckpointError`` if they belong to another model.
     """
-    content = require_resumable(path)
     try:
         module.load_state_dict(content["state_dict"])
     except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: is of another model ({reason}); {RECOVERY_HINT}") from error
-    return content

@@ -3,7 +3,8 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -12,11 +13,10 @@ from pydantic_core import ErrorDetails
 from utils.errors import UserError
 
 MAX_SHOWN = 20  # mistakes in one message
-NUMBERS = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "timestamp")}
-# keys whose value is text, even if YAML would read it as a number or a date
-OF_CATALOGUES = {"agency", "author", "network", "station"}  # NO is Norway, not false
-COLUMNS = {"label_column", "group_by", "group_column", "group_pattern"}
-TEXT_KEYS = {"run_name", "name", "root"} | COLUMNS | OF_CATALOGUES
+TAG = "tag:yaml.org,2002:"
+# what YAML makes of 5, of 1.5, of NO (false, not Norway), of 2024-01-01
+NUMBERS = tuple(TAG + name for name in ("int", "float", "bool", "timestamp"))
+NUMBERS_AND_NULL = (*NUMBERS, TAG + "null")
 
 
 class Section(BaseModel):
@@ -37,11 +37,6 @@ class Section(BaseModel):
             and getattr(self, key) != type(self).model_fields[key].default
         ]
 
-    @classmethod
-    def with_defaults_of(cls, tree: dict, resumed: dict) -> dict:
-        """Return a tree of keys with the defaults of an interrupted run's configuration."""
-        return tree
-
 
 Config = TypeVar("Config", bound=Section)
 
@@ -50,23 +45,15 @@ class ConfigError(UserError):
     """Mistakes in a configuration, one line each, with the dotted key."""
 
 
-def load_config(
-    path: str | Path,
-    model: type[Config],
-    overrides: Sequence[str] = (),
-    resumed: Path | None = None,
-) -> Config:
+def load_config(path: str | Path, model: type[Config], overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file as an instance of ``model``, with ``key.path=value`` overrides.
 
-    ``resumed`` is the configuration of an interrupted run, whose defaults may have been others. A
-    file with ``base: other.yaml`` (a path relative to the file) holds only the differences from
+    A file with ``base: other.yaml`` (a path relative to the file) holds only the differences from
     that file. Raises ``ConfigError`` with one line per mistake: dotted key, value, allowed values.
     """
-    tree = _read_tree(Path(path))
+    tree = _read_tree(Path(path), model)
     for override in overrides:
-        _override(tree, override)
-    if resumed is not None and resumed.is_file():
-        tree = model.with_defaults_of(tree, _read_mapping(resumed))
+        _override(tree, override, model)
     return build_config(tree, model, str(path))
 
 
@@ -92,9 +79,9 @@ def build_config(tree: dict, model: type[Config], place: str) -> Config:
     return config
 
 
-def _read_tree(path: Path) -> dict:
+def _read_tree(path: Path, model: type[BaseModel]) -> dict:
     """Read a file and merge it with its ``base``, the base of that file, and so on."""
-    tree, files = _read_mapping(path), [path]
+    tree, files = _read_mapping(path, model), [path]
     while "base" in tree:
         asking, base = files[-1], tree.pop("base")
         if not isinstance(base, str) or not base.strip() or "\0" in base:
@@ -102,7 +89,7 @@ def _read_tree(path: Path) -> dict:
             raise ConfigError(f"{asking}: base: found {found}; should be the path of a YAML file")
         file = asking.parent / base
         try:
-            below = _read_mapping(file)
+            below = _read_mapping(file, model)
         except ConfigError as error:
             raise ConfigError(f"{asking}: base: {error}") from error
         files.append(file)
@@ -121,9 +108,9 @@ def _merge(below: dict, above: dict) -> dict:
     return both
 
 
-def _read_mapping(path: Path) -> dict:
+def _read_mapping(path: Path, model: type[BaseModel]) -> dict:
     try:
-        tree = read_yaml(path)
+        tree = read_yaml(path, model)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except YamlError as error:
@@ -137,7 +124,7 @@ def _read_mapping(path: Path) -> dict:
     return tree
 
 
-def _override(tree: dict, override: str) -> None:
+def _override(tree: dict, override: str, model: type[BaseModel]) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigError(
@@ -145,12 +132,15 @@ def _override(tree: dict, override: str) -> None:
             "write key.path=value, for example dataset.batch_size=32"
         )
     *parents, last = key.split(".")
+    schema: Any = model
+    for part in (*parents, last):
+        schema = _schema_of_key(schema, part)
     for parent in parents:
         # a copy: another key may share this section by a YAML alias
         tree[parent] = dict(tree[parent]) if isinstance(tree.get(parent), dict) else {}
         tree = tree[parent]
     try:
-        tree[last] = parse_yaml(value, last)
+        tree[last] = parse_yaml(value, schema)
     except YamlError as error:
         raise ConfigError(f"{_short(override)}: the value is not valid YAML: {error}") from error
 
@@ -202,7 +192,7 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     for name, field in model.model_fields.items():
         keys.append(prefix + name)
         for part in (field.annotation, *get_args(field.annotation)):  # also members of a union
-            if isinstance(part, type) and issubclass(part, BaseModel):
+            if _is_section(part):
                 keys += _known_keys(part, f"{prefix}{name}.")
     return keys
 
@@ -215,7 +205,6 @@ class _Loader(yaml.SafeLoader):
     """YAML loader that refuses a key given twice; PyYAML would silently take the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        node.value = [(key, _as_typed(value, key.value)) for key, value in node.value]
         seen = []
         for key, _ in node.value:
             if key.value in seen:
@@ -226,27 +215,29 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file in UTF-8.
+def read_yaml(path: Path, schema: Any = None) -> Any:
+    """Read a YAML file in UTF-8; ``schema`` as in ``parse_yaml``.
 
     Raises ``YamlError`` for a file that is not valid, ``OSError`` for one that cannot be read.
     """
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"))
+        return parse_yaml(path.read_text(encoding="utf-8"), schema)
     except UnicodeDecodeError as error:
         raise YamlError(f"not text in UTF-8 ({error.reason} at byte {error.start})") from error
 
 
-def parse_yaml(text: str, key: str = "") -> Any:
+def parse_yaml(text: str, schema: Any = None) -> Any:
     """Parse YAML text into dicts, lists and scalars.
 
-    ``key`` is the key whose value ``text`` is; values of ``TEXT_KEYS`` stay text. Raises
-    ``YamlError`` for text that is not valid YAML.
+    ``schema`` is a section or the type of a key. Where it has text, whatever was typed is text: a
+    class ``007``, a network ``NO``. The value ``null`` of a key is None; in lists and mappings of
+    text it is text, too, because a member cannot be left unset. Raises ``YamlError`` for text that
+    is not valid YAML.
     """
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
-        return None if root is None else loader.construct_document(_as_typed(root, key))
+        return None if root is None else loader.construct_document(_as_typed(root, schema))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise YamlError(f"line {line}: {error.problem}") from error
@@ -254,9 +245,53 @@ def parse_yaml(text: str, key: str = "") -> Any:
         raise YamlError(" ".join(str(error).split())) from error
 
 
-def _as_typed(node: yaml.Node, key: object) -> yaml.Node:
-    """Return the node of a text key as text, as the user typed it: ``run_name: 2024``."""
-    if isinstance(key, str) and key in TEXT_KEYS and node.tag in NUMBERS:
-        # a new node: another key may share this one by a YAML alias
-        return yaml.ScalarNode("tag:yaml.org,2002:str", node.value, node.start_mark, node.end_mark)
+def _as_typed(node: yaml.Node, schema: Any, tags: Sequence[str] = NUMBERS) -> yaml.Node:
+    """Return the node with text for scalars of these ``tags`` where the schema has text.
+
+    New nodes are made: another key may share this one by a YAML alias.
+    """
+    place = node.start_mark, node.end_mark
+    for kind in _alternatives(schema):
+        if isinstance(node, yaml.ScalarNode) and kind is str and node.tag in tags and node.value:
+            return yaml.ScalarNode(f"{TAG}str", node.value, *place)
+        if isinstance(node, yaml.SequenceNode) and get_origin(kind) is tuple:
+            member = get_args(kind)[0]
+            items = [_as_typed(item, member, NUMBERS_AND_NULL) for item in node.value]
+            return yaml.SequenceNode(node.tag, items, *place)
+        if isinstance(node, yaml.MappingNode) and (get_origin(kind) is dict or _is_section(kind)):
+            pairs = [_typed_pair(key, value, kind) for key, value in node.value]
+            return yaml.MappingNode(node.tag, pairs, *place)
     return node
+
+
+def _typed_pair(key: yaml.Node, value: yaml.Node, kind: Any) -> tuple[yaml.Node, yaml.Node]:
+    """Return a key and its value, of a section or a mapping, as ``_as_typed``."""
+    if key.tag == f"{TAG}merge":  # <<: *other
+        return key, _as_typed(value, kind)
+    if _is_section(kind):
+        return key, _as_typed(value, _schema_of_key(kind, key.value))
+    of_keys, of_values = get_args(kind)
+    return _as_typed(key, of_keys, NUMBERS_AND_NULL), _as_typed(value, of_values, NUMBERS_AND_NULL)
+
+
+def _schema_of_key(schema: Any, key: object) -> Any:
+    """Return the type of a key of a section, or of the values of a mapping; None: not known."""
+    for kind in _alternatives(schema):
+        if get_origin(kind) is dict:
+            return get_args(kind)[1]
+        if _is_section(kind) and isinstance(key, str) and key in kind.model_fields:
+            return kind.model_fields[key].annotation
+    return None
+
+
+def _alternatives(schema: Any) -> list:
+    """Return the types that a schema allows, without their limits."""
+    if get_origin(schema) is Annotated:
+        return _alternatives(get_args(schema)[0])
+    if get_origin(schema) in (Union, UnionType):
+        return [kind for part in get_args(schema) for kind in _alternatives(part)]
+    return [schema]
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -8,9 +8,8 @@ class UserError(ValueError):
 class Interrupted(BaseException):
     """A run was stopped by a signal; the message says how to resume it.
 
-    No Exception, like KeyboardInterrupt: code that goes on after damaged data must not catch it.
-
-    ``status`` is the exit status of the process.
+    ``status`` is the exit status of the process. As KeyboardInterrupt, this is a BaseException, so
+    that ``except Exception``, which catches errors in damaged data, does not catch it.
     """
 
     def __init__(self, message: str, status: int):

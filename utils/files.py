@@ -58,34 +58,34 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-class PatientFile:
-    """A file object for h5py that keeps the first write error in ``refusal`` and writes no more.
+class ErrorKeepingFile:
+    """A file for h5py to write to, which never raises: ``first_error`` keeps the first write error.
 
-    HDF5 does not report such errors (no space) when it closes a dataset, and crashes the process
-    when it closes the file.
+    After it nothing more is written. HDF5 itself does not report such errors (no space) when it
+    closes a dataset, and crashes the process when it closes the file.
     """
 
     def __init__(self, path: Path):
         self.file = open(path, "w+b", buffering=0)  # noqa: SIM115
-        self.refusal: OSError | None = None
+        self.first_error: OSError | None = None
 
     def write(self, content) -> int:
         """Write bytes; after an error do nothing, but return as if it had worked."""
         rest = memoryview(content)
         try:
-            while len(rest) and self.refusal is None:
+            while len(rest) and self.first_error is None:
                 rest = rest[self.file.write(rest) :]
         except OSError as error:
-            self.refusal = error
+            self.first_error = error
         return len(content)
 
     def truncate(self, size: int) -> int:
         """Set the size of the file in bytes; after an error do nothing."""
-        if self.refusal is None:
+        if self.first_error is None:
             try:
                 return self.file.truncate(size)
             except OSError as error:
-                self.refusal = error
+                self.first_error = error
         return size
 
     def __getattr__(self, name: str):

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
-from utils.workers import SpawnedWorkers, handled_later
+from utils.workers import SpawnedWorkers, signals_deferred
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,7 +38,7 @@ def map_in_order(
     try:
         for item in items:
             # submit starts processes: interrupted there, the pool would not wait for their end
-            with handled_later():
+            with signals_deferred():
                 waiting.append(pool.submit(function, item))
             if len(waiting) > WAITING_PER_WORKER * n_workers:
                 yield waiting.popleft().result()

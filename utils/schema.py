@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 from utils.config import Section
 from utils.config_types import Name, Seed, key
 from utils.dataset_sections import (
-    OWN_DEFAULTS,
     ClassifierDataset,
     DatasetParams,
     LabelledDataset,
@@ -61,20 +60,6 @@ class RunConfig(Section):
     if TYPE_CHECKING:  # defined by each subclass, in the order of its file
         dataset: DatasetParams = DatasetParams()
         exp_params: TrainingParams = TrainingParams()
-
-    @classmethod
-    def with_defaults_of(cls, tree: dict, resumed: dict) -> dict:
-        """Return a tree of keys with the defaults of an interrupted run's configuration.
-
-        In earlier versions the source of the events had no influence on defaults.
-        """
-        given, before = tree.get("dataset") or {}, resumed.get("dataset")
-        if not isinstance(given, dict) or not isinstance(before, dict):
-            return tree
-        fields = type(cls().dataset).model_fields
-        usual = {key: fields[key].default for key in OWN_DEFAULTS if key in fields}
-        stored = {key: before.get(key, default) for key, default in usual.items()}
-        return tree | {"dataset": stored | given}
 
     @property
     def n_epochs(self) -> int:

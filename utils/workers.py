@@ -32,7 +32,7 @@ class _Worker(BaseProcess):
 
     def start(self) -> None:
         """Start; multiprocessing will end the process by SIGKILL, because SIGTERM is blocked."""
-        with handled_later(), signals_blocked():
+        with signals_deferred(), signals_blocked():
             super().start()
         self._popen.terminate = self._popen.kill
 
@@ -68,11 +68,12 @@ def signals_blocked() -> Iterator[None]:
 
 
 @contextmanager
-def handled_later() -> Iterator[None]:
-    """Handle signals that come meanwhile at the end of the block.
+def signals_deferred() -> Iterator[None]:
+    """Keep Ctrl-C and SIGTERM that come during a ``with`` block until its end.
 
-    Blocking is not enough: another thread may take the signal, and Python's main thread handles it,
-    by KeyboardInterrupt, before the new process has got what it waits for.
+    For the start of a process. ``signals_blocked`` alone is not enough there: another thread may
+    receive the signal, and Python would raise KeyboardInterrupt in the main thread before the new
+    process has received its work.
     """
     if threading.current_thread() is not threading.main_thread():  # it handles no signals
         yield

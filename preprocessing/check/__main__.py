@@ -10,7 +10,7 @@ import numpy as np
 
 from preprocessing.check.advice import advise, common_rate_hz
 from preprocessing.check.examples import Example, choose_examples, clear_channel, draw_examples
-from preprocessing.check.measure import EventLook, look_at_archive, look_at_files, not_read
+from preprocessing.check.measure import MeasuredEvent, measure_archive, measure_files, not_read
 from preprocessing.check.report import write_report
 from preprocessing.event_archive import EventArchive
 from preprocessing.recording_folder import RecordingFolder
@@ -46,9 +46,9 @@ def check(place: Path, output: Path | None) -> None:
     """Print the report on a folder or an archive; with ``output``, write it and the examples."""
     archive = EventArchive(place) if is_packed(place, "folder") else None
     files = [] if archive else RecordingFolder(place).list_events()
-    looks = look_at_archive(archive) if archive else look_at_files(files)
+    measured = measure_archive(archive) if archive else measure_files(files)
     n_events = len(archive) if archive else len(files)
-    events = list(progress_bar(looks, total=n_events, desc="Checking", unit="event"))
+    events = list(progress_bar(measured, total=n_events, desc="Checking", unit="event"))
     ignored = [] if archive else list(not_read(place))
     report = write_report(str(place), events, archive is not None, ignored)
     sys.stdout.write(report)
@@ -67,7 +67,7 @@ def check(place: Path, output: Path | None) -> None:
 
 
 def _read_examples(
-    events: Sequence[EventLook], files: Sequence[Path], archive: EventArchive | None
+    events: Sequence[MeasuredEvent], files: Sequence[Path], archive: EventArchive | None
 ) -> Iterator[tuple[str, list[Example]]]:
     """Yield each class with its examples, at the archive's rate or the advised one."""
     rate_hz = common_rate_hz(events)

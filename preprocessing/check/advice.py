@@ -15,8 +15,8 @@ from preprocessing.channels import UNLABELED
 from preprocessing.check.measure import (
     BRIDGED_GAP_S,
     SLOW_HZ,
-    ChannelLook,
-    EventLook,
+    MeasuredChannel,
+    MeasuredEvent,
     Outcome,
     outcome,
 )
@@ -34,15 +34,14 @@ NPERSEG_PER_ROOT = 80 / math.sqrt(16_000)
 Advice = dict[str, tuple[object, str]]  # key of the section dataset: value, reason
 
 
-def common_rate_hz(events: Iterable[EventLook]) -> float:
+def common_rate_hz(events: Iterable[MeasuredEvent]) -> float:
     """Return the most common sampling rate of the channels; 0 if there are none."""
-    rates = Counter(
-        look.span.own_rate_hz for event in events for look in event.channels if not look.is_dead
-    )
+    channels = (channel for event in events for channel in event.channels)
+    rates = Counter(channel.span.own_rate_hz for channel in channels if not channel.is_dead)
     return max(rates, key=lambda rate: (rates[rate], rate), default=0.0)
 
 
-def advise(events: Sequence[EventLook], is_archive: bool) -> Advice:
+def advise(events: Sequence[MeasuredEvent], is_archive: bool) -> Advice:
     """Return advice for the section ``dataset``; for an archive, only what still can be chosen."""
     rate_hz = common_rate_hz(events)
     outcomes = [outcome(event, rate_hz) for event in events]
@@ -65,8 +64,8 @@ def advise(events: Sequence[EventLook], is_archive: bool) -> Advice:
     return advice
 
 
-def _why_rate(events: Sequence[EventLook], rate_hz: float) -> str:
-    rates = [look.span.own_rate_hz for event in events for look in event.channels]
+def _why_rate(events: Sequence[MeasuredEvent], rate_hz: float) -> str:
+    rates = [channel.span.own_rate_hz for event in events for channel in event.channels]
     share = 100 * np.mean([abs(rate / rate_hz - 1) < 0.01 for rate in rates])
     slower = 100 * np.mean([rate < 0.99 * rate_hz for rate in rates])
     reason = f"the most common rate, of {share:.0f} % of the channels"
@@ -75,7 +74,7 @@ def _why_rate(events: Sequence[EventLook], rate_hz: float) -> str:
     return reason
 
 
-def _about_files(events: Sequence[EventLook], outcomes: Sequence[Outcome]) -> Advice:
+def _about_files(events: Sequence[MeasuredEvent], outcomes: Sequence[Outcome]) -> Advice:
     advice: Advice = {}
     n_short = sum(event.n_with_short_gaps for event in events)
     if n_short:
@@ -99,8 +98,8 @@ def _nperseg(n_samples: float, rate_hz: float) -> tuple[int, str]:
     return nperseg, reason
 
 
-def _highpass(events: Sequence[EventLook]) -> tuple[float, str] | None:
-    shares = [look.slow_share for event in events for look in event.channels]
+def _highpass(events: Sequence[MeasuredEvent]) -> tuple[float, str] | None:
+    shares = [channel.slow_share for event in events for channel in event.channels]
     known = [share for share in shares if not math.isnan(share)]
     slow = float(np.mean(np.greater(known, 0.5))) if known else 0.0
     if slow < LEAST_SLOW_CHANNELS:
@@ -112,7 +111,7 @@ def _highpass(events: Sequence[EventLook]) -> tuple[float, str] | None:
     return SLOW_HZ, reason
 
 
-def days_of_classes(events: Iterable[EventLook]) -> dict[str, set[str]]:
+def days_of_classes(events: Iterable[MeasuredEvent]) -> dict[str, set[str]]:
     """Return the UTC days of each class."""
     days: dict[str, set[str]] = defaultdict(set)
     for event in events:
@@ -121,7 +120,7 @@ def days_of_classes(events: Iterable[EventLook]) -> dict[str, set[str]]:
     return days
 
 
-def _split(events: Sequence[EventLook]) -> tuple[str, str]:
+def _split(events: Sequence[MeasuredEvent]) -> tuple[str, str]:
     labelled = [e for e in events if e.category != UNLABELED and not e.problem]
     if not labelled:
         return "nested", "there are no labelled events"
@@ -143,7 +142,7 @@ def _split(events: Sequence[EventLook]) -> tuple[str, str]:
     return "by_day", reason
 
 
-def warnings_about_classes(events: Sequence[EventLook]) -> list[str]:
+def warnings_about_classes(events: Sequence[MeasuredEvent]) -> list[str]:
     """Name classes with too few events, and classes that may be one with a typing error."""
     counts = Counter(event.category for event in events if not event.problem)
     names = sorted({event.category for event in events})
@@ -188,7 +187,7 @@ def one_typo_apart(a: str, b: str) -> bool:
     return short[first + 1 :] == long[first + 1 :] or short[first:] == swapped
 
 
-def warnings_about_levels(events: Sequence[EventLook]) -> list[str]:
+def warnings_about_levels(events: Sequence[MeasuredEvent]) -> list[str]:
     """Name events in other units than the rest, and say if the samples are no recorder counts."""
     levels = {event.name: _level(event.channels) for event in events}
     known = {name: level for name, level in levels.items() if level > 0}
@@ -208,15 +207,16 @@ def warnings_about_levels(events: Sequence[EventLook]) -> list[str]:
     return lines
 
 
-def _level(looks: Sequence[ChannelLook]) -> float:
-    return float(np.median([look.noise for look in looks if not look.is_dead] or [0]))
+def _level(channels: Sequence[MeasuredChannel]) -> float:
+    """Return the median noise of an event's channels; 0 if none could be measured."""
+    return float(np.median([channel.noise for channel in channels if channel.noise > 0] or [0]))
 
 
-def duplicates(events: Sequence[EventLook]) -> list[str]:
+def duplicates(events: Sequence[MeasuredEvent]) -> list[str]:
     """Name events with the same samples; those in two classes first, because one is wrong."""
-    by_samples: dict[tuple[int, ...], list[EventLook]] = defaultdict(list)
+    by_samples: dict[tuple[int, ...], list[MeasuredEvent]] = defaultdict(list)
     for event in events:
-        living = sorted(look.checksum for look in event.channels if not look.is_dead)
+        living = sorted(channel.checksum for channel in event.channels if not channel.is_dead)
         if living:
             by_samples[tuple(living)].append(event)
     in_two, in_one = [], []
@@ -230,17 +230,17 @@ def duplicates(events: Sequence[EventLook]) -> list[str]:
     return in_two + in_one
 
 
-def _place(event: EventLook) -> str:
+def _place(event: MeasuredEvent) -> str:
     return event.name if "/" in event.name else f"{event.name} ({event.category})"
 
 
-def double_channels(events: Sequence[EventLook]) -> list[str]:
+def double_channels(events: Sequence[MeasuredEvent]) -> list[str]:
     """Name channels that are copies of another channel of their event."""
     lines = []
     for event in events:
         first: dict[int, str] = {}
-        for look in event.channels:
-            name = look.span.name
-            if not look.is_dead and first.setdefault(look.checksum, name) != name:
-                lines.append(f"{event.name}: {name} has the samples of {first[look.checksum]}")
+        for channel in event.channels:
+            name = channel.span.name
+            if not channel.is_dead and first.setdefault(channel.checksum, name) != name:
+                lines.append(f"{event.name}: {name} has the samples of {first[channel.checksum]}")
     return lines

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from preprocessing.check.advice import common_rate_hz
-from preprocessing.check.measure import EventLook, outcome
+from preprocessing.check.measure import MeasuredEvent, outcome
 from preprocessing.spectrogram import LogSpectrogram
 from utils.figures import save_figure
 
@@ -25,7 +25,7 @@ class Example(NamedTuple):
     rate_hz: float
 
 
-def choose_examples(events: Sequence[EventLook]) -> dict[str, list[int]]:
+def choose_examples(events: Sequence[MeasuredEvent]) -> dict[str, list[int]]:
     """Return the indices of some usable events of each class, spread over its list."""
     rate_hz = common_rate_hz(events)
     chosen: dict[str, list[int]] = {}
@@ -41,13 +41,14 @@ def choose_examples(events: Sequence[EventLook]) -> dict[str, list[int]]:
     return dict(list(chosen.items())[:MAX_CLASSES])
 
 
-def clear_channel(event: EventLook) -> str:
-    """Return the name of a channel whose peak stands out above its noise.
+def clear_channel(event: MeasuredEvent) -> str:
+    """Return the name of a channel that shows the event clearly.
 
-    Of four channels it is the one with the second highest ratio: the highest is often a glitch.
+    Three quarters of the living channels have a lower ratio of peak to noise. The channel with the
+    highest ratio is not taken, because its peak is often a glitch.
     """
-    living = [look for look in event.channels if not look.is_dead]
-    living.sort(key=lambda look: look.peak / (look.noise or np.inf))
+    living = [channel for channel in event.channels if not channel.is_dead]
+    living.sort(key=lambda channel: channel.peak / channel.noise if channel.noise > 0 else 0)
     return living[3 * (len(living) - 1) // 4].span.name
 
 

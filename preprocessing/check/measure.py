@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import detrend
 
+from preprocessing import levels
 from preprocessing.channels import (
     Channel,
     UnusableChannel,
@@ -37,12 +38,13 @@ LEAST_CLIPPED_RUNS, LEAST_VALUES = 3, 50
 
 
 @dataclass(frozen=True)
-class ChannelLook:
+class MeasuredChannel:
     """What is known of one channel; ``span`` has its name, rate and times, without samples.
 
-    ``noise`` is a robust standard deviation and ``peak`` the largest distance from the median, in
-    recorder units. ``slow_share`` is the share of its power below ``SLOW_HZ`` (NaN if it is short),
-    ``dead_share`` the longest stretch of one value, as share of the channel.
+    ``noise`` is the rms of its quiet part, as training measures it (``preprocessing.levels``), and
+    ``peak`` the largest distance from the median, in recorder units. ``slow_share`` is the share of
+    its power below ``SLOW_HZ``, ``dead_share`` the longest stretch of one value, as share of the
+    channel. What a channel is too short for is NaN.
     """
 
     span: Channel
@@ -60,7 +62,7 @@ class ChannelLook:
 
 
 @dataclass(frozen=True)
-class EventLook:
+class MeasuredEvent:
     """What is known of one event; ``problem`` is the reason if it cannot be read.
 
     ``left_out`` has the channels that cannot be used at any sampling rate, with the reasons;
@@ -69,7 +71,7 @@ class EventLook:
 
     name: str
     category: str
-    channels: tuple[ChannelLook, ...] = ()
+    channels: tuple[MeasuredChannel, ...] = ()
     left_out: tuple[str, ...] = ()
     padded: tuple[str, ...] = ()
     n_with_short_gaps: int = 0
@@ -87,9 +89,9 @@ class Outcome:
     problem: str = ""
 
 
-def look_at_files(events: list[EventToPack]) -> Iterator[EventLook]:
+def measure_files(events: list[EventToPack]) -> Iterator[MeasuredEvent]:
     """Measure the events of a folder of recordings, in order, on all cores."""
-    return map_in_order(look_at_file, events, max_serial=MAX_SERIAL_FILES)
+    return map_in_order(measure_file, events, max_serial=MAX_SERIAL_FILES)
 
 
 def not_read(root: Path) -> Iterator[str]:
@@ -107,25 +109,26 @@ def not_read(root: Path) -> Iterator[str]:
             yield f"{path}: a class without recordings"
 
 
-def look_at_archive(archive: EventArchive) -> Iterator[EventLook]:
+def measure_archive(archive: EventArchive) -> Iterator[MeasuredEvent]:
     """Measure the events of a packed archive, in order, on all cores."""
     try:
         report = json.loads((archive.archive_dir / PACKING).read_text(encoding="utf-8"))["report"]
     except (OSError, ValueError, LookupError):
-        report = {}  # simulated, or packed by an earlier version
-    look = partial(_look_at_packed, archive, report.get("left_out", {}), report.get("padded", {}))
-    return map_in_order(look, range(len(archive)), max_serial=MAX_SERIAL_FILES)
+        report = {}  # simulated events have not been packed
+    left_out, padded = report.get("left_out", {}), report.get("padded", {})
+    measure = partial(_measure_packed, archive, left_out, padded)
+    return map_in_order(measure, range(len(archive)), max_serial=MAX_SERIAL_FILES)
 
 
-def look_at_file(event: EventToPack) -> EventLook:
+def measure_file(event: EventToPack) -> MeasuredEvent:
     """Measure the channels of one file."""
     try:
         traces = read_whole_traces(event.place)
     except RecordingError as error:
-        return EventLook(event.name, event.category, problem=str(error))
+        return MeasuredEvent(event.name, event.category, problem=str(error))
     except OSError as error:
         problem = f"{event.place}: {error.strerror}"
-        return EventLook(event.name, event.category, problem=problem)
+        return MeasuredEvent(event.name, event.category, problem=problem)
     channels, left_out, n_short = [], [], 0
     for segments in by_channel(traces):
         try:
@@ -136,7 +139,7 @@ def look_at_file(event: EventToPack) -> EventLook:
             continue
         channels.append(measure_channel(channel))
     start = min((trace.stats.starttime for trace in traces), default="")
-    return EventLook(
+    return MeasuredEvent(
         event.name,
         event.category,
         tuple(channels),
@@ -154,7 +157,9 @@ def _can_be_bridged(segments: list) -> bool:
     return True
 
 
-def _look_at_packed(archive: EventArchive, left_out: dict, padded: dict, index: int) -> EventLook:
+def _measure_packed(
+    archive: EventArchive, left_out: dict, padded: dict, index: int
+) -> MeasuredEvent:
     start_time = str(archive.metadata["trace_start_time"][index])
     rate_hz = archive.sampling_rate_hz
     files = archive.metadata.get("source_file")
@@ -167,7 +172,7 @@ def _look_at_packed(archive: EventArchive, left_out: dict, padded: dict, index: 
         measure_channel(Channel(name, samples, start_ns, end_ns, rate_hz, rate_hz))
         for name, samples in zip(archive.channels(index), archive.waveforms(index))
     ]
-    return EventLook(
+    return MeasuredEvent(
         str(archive.names[index]),
         str(archive.labels[index]),
         tuple(channels),
@@ -177,15 +182,14 @@ def _look_at_packed(archive: EventArchive, left_out: dict, padded: dict, index: 
     )
 
 
-def measure_channel(channel: Channel) -> ChannelLook:
+def measure_channel(channel: Channel) -> MeasuredChannel:
     """Measure one channel without gaps."""
     samples = np.asarray(channel.samples, dtype=np.float32)
     centred = samples - np.median(samples)
-    distance = np.abs(centred)
-    return ChannelLook(
+    return MeasuredChannel(
         replace(channel, samples=np.empty(0, np.float32)),
-        noise=float(1.4826 * np.median(distance)),  # as the standard deviation of normal noise
-        peak=float(distance.max()),
+        noise=levels.measure(samples[None], channel.rate_hz).noise,
+        peak=float(np.abs(centred).max()),
         slow_share=_slow_share(centred, channel.rate_hz),
         dead_share=_longest_stretch(samples) / samples.size,
         is_clipped=_is_clipped(samples),
@@ -219,22 +223,22 @@ def _is_clipped(samples: np.ndarray) -> bool:
     return n_runs >= LEAST_CLIPPED_RUNS and np.unique(samples).size >= LEAST_VALUES
 
 
-def outcome(event: EventLook, rate_hz: float) -> Outcome:
+def outcome(event: MeasuredEvent, rate_hz: float) -> Outcome:
     """Return what packing at ``rate_hz`` would make of an event that was read."""
     if event.problem:
         return Outcome(problem=event.problem)
-    reasons = [why_too_slow_or_fast(look.span, rate_hz) for look in event.channels]
+    reasons = [why_too_slow_or_fast(channel.span, rate_hz) for channel in event.channels]
     left_out = [*event.left_out, *filter(None, reasons)]
-    looks = [look for look, reason in zip(event.channels, reasons) if not reason]
-    if not looks:
+    channels = [channel for channel, reason in zip(event.channels, reasons) if not reason]
+    if not channels:
         return Outcome(left_out=tuple(left_out), problem=f"{event.name}: no usable channel")
-    spans = [look.span for look in looks]
+    spans = [channel.span for channel in channels]
     window = choose_window(spans)
     if window is None:
         problem = f"{event.name}: its channels have no time window in common"
         return Outcome(left_out=tuple(left_out), problem=problem)
     left_out += window.why_left_out(spans)
-    if all(looks[number].is_dead for number in window.kept):
+    if all(channels[number].is_dead for number in window.kept):
         problem = f"{event.name}: every channel is constant"
         return Outcome(left_out=tuple(left_out), problem=problem)
     length_s = (window.end_ns - window.start_ns) * 1e-9

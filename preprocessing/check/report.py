@@ -17,8 +17,8 @@ from preprocessing.check.advice import (
 )
 from preprocessing.check.measure import (
     LEAST_DEAD_SHARE,
-    ChannelLook,
-    EventLook,
+    MeasuredChannel,
+    MeasuredEvent,
     outcome,
 )
 
@@ -27,19 +27,19 @@ COLUMNS = ("class", "events", "channels", "length (s)", "noise", "peak", "days",
 
 
 def write_report(
-    place: str, events: Sequence[EventLook], is_archive: bool, ignored: Sequence[str] = ()
+    place: str, events: Sequence[MeasuredEvent], is_archive: bool, ignored: Sequence[str] = ()
 ) -> str:
     """Return the report on all events of a folder or an archive; ``ignored`` was not looked at."""
-    looks = [look for event in events for look in event.channels]
-    names = {look.span.name for look in looks}
-    head = f"{place}: {len(events)} events, {len(looks)} channels of {len(names)} names"
+    channels = [channel for event in events for channel in event.channels]
+    names = {channel.span.name for channel in channels}
+    head = f"{place}: {len(events)} events, {len(channels)} channels of {len(names)} names"
     advice = advise(events, is_archive)
     sections = [
         head,
         _table(events),
-        "(least, median and most in each class; noise: robust standard deviation, and peak, of the "
-        "channels in recorder units)",
-        _section("Sampling rates", _rates(looks)),
+        "(least, median and most in each class; noise: rms in the quietest tenth of a channel, and "
+        "peak, in recorder units)",
+        _section("Sampling rates", _rates(channels)),
         *_faults(events),
         *([] if not advice else _packing(events, advice, is_archive)),
         _examples("Not read", ignored),
@@ -60,12 +60,12 @@ def _examples(title: str, lines: Sequence[str]) -> str:
     return _section(f"{title}: {len(lines)}", [*lines[:MAX_EXAMPLES], *more]) if lines else ""
 
 
-def _table(events: Sequence[EventLook]) -> str:
+def _table(events: Sequence[MeasuredEvent]) -> str:
     days = days_of_classes(events)
     rows = [COLUMNS]
     for name in sorted({event.category for event in events}):
         own = [event for event in events if event.category == name]
-        looks = [look for event in own for look in event.channels if not look.is_dead]
+        channels = [channel for event in own for channel in event.channels if not channel.is_dead]
         spans_s = [_length_s(event) for event in own if event.channels]
         dates = sorted(days[name])
         cells = (
@@ -73,8 +73,8 @@ def _table(events: Sequence[EventLook]) -> str:
             str(len(own)),
             _three([len(event.channels) for event in own if event.channels]),
             _three(spans_s),
-            _three([look.noise for look in looks]),
-            _three([look.peak for look in looks]),
+            _three([channel.noise for channel in channels if channel.noise > 0]),
+            _three([channel.peak for channel in channels]),
             str(len(dates)),
             *((dates[0], dates[-1]) if dates else ("", "")),
         )
@@ -84,10 +84,9 @@ def _table(events: Sequence[EventLook]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _length_s(event: EventLook) -> float:
-    return float(
-        np.median([(look.span.end_ns - look.span.start_ns) * 1e-9 for look in event.channels])
-    )
+def _length_s(event: MeasuredEvent) -> float:
+    spans = [channel.span for channel in event.channels]
+    return float(np.median([(span.end_ns - span.start_ns) * 1e-9 for span in spans]))
 
 
 def _three(values: Sequence[float]) -> str:
@@ -98,32 +97,35 @@ def _three(values: Sequence[float]) -> str:
     return low if low == high else f"{low} / {middle} / {high}"
 
 
-def _rates(looks: Iterable[ChannelLook]) -> list[str]:
-    counts = Counter(f"{look.span.own_rate_hz:g} Hz" for look in looks)
+def _rates(channels: Iterable[MeasuredChannel]) -> list[str]:
+    counts = Counter(f"{channel.span.own_rate_hz:g} Hz" for channel in channels)
     return [", ".join(f"{rate}: {n} channels" for rate, n in counts.most_common())]
 
 
-def _faults(events: Sequence[EventLook]) -> list[str]:
+def _faults(events: Sequence[MeasuredEvent]) -> list[str]:
     """Return a section for each kind of fault that was found."""
 
-    def channels(what: Callable[[ChannelLook], str]) -> list[str]:
+    def channels(what: Callable[[MeasuredChannel], str]) -> list[str]:
         return [
-            f"{event.name}: {look.span.name}{text}"
+            f"{event.name}: {channel.span.name}{text}"
             for event in events
-            for look in event.channels
-            if (text := what(look))
+            for channel in event.channels
+            if (text := what(channel))
         ]
 
-    def partly_dead(look: ChannelLook) -> str:
-        if not LEAST_DEAD_SHARE <= look.dead_share < 1:
-            return ""
-        return f": {100 * look.dead_share:.0f} % of it is one value"
+    def dead(channel: MeasuredChannel) -> str:
+        return ": constant" if channel.is_dead else ""
 
-    def clipped(look: ChannelLook) -> str:
-        return f": at {look.peak:.3g}" if look.is_clipped else ""
+    def partly_dead(channel: MeasuredChannel) -> str:
+        if not LEAST_DEAD_SHARE <= channel.dead_share < 1:
+            return ""
+        return f": {100 * channel.dead_share:.0f} % of it is one value"
+
+    def clipped(channel: MeasuredChannel) -> str:
+        return f": at {channel.peak:.3g}" if channel.is_clipped else ""
 
     return [
-        _examples("Dead channels", channels(lambda look: ": constant" if look.is_dead else "")),
+        _examples("Dead channels", channels(dead)),
         _examples("Channels with a dead part", channels(partly_dead)),
         _examples("Clipped channels", channels(clipped)),
         _examples("Levels to look at", warnings_about_levels(events)),
@@ -132,7 +134,7 @@ def _faults(events: Sequence[EventLook]) -> list[str]:
     ]
 
 
-def _packing(events: Sequence[EventLook], advice: Advice, is_archive: bool) -> list[str]:
+def _packing(events: Sequence[MeasuredEvent], advice: Advice, is_archive: bool) -> list[str]:
     """Return what packing with the advised values would do; of an archive, what it did."""
     rate_hz = common_rate_hz(events)
     problems, left_out, padded, lengths_s = [], [], [], []

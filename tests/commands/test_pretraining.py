@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from preprocessing.recording_folder import list_recordings
-from preprocessing.splits import classifier_split, pretraining_split
+from preprocessing.splits import Division, classifier_split, pretraining_split
 from tests.commands.running import CHANCE, N_TEST, require_better_than_chance, run, summary
 from tests.conftest import write_separable_events
 
@@ -64,8 +64,8 @@ def test_test_events_that_pretraining_has_seen_are_counted(workplace, separable,
     del old["seen_events"]
     torch.save(old, workplace / "old.ckpt")
     labels = np.array([file.parent.name for file in list_recordings(separable)])
-    trained, _ = pretraining_split(labels, 0.75, 0.25, seed=0)
-    _, test = classifier_split(labels, 0.75, 0.25, seed=1)
+    trained, _ = pretraining_split(labels, Division(0.75, 0.25, seed=0))
+    _, test = classifier_split(labels, Division(0.75, 0.25, seed=1))
     n_seen = len(np.intersect1d(trained, test))
     assert 5 < n_seen < N_TEST
     another = ("dataset.train_test_split_rand_seed=1", "dataset.sampling_freq=50")

@@ -7,8 +7,8 @@ from models.ensemble import (
     ensemble_log_probs,
     least_samples,
     sensor_weights,
-    signal_to_noise,
-    signal_to_quiet,
+    signal_to_pre_trigger_noise,
+    signal_to_quiet_noise,
 )
 from preprocessing.levels import measure
 from preprocessing.recordings import read_recording
@@ -66,7 +66,8 @@ def test_ratio_is_the_loudest_half_second_over_the_median_before():
     x = rng.normal(0, 1, (2, 3, 1600)).astype(np.float32)
     x[:, :, 400:480] *= 9
     for offset in (0, 1e4):
-        found = signal_to_noise(torch.from_numpy(x + np.float32(offset)), 100, 3.0).numpy()
+        waveforms = torch.from_numpy(x + np.float32(offset))
+        found = signal_to_pre_trigger_noise(waveforms, 100, 3.0).numpy()
         for place in np.ndindex(2, 3):
             trace = x[place] - x[place][:200].mean()
             rms = np.array([np.sqrt(np.mean(trace[i : i + 50] ** 2)) for i in range(0, 1551, 25)])
@@ -79,18 +80,20 @@ def test_ratio_is_the_loudest_half_second_over_the_median_before():
 def test_constant_channels_have_ratio_0_and_short_records_are_refused():
     x = torch.zeros(2, 1600)
     x[0, 500:] = 3
-    assert signal_to_noise(x, 100, 3.0)[1] == 0 and signal_to_noise(x, 100, 3.0).isfinite().all()
+    ratio = signal_to_pre_trigger_noise(x, 100, 3.0)
+    assert ratio[1] == 0 and ratio.isfinite().all()
     assert least_samples(100, 3.0) == 250
-    signal_to_noise(torch.randn(250), 100, 3.0)
+    signal_to_pre_trigger_noise(torch.randn(250), 100, 3.0)
     with pytest.raises(
         ValueError,
         match="249 samples are too few for an event after 200 samples of noise; at least 250",
     ):
-        signal_to_noise(torch.randn(249), 100, 3.0)
+        signal_to_pre_trigger_noise(torch.randn(249), 100, 3.0)
 
 
 def test_the_broken_station_of_the_real_event_is_recognised(aknes_event):
-    ratio = signal_to_noise(torch.from_numpy(read_recording(aknes_event).waveforms), 1000, 3.0)
+    waveforms = torch.from_numpy(read_recording(aknes_event).waveforms)
+    ratio = signal_to_pre_trigger_noise(waveforms, 1000, 3.0)
     assert (ratio < USABLE_RATIO).nonzero().flatten().tolist() == [12, 13, 14]
 
 
@@ -98,7 +101,7 @@ def test_broken_stations_of_simulated_events_are_recognised():
     broken, good = [], []
     for number in range(12):
         event = simulate_event(0, "Rockfall", number)
-        ratio = signal_to_noise(torch.from_numpy(event.waveforms), 1000, 3.0)
+        ratio = signal_to_pre_trigger_noise(torch.from_numpy(event.waveforms), 1000, 3.0)
         station = np.arange(24) // 3 == int(event.truth["broken_station"])
         broken += ratio[station].tolist()
         good += ratio[~station].tolist()
@@ -121,7 +124,7 @@ def test_weights_of_each_kind_of_ensemble():
 def test_a_sensor_that_was_off_before_the_event_has_no_weight():
     x = torch.randn(2, 1600)
     x[0, :300] = 0
-    ratio = signal_to_noise(x, 100, 3.0)
+    ratio = signal_to_pre_trigger_noise(x, 100, 3.0)
     assert ratio[0] == 0 and sensor_weights(ratio, torch.tensor([True, True]), "weighted")[0] == 0
 
 
@@ -135,13 +138,13 @@ def test_noise_of_the_quiet_part_wherever_it_is():
     waveforms[0, 2] = 5.0  # dead
     waveforms = torch.from_numpy(waveforms).float()
     quiet_s = torch.tensor([measure(waveforms[0].numpy(), 100.0)[1:3]])
-    ratio = signal_to_quiet(waveforms, 100.0, quiet_s)[0]
+    ratio = signal_to_quiet_noise(waveforms, 100.0, quiet_s)[0]
     assert ratio[0] == pytest.approx(90 / np.sqrt(2) / 3, rel=0.15) and ratio[2] == 0
     assert 1 < ratio[1] < USABLE_RATIO
     torch.testing.assert_close(
-        signal_to_quiet(1e-7 * (waveforms - 5e4), 100.0, quiet_s)[0][:2],
+        signal_to_quiet_noise(1e-7 * (waveforms - 5e4), 100.0, quiet_s)[0][:2],
         ratio[:2],
         rtol=1e-2,
         atol=0,
     )
-    assert not signal_to_quiet(waveforms, 100.0, torch.zeros(1, 2)).any()
+    assert not signal_to_quiet_noise(waveforms, 100.0, torch.zeros(1, 2)).any()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.ensemble import USABLE_RATIO, signal_to_noise
+from models.ensemble import USABLE_RATIO, signal_to_pre_trigger_noise
 from prediction.events import EventWindow
 from prediction.predict_config import PredictConfig
 from prediction.predictor import Predictor, low_confidence, peak_and_duration, unlike_training
@@ -44,7 +44,7 @@ def test_an_event_is_the_same_block_in_training_and_in_prediction(tmp_path, pred
     in_training = EventArchive(tmp_path / "archive").waveforms(0)
     classified = predictor.classify([EventWindow(str(file), read_recording(file, RATE_HZ))])[0]
     np.testing.assert_array_equal(classified.waveforms, in_training)
-    ratio = signal_to_noise(torch.from_numpy(in_training), RATE_HZ, PRE_TRIGGER_S)
+    ratio = signal_to_pre_trigger_noise(torch.from_numpy(in_training), RATE_HZ, PRE_TRIGGER_S)
     assert [sensor.signal_to_noise for sensor in classified.event.per_sensor] == pytest.approx(
         ratio.tolist(), abs=1e-3
     )

@@ -36,7 +36,7 @@ def test_a_burst_has_its_duration_rise_and_frequency(channels):
     assert found["peak_hz"] == pytest.approx(20, abs=0.5)
     assert found["width_hz"] < 3
     assert found["log_amplitude"] == pytest.approx(3, abs=0.03)
-    assert found["log_signal_to_noise"] > 2.5
+    assert found["log_peak_to_background"] > 2.5
     noise = {name: values[1].item() for name, values in features_of(channels).items()}
     assert noise["spectral_entropy"] > 0.85 > found["spectral_entropy"]
     assert noise["width_hz"] == pytest.approx(99 / np.sqrt(12), rel=0.1)  # flat from 0.4 to 100 Hz

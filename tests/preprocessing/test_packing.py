@@ -6,7 +6,6 @@ import shutil
 import h5py
 import numpy as np
 import obspy
-import pytest
 
 from preprocessing import packing
 from preprocessing.event_archive import EventArchive
@@ -115,25 +114,6 @@ def test_changes_are_noticed(folder, tmp_path, caplog):
     assert reasons() == ["1 files added"]
     (folder / "Rock" / "new.mseed").unlink()
     assert reasons() == ["1 files removed"]
-
-
-@pytest.mark.parametrize("has_short_events", [True, False])
-def test_events_that_were_padded_with_zeros_are_packed_again(
-    folder, tmp_path, caplog, has_short_events
-):
-    """Archives of earlier versions have no padding entry; without short events they are valid."""
-    caplog.set_level("INFO")
-    target, duration_s = tmp_path / "archive", 10.0 if has_short_events else 9.0
-    open_or_pack(folder, target, duration_s=duration_s)
-    packing_json = json.loads((target / "packing.json").read_text())
-    del packing_json["padding"]
-    (target / "packing.json").write_text(json.dumps(packing_json))
-    caplog.clear()
-    open_or_pack(folder, target, duration_s=duration_s)
-    assert ("3 events were padded with zeros; packing into" in caplog.text) == has_short_events
-    caplog.clear()
-    open_or_pack(folder, target, duration_s=duration_s)
-    assert "packing into" not in caplog.text
 
 
 def test_one_rate_per_archive(folder, tmp_path):

@@ -8,6 +8,7 @@ from sklearn.model_selection import train_test_split
 
 from preprocessing.event_archive import EventArchive
 from preprocessing.splits import (
+    Division,
     SplitError,
     classifier_split,
     groups_of_events,
@@ -74,13 +75,12 @@ def test_by_day_shares_no_day(labelled):
 
 def test_pretraining_sizes_and_what_it_leaves_out(index):
     labels, days = index
-    train, held_out = pretraining_split(
-        labels, 0.8, 0.2, 0, "random", days, exclude_test_events=False
-    )
+    division = Division(0.8, 0.2, 0, "random", days)
+    train, held_out = pretraining_split(labels, division, exclude_test_events=False)
     assert (len(train), len(held_out)) == (2743, 686)
     for strategy in ("random", "nested", "by_day"):
-        _, test = classifier_split(labels, 0.05, 0.2, 0, strategy, days)
-        train, held_out = pretraining_split(labels, 0.8, 0.2, 0, strategy, days)
+        _, test = classifier_split(labels, Division(0.05, 0.2, 0, strategy, days))
+        train, held_out = pretraining_split(labels, Division(0.8, 0.2, 0, strategy, days))
         seen = np.concatenate([train, held_out])
         if strategy != "random":  # there, the test events depend on the training ratio
             assert not set(test) & set(seen)
@@ -91,7 +91,7 @@ def test_pretraining_sizes_and_what_it_leaves_out(index):
 
 def test_classifier_split_indexes_the_archive(index):
     labels, _ = index
-    train, test = classifier_split(labels, 0.8, 0.2, 0)
+    train, test = classifier_split(labels, Division(0.8, 0.2, 0))
     assert (
         not (labels[np.concatenate([train, test])] == "Unlabeled").any()
         and len(train) + len(test) == 1818
@@ -101,7 +101,7 @@ def test_classifier_split_indexes_the_archive(index):
 def test_a_classifier_needs_two_classes():
     for labels in (["Unlabeled"] * 9, ["Unlabeled"] * 9 + ["a"] * 9):
         with pytest.raises(SplitError, match="a classifier needs at least two"):
-            classifier_split(np.array(labels), 0.8, 0.2, 0)
+            classifier_split(np.array(labels), Division(0.8, 0.2, 0))
 
 
 def test_seed_decides(labelled):
@@ -132,17 +132,17 @@ def test_impossible_splits_say_why(labels, arguments, message):
 
 def test_calibration_events_are_held_out_of_training():
     labels = np.repeat(["a", "b", "c"], [60, 30, 10])
-    train = np.arange(0, 100, 2)
-    kept, held_out = hold_out(train, labels, 0.2, seed=1)
+    train, division = np.arange(0, 100, 2), Division(0.8, 0.2, seed=1)
+    kept, held_out = hold_out(train, labels, 0.2, division)
     assert sorted([*kept, *held_out]) == sorted(train) and len(held_out) == 10
     assert [int((labels[held_out] == name).sum()) for name in "abc"] == [6, 3, 1]
-    assert [len(part) for part in hold_out(train, labels, 0.0, seed=1)] == [50, 0]
-    np.testing.assert_array_equal(hold_out(train, labels, 0.2, seed=1)[1], held_out)
+    assert [len(part) for part in hold_out(train, labels, 0.0, division)] == [50, 0]
+    np.testing.assert_array_equal(hold_out(train, labels, 0.2, division)[1], held_out)
     with pytest.raises(
         SplitError,
         match=r"dataset.calibration_ratio: 0.02 of 50 training events gives 1 for 3 classes",
     ):
-        hold_out(train, labels, 0.02, seed=1)
+        hold_out(train, labels, 0.02, division)
 
 
 def test_calibration_by_day_shares_no_day_with_training():
@@ -151,16 +151,16 @@ def test_calibration_by_day_shares_no_day_with_training():
         np.array(["a", "b"])[rng.integers(0, 2, 200)],
         np.array([f"2020-01-{d:02d}" for d in rng.integers(1, 30, 200)]),
     )
-    kept, held_out = hold_out(np.arange(200), labels, 0.2, 1, "by_day", days)
+    kept, held_out = hold_out(np.arange(200), labels, 0.2, Division(0.8, 0.2, 1, "by_day", days))
     assert len(held_out) > 20 and not set(days[kept]) & set(days[held_out])
 
 
 @pytest.mark.parametrize("strategy", ["nested", "by_day"])
 def test_another_draw_of_labels_keeps_the_test_events(labelled, strategy):
     labels, days = labelled
-    first, test = classifier_split(labels, 0.1, 0.2, 0, strategy, days)
-    same, _ = classifier_split(labels, 0.1, 0.2, 0, strategy, days, draw_seed=0)
-    other, other_test = classifier_split(labels, 0.1, 0.2, 0, strategy, days, draw_seed=7)
+    first, test = classifier_split(labels, Division(0.1, 0.2, 0, strategy, days))
+    same, _ = classifier_split(labels, Division(0.1, 0.2, 0, strategy, days, draw_seed=0))
+    other, other_test = classifier_split(labels, Division(0.1, 0.2, 0, strategy, days, draw_seed=7))
     assert np.array_equal(first, same) and np.array_equal(test, other_test)
     assert len(other) == len(first) and not np.array_equal(first, other)
     assert not np.intersect1d(other, test).size
@@ -168,8 +168,9 @@ def test_another_draw_of_labels_keeps_the_test_events(labelled, strategy):
 
 def test_events_per_class(labelled):
     labels, _ = labelled
-    drawn = {n: classifier_split(labels, 0.8, 0.2, 0, n_per_class=n)[0] for n in (3, 10, 10**6)}
-    everything = classifier_split(labels, 0.8, 0.2, 0)[0]
+    per_class = {n: Division(0.8, 0.2, 0, n_per_class=n) for n in (3, 10, 10**6)}
+    drawn = {n: classifier_split(labels, division)[0] for n, division in per_class.items()}
+    everything = classifier_split(labels, Division(0.8, 0.2, 0))[0]
     for n, train in drawn.items():
         found, available = (
             dict(zip(*np.unique(labels[events], return_counts=True)))
@@ -177,7 +178,7 @@ def test_events_per_class(labelled):
         )
         assert found == {name: min(n, count) for name, count in available.items()}
     assert set(drawn[3]) < set(drawn[10]) < set(drawn[10**6]) == set(everything)
-    other = classifier_split(labels, 0.8, 0.2, 0, draw_seed=1, n_per_class=3)[0]
+    other = classifier_split(labels, Division(0.8, 0.2, 0, draw_seed=1, n_per_class=3))[0]
     assert set(other) != set(drawn[3])
 
 
@@ -194,12 +195,13 @@ def sites(n=300):
 def test_by_group_shares_no_group_not_even_with_pretraining_and_calibration():
     labels, groups, _ = sites()
     for seed in range(5):
-        train, test = classifier_split(labels, 0.8, 0.2, seed, "by_group", groups)
+        division = Division(0.8, 0.2, seed, "by_group", groups)
+        train, test = classifier_split(labels, division)
         assert len(set(groups[test])) == 1 and set(labels[test]) == {"a", "b", "c"}
         assert not set(groups[train]) & set(groups[test])
-        kept, held_out = hold_out(train, labels, 0.2, seed, "by_group", groups)
+        kept, held_out = hold_out(train, labels, 0.2, division)
         assert not set(groups[kept]) & set(groups[held_out]) and len(kept) + len(held_out) > 200
-        seen = np.concatenate(pretraining_split(labels, 0.8, 0.2, seed, "by_group", groups))
+        seen = np.concatenate(pretraining_split(labels, division))
         assert not set(groups[seen]) & set(groups[test]) and "Unlabeled" in labels[seen]
     with pytest.raises(SplitError, match="1 groups cannot be divided"):
         split_events(labels, 0.8, 0.2, 0, "by_group", np.full(300, "one"))
@@ -211,13 +213,13 @@ def test_by_time_trains_on_the_past_only():
     labels, _, times = sites()
     order = np.random.default_rng(1).permutation(300)
     labels, times = labels[order], times[order]
-    train, test = classifier_split(labels, 0.8, 0.2, 0, "by_time", times)
+    train, test = classifier_split(labels, Division(0.8, 0.2, 0, "by_time", times))
     assert max(times[train]) < min(times[test]) and len(test) == 54
-    kept, held_out = hold_out(train, labels, 0.2, 0, "by_time", times)
+    kept, held_out = hold_out(train, labels, 0.2, Division(0.8, 0.2, 0, "by_time", times))
     assert max(times[kept]) < min(times[held_out]) and len(held_out) > 40
-    monitored, watched = pretraining_split(labels, 0.8, 0.2, 0, "by_time", times)
+    monitored, watched = pretraining_split(labels, Division(0.8, 0.2, 0, "by_time", times))
     assert max(times[monitored]) < min(times[watched]) <= max(times[watched]) < min(times[test])
-    few, same_test = classifier_split(labels, 0.1, 0.2, 0, "by_time", times)
+    few, same_test = classifier_split(labels, Division(0.1, 0.2, 0, "by_time", times))
     assert set(few) < set(train) and np.array_equal(test, same_test)
     with pytest.raises(SplitError, match="all events of c are from 2020-01-.* on, in the test set"):
         split_events(np.where(times > "2020-01-12", "c", "a"), 0.8, 0.2, 0, "by_time", times)
@@ -228,13 +230,13 @@ def test_by_time_trains_on_the_past_only():
 def test_given_sets_are_taken_as_they_are():
     labels, _, _ = sites()
     given = np.random.default_rng(0).choice(["train", "dev", "test", ""], 300)
-    train, test = classifier_split(labels, 0.8, 0.2, 0, "given", given)
+    train, test = classifier_split(labels, Division(0.8, 0.2, 0, "given", given))
     labelled = labels != "Unlabeled"
     assert set(test) == set(np.flatnonzero(labelled & (given == "test")))
     assert set(train) == set(np.flatnonzero(labelled & (given == "train")))
-    half = classifier_split(labels, 0.4, 0.2, 0, "given", given)[0]
+    half = classifier_split(labels, Division(0.4, 0.2, 0, "given", given))[0]
     assert set(half) < set(train) and len(half) == round(len(train) / 2)
-    seen = np.concatenate(pretraining_split(labels, 0.8, 0.2, 0, "given", given))
+    seen = np.concatenate(pretraining_split(labels, Division(0.8, 0.2, 0, "given", given)))
     assert set(given[seen]) == {"train", ""}
     with pytest.raises(SplitError, match="should have train and test; found dev, train"):
         split_events(np.array(["a", "b"] * 6), 0.6, 0.4, 0, "given", np.array(["dev", "train"] * 6))
@@ -263,7 +265,7 @@ def test_pretraining_needs_no_labels_that_a_classifier_needs():
         ["a"] * 20 + ["b"] * 20 + ["Unlabeled"],
         ["a"] * 20 + ["b"] * 2 + ["Unlabeled"] * 9,  # one of b is for testing
     ):
-        train, held_out = pretraining_split(np.array(labels), 0.8, 0.2, 0)
+        train, held_out = pretraining_split(np.array(labels), Division(0.8, 0.2, 0))
         assert len(train) >= 0.6 * len(labels) and len(held_out) >= 4
         assert not set(train) & set(held_out)
 
@@ -282,4 +284,4 @@ def test_a_second_division_that_fails_is_that_of_the_calibration():
     with pytest.raises(
         SplitError, match="calibration_ratio: the training events cannot be divided"
     ):
-        hold_out(np.arange(16), labels, 0.25, 0, "by_time", groups)
+        hold_out(np.arange(16), labels, 0.25, Division(0.8, 0.2, 0, "by_time", groups))

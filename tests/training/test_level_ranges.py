@@ -1,5 +1,6 @@
 import csv
 import shutil
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from preprocessing.event_archive import EventArchive
 from preprocessing.spectrogram import LogSpectrogram
 from tests.preprocessing.small_archive import write_archive
 from training import data
-from training.data import spectrogram_arguments
-from training.level_ranges import NOISE_DENSITY, amplitude_scale, noise_arguments, quiet_parts
+from training.data import spectrogram_settings
+from training.level_ranges import NOISE_DENSITY, amplitude_scale, noise_and_onset, quiet_parts
 from utils.config import ConfigError
 from utils.schema import FinetuneConfig
 
@@ -46,7 +47,7 @@ def archives(tmp_path_factory):
 
 def test_automatic_amplitudes_make_images_of_any_unit_the_same(archives):
     images = [
-        LogSpectrogram(**spectrogram_arguments(config(), archive))(
+        LogSpectrogram(**asdict(spectrogram_settings(config(), archive)))(
             torch.from_numpy(archive.waveforms(0))
         )
         for archive in archives.values()
@@ -70,7 +71,7 @@ def test_levels_are_those_after_the_high_pass(tmp_path):
     scales = [amplitude_scale(filtered, archive) for archive in (quiet, loud)]
     assert scales[0] == pytest.approx(scales[1], rel=0.05)
     assert amplitude_scale(config(), loud) < 0.1 * scales[1]
-    assert spectrogram_arguments(filtered, loud)["highpass_hz"] == 2.0
+    assert spectrogram_settings(filtered, loud).highpass_hz == 2.0
     start_s, end_s = quiet_parts(filtered, loud, np.array([0]))[0]
     assert 0 <= start_s < end_s and (end_s <= 30 or start_s >= 35)
 
@@ -84,9 +85,9 @@ def test_with_a_high_pass_padding_is_not_noise(tmp_path):
     scales = [amplitude_scale(config(highpass_hz=hz), archive) for hz in (None, 0.5)]
     assert scales[1] == pytest.approx(scales[0], rel=0.05)
     module = module_of(archive)
-    found = noise_arguments(config(highpass_hz=0.5), module)
-    assert found["pre_trigger_s"] == pytest.approx(30, abs=0.6)
-    assert found["levels"]["noise"][0] == pytest.approx(3, rel=0.1)
+    found = noise_and_onset(config(highpass_hz=0.5), module)
+    assert found.pre_trigger_s == pytest.approx(30, abs=0.6)
+    assert found.levels["noise"][0] == pytest.approx(3, rel=0.1)
     assert quiet_parts(config(highpass_hz=0.5), archive, np.array([3]))[3, 1] <= 40
 
 
@@ -102,8 +103,8 @@ def test_with_a_high_pass_given_onsets_stay(archives, tmp_path):
     for name, onset_s in ((archives["counts"].archive_dir, 30), (folder, 12.25)):
         module = module_of(EventArchive(name))
         for hz in (None, 1.0):
-            found = noise_arguments(config(highpass_hz=hz), module)
-            assert found["pre_trigger_s"] == pytest.approx(onset_s, abs=0.6 * (onset_s == 30))
+            found = noise_and_onset(config(highpass_hz=hz), module)
+            assert found.pre_trigger_s == pytest.approx(onset_s, abs=0.6 * (onset_s == 30))
 
 
 def test_a_high_pass_above_all_frequencies_is_refused(archives, monkeypatch):
@@ -122,14 +123,14 @@ def test_events_too_short_for_a_noise_are_refused(tmp_path):
 def test_a_classifier_knows_its_levels_and_where_events_begin(archives):
     archive = archives["counts"]
     module = module_of(archive)
-    found = noise_arguments(config(), module)
-    assert found["quiet_noise"] and found["pre_trigger_s"] == pytest.approx(30, abs=0.6)
-    low, high = found["levels"]["noise"]
-    assert 2.5 < low <= high < 3.5 and 100 < found["levels"]["signal"][0] < 140
-    assert found["levels"]["rate_hz"] == 100
+    found = noise_and_onset(config(), module)
+    assert found.quiet_noise and found.pre_trigger_s == pytest.approx(30, abs=0.6)
+    low, high = found.levels["noise"]
+    assert 2.5 < low <= high < 3.5 and 100 < found.levels["signal"][0] < 140
+    assert found.levels["rate_hz"] == 100
     assert quiet_parts(config(), archive, np.array([3]))[:3].tolist() == [[0, 0]] * 3
     start_s, end_s = quiet_parts(config(), archive, np.array([3]))[3]
     assert end_s <= 30 or start_s >= 35
     at_aknes = config(pre_trigger_s=3.0)
-    assert noise_arguments(at_aknes, module) == {"levels": found["levels"], "pre_trigger_s": 3.0}
+    assert noise_and_onset(at_aknes, module) == (found.levels, 3.0, False)
     assert quiet_parts(at_aknes, archive, np.array([3])) is None

@@ -1,7 +1,54 @@
 import pytest
+import torch
 
-from training.trainer import epochs_between_evaluations, epochs_of
+from preprocessing.splits import classifier_split
+from training.data import division_of, open_events, serve_events
+from training.fine_tuning import build_classifier
+from training.runs import Run
+from training.trainer import epochs_between_evaluations, epochs_of, fit
 from utils.schema import FinetuneConfig, SSLConfig
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch, packed):
+    """Return a function that trains for one epoch, or goes on with a run; and its results."""
+    monkeypatch.chdir(tmp_path)
+    config = FinetuneConfig(
+        run_name="one",
+        dataset={
+            "source": "folder",
+            "root": str(packed),
+            "nperseg": 20,
+            "resize_size": 16,
+            "test_data_ratio": 0.25,
+            "train_data_ratio": 0.75,
+        },
+        load_encoder={"backbone_type": "CompactEncoder"},
+        trainer_params={"gpus": [], "max_epochs": 1},
+    )
+
+    def train(resume=None):
+        run = Run(config, resume)
+        archive = open_events(config)
+        split = classifier_split(archive.labels, division_of(config, archive))
+        data = serve_events(config, archive, split, "one")
+        module = build_classifier(config, data)
+        fit(run, module, data)
+        return run, module
+
+    return train
+
+
+def test_the_checkpoint_of_an_interrupted_run_is_read_once(trained, monkeypatch):
+    run, whole = trained()
+    run._lock.close()  # as at the end of its process
+    reads, load = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda *a, **k: reads.append(a[0]) or load(*a, **k))
+    resumed, module = trained(run.dir)
+    assert reads == [run.dir / "checkpoints" / "last.ckpt"] and resumed.resume_from == reads[0]
+    assert resumed.checkpoint is None  # its memory is free
+    weights = whole.state_dict(), module.state_dict()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from torch import nn
 
 from prediction.classifier import load_classifier
 from training.runs import Run
-from utils.checkpoints import REQUIRED_KEYS, CheckpointError, require_fitting, require_resumable
+from utils.checkpoints import REQUIRED_KEYS, CheckpointError, load_resumable, load_weights
 from utils.config import load_config
 from utils.errors import UserError
 from utils.schema import FinetuneConfig
@@ -80,7 +80,7 @@ def test_a_checkpoint_cut_anywhere_is_refused(run):
 def test_weights_of_another_model_are_refused(tmp_path):
     path, module = tmp_path / "last.ckpt", nn.Linear(2, 3)
     torch.save(empty_checkpoint(state_dict=module.state_dict()), path)
-    require_fitting(path, nn.Linear(2, 3))
+    load_weights(load_resumable(path), nn.Linear(2, 3), path)
     for other in (
         nn.Linear(3, 3).state_dict(),
         {"weight": torch.ones(3, 2)},
@@ -89,8 +89,8 @@ def test_weights_of_another_model_are_refused(tmp_path):
     ):
         torch.save(empty_checkpoint(state_dict=other), path)
         with pytest.raises(CheckpointError, match="last.ckpt: is of another model .*intact copy"):
-            require_fitting(path, module)
-    assert require_resumable(path)["epoch"] == 0
+            load_weights(load_resumable(path), module, path)
+    assert load_resumable(path)["epoch"] == 0
 
 
 NAMES = {"class_names": ["a", "b"]}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.conftest import CONFIGS
 from tests.utils.conftest import mistakes
 from utils.config import ConfigError, YamlError, load_config, parse_yaml
-from utils.schema import SSLConfig
+from utils.schema import FinetuneConfig, SSLConfig
 
 
 @pytest.mark.parametrize(
@@ -215,10 +215,13 @@ def test_a_file_in_another_encoding_is_no_configuration(tmp_path):
 
 
 @settings(deadline=None)
-@given(st.text("[]{}:,-?&*!|>'\"%@` \n\ta1=.", max_size=40))
-def test_whatever_is_typed_is_a_value_or_a_message(text):
+@given(
+    st.text("[]{}:,-?&*!|>'\"%@` \n\ta1=.<", max_size=40),
+    st.sampled_from([None, str, tuple[str, ...], dict[str, tuple[str, ...]], FinetuneConfig]),
+)
+def test_whatever_is_typed_is_a_value_or_a_message(text, schema):
     with contextlib.suppress(YamlError):
-        parse_yaml(text)
+        parse_yaml(text, schema)
 
 
 @pytest.mark.parametrize("name", ["none.yaml", ""])

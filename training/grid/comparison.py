@@ -129,13 +129,9 @@ def _mean_and_spread(metrics: list[dict], name: str) -> tuple[float, float]:
 
 def _balanced_error(metrics: dict) -> float:
     """Return the standard error of the mean of recalls."""
-    if errors := metrics.get("recall_standard_error"):
-        known = [e for e, recall in zip(errors, metrics["recall"]) if recall is not None]
-        return float(np.sqrt(np.sum(np.square(known))) / len(known))
-    # summaries of earlier versions have none; the variance of their recalls is binomial
-    counts = np.sum(metrics["confusion"], axis=1)
-    recalls = [(recall, n) for recall, n in zip(metrics["recall"], counts) if recall is not None]
-    return float(np.sqrt(sum(recall * (1 - recall) / n for recall, n in recalls)) / len(recalls))
+    errors = zip(metrics["recall_standard_error"], metrics["recall"])
+    known = [error for error, recall in errors if recall is not None]
+    return float(np.sqrt(np.sum(np.square(known))) / len(known))
 
 
 def _meaning(results: Sequence[Result]) -> str:

@@ -34,10 +34,7 @@ def read_result(cell: Cell) -> Result:
         with np.load(cell.folder / PREDICTIONS, allow_pickle=False) as file:
             logits, mask, labels = file["logits"], file["mask"], file["labels"]
         _require_shapes(logits, mask, labels)
-        single = metrics.get("single_channel")
-        if single is not None and "recall_standard_error" not in single:
-            metrics["single_channel"] = _evaluate_per_event(logits, mask, labels)
-        _balance_over_learned_classes(metrics, summary.get("learned_classes"))
+        _balance_over_learned_classes(metrics, summary["learned_classes"])
     except (
         OSError,
         ValueError,
@@ -65,24 +62,11 @@ def read_result(cell: Cell) -> Result:
     return Result(cell, n_train, len(labels), metrics, right, log_probs, labels)
 
 
-def _evaluate_per_event(logits: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> dict:
-    """Evaluate the channels again: earlier versions gave each the same weight, not each event."""
-    import torch
-
-    from models.evaluation import evaluate
-
-    event, _ = np.nonzero(mask)
-    log_probs = torch.from_numpy(logits[mask]).log_softmax(-1)
-    return evaluate(log_probs, torch.from_numpy(labels[event]), torch.from_numpy(event))
-
-
-def _balance_over_learned_classes(metrics: dict[str, dict], learned: list[bool] | None) -> None:
-    """Recompute balanced accuracies over the classes that could be learned, if these are known.
+def _balance_over_learned_classes(metrics: dict[str, dict], learned: list[bool]) -> None:
+    """Recompute balanced accuracies over the classes that could be learned.
 
     A class without weight is never predicted: Noise at Åknes, with 8 events.
     """
-    if learned is None:
-        return
     for values in metrics.values():
         recalls = [r for r, known in zip(values["recall"], learned) if known and r is not None]
         values["balanced_accuracy"] = float(np.mean(recalls))

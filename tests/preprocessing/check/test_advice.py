@@ -1,7 +1,7 @@
 import pytest
 
 from preprocessing.check.advice import advise, one_typo_apart
-from preprocessing.check.measure import look_at_files
+from preprocessing.check.measure import measure_files
 from preprocessing.recording_folder import RecordingFolder
 from utils.config import load_config
 from utils.schema import FinetuneConfig
@@ -37,7 +37,7 @@ def test_different_words_are_no_typing_errors(a, b):
 
 
 def test_the_advice_is_a_valid_configuration(separable, tmp_path):
-    events = list(look_at_files(RecordingFolder(separable).list_events()))
+    events = list(measure_files(RecordingFolder(separable).list_events()))
     advice = advise(events, is_archive=False)
     values = {key: value for key, (value, _) in advice.items()}
     assert values["sampling_freq"] == 100 and values["duration_s"] == 12
