@@ -11,20 +11,29 @@ from torch.nn import functional as F
 
 from utils.distributed import mean_over_processes
 
+NOT_COUNTED = -100  # the label of samples that the loss leaves out
+
 
 def weighted_cross_entropy(
     logits: Tensor, labels: Tensor, class_weights: Tensor, label_smoothing: float = 0.0
 ) -> Tensor:
     """Return the class-weighted mean cross-entropy of logits (N, K) with labels (N,). [L22]
 
-    Labels may also be probabilities of the classes (N, K). The result is computed in float32, and 0
-    if the classes of all labels have weight 0. With several processes, the mean of their values is
-    the weighted mean over the samples of all processes.
+    Samples of a class with weight 0 do not count: they add exactly 0 to loss and gradient, at any
+    ``label_smoothing``. The result is computed in float32, and 0 without samples that count. With
+    several processes, the mean of their values is the weighted mean over the samples of all.
     """
+    of_labels = class_weights[labels]
+    # the smoothed part of a sample's loss is not multiplied by the weight of its label
+    counted = torch.where(of_labels > 0, labels, NOT_COUNTED)
     total = F.cross_entropy(
-        logits.float(), labels, class_weights, reduction="sum", label_smoothing=label_smoothing
+        logits.float(),
+        counted,
+        class_weights,
+        ignore_index=NOT_COUNTED,
+        reduction="sum",
+        label_smoothing=label_smoothing,
     )
-    of_labels = labels @ class_weights if labels.is_floating_point() else class_weights[labels]
     weight = mean_over_processes(of_labels.sum())
     return total / weight.clamp(min=torch.finfo(torch.float32).tiny)
 

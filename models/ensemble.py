@@ -16,8 +16,8 @@ NOISE_SHARE = 2 / 3  # of the pre-trigger time: first arrivals may come before t
 # Channels of broken stations have at most 1.3. Recorded: channels 12-14 of 2007_034_45_117472.
 # Simulated: 171 channels, at most 1.17.
 USABLE_RATIO = 1.5
-Ensemble = Literal["all", "usable", "weighted"]
-ENSEMBLES: tuple[Ensemble, ...] = ("all", "usable", "weighted")
+Ensemble = Literal["all", "usable"]
+ENSEMBLES: tuple[Ensemble, ...] = ("all", "usable")
 
 
 def ensemble_log_probs(logits: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -101,16 +101,15 @@ def sensor_weights(ratio: Tensor, mask: Tensor, ensemble: Ensemble) -> Tensor:
 
     ``ratio`` (…, S) is the signal-to-noise ratio, ``mask`` (…, S) is True for live sensors.
     ``all``: weight 1 for every live sensor. ``usable``: weight 1 for a ratio of at least
-    ``USABLE_RATIO``, else 0. ``weighted``: ln of the ratio, at least 0. If all weights of an event
-    are 0, every live sensor gets 1. Raises ``ValueError`` for an unknown ``ensemble``.
+    ``USABLE_RATIO``, else 0; if all weights of an event are 0, every live sensor gets
+    1. Raises ``ValueError`` for an unknown ``ensemble``.
     """
     if ensemble not in ENSEMBLES:
         raise ValueError(f"ensemble: found {ensemble!r}, allowed are {', '.join(ENSEMBLES)}")
     live = mask.float()
     if ensemble == "all":
         return live
-    weights = (ratio >= USABLE_RATIO).float() if ensemble == "usable" else ratio.clamp(min=1).log()
-    weights = weights * live
+    weights = (ratio >= USABLE_RATIO).float() * live
     return torch.where(weights.sum(-1, keepdim=True) > 0, weights, live)
 
 

@@ -93,17 +93,13 @@ class EventClassifier(EventNetwork, pl.LightningModule):
         """Return the class-weighted cross-entropy of one batch; every live trace is a sample."""
         waveforms, mask = self.traces(batch.waveforms, batch.mask)
         event, trace = live_traces(mask)
-        images, targets = self.to_images(waveforms[event, trace]), self.targets_of(batch)[event]
+        images, labels = self.to_images(waveforms[event, trace]), batch.labels[event]
         images = augment(images, self.changes, draws_of_traces(batch, event, trace))
         logits = self.forward(images)
         smoothing = self.hparams["label_smoothing"]
-        loss = weighted_cross_entropy(logits, targets, self.class_weights, smoothing)
-        self._log("train", loss, logits, targets if targets.ndim == 1 else targets.argmax(-1))
+        loss = weighted_cross_entropy(logits, labels, self.class_weights, smoothing)
+        self._log("train", loss, logits, labels)
         return loss
-
-    def targets_of(self, batch: EventBatch) -> Tensor:
-        """Return what training teaches: class numbers (B,), or probabilities (B, K)."""
-        return batch.labels
 
     def validation_step(self, batch: EventBatch, batch_idx: int) -> None:
         """Log loss and accuracy of the test events' ensembles; nothing is chosen by them."""

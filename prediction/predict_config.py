@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StrictBool
+from pydantic import BeforeValidator, Field, StrictBool
 
 from utils.config import Section
 from utils.config_types import (
@@ -72,6 +72,12 @@ StationCode = Annotated[str, Field(pattern="^[A-Za-z0-9]{1,5}$"), "1 to 5 letter
 OUTPUT_KEYS = {"gpu", "max_plots", "annotate_stride_s", "follow", "event_types", "catalogue"}
 
 
+def _not_weighted(value: object) -> object:
+    if value == "weighted":
+        raise ValueError("weighted was removed: it was never better than all; use all or usable")
+    return value
+
+
 class TriggerParams(Section):
     """Coincidence trigger: STA/LTA above ``thr_on`` on enough channels within ``within_s``."""
 
@@ -124,10 +130,10 @@ class CatalogueParams(Section):
 
 class PredictConfig(Section):
     kind: ClassVar[str] = "predict"
-    ensemble: Literal["all", "usable", "weighted"] = key(
+    ensemble: Annotated[Literal["all", "usable"], BeforeValidator(_not_weighted)] = key(
         "all",
-        "Sensors that count: `all` that are not constant, those that show the event over their "
-        "noise (`usable`), or all by the logarithm of their signal-to-noise ratio (`weighted`).",
+        "Sensors that count: `all` that are not constant, or those that show the event over their "
+        "noise (`usable`).",
     )
     error_rate: Share = key(
         0.05,

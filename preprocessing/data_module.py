@@ -85,8 +85,7 @@ class EventDataModule(pl.LightningDataModule):
     """Training, held-out and test batches of an archive.
 
     ``train_events``, ``test_events`` and ``calibration_events`` are indices into the archive;
-    calibration events are evaluated together with the test events. ``unlabelled_events`` are served
-    among the training events; their labels are unknown, or not to be used. ``sensors_train`` and
+    calibration events are evaluated together with the test events. ``sensors_train`` and
     ``sensors_test`` choose the sensors per event, see ``EventDataset``; ``pair`` is for
     self-supervised learning and drops the incomplete last batch. ``quiet_s`` (N, 2) is start and
     end of the quiet part of each event of the archive, in s. ``batch_size`` counts the events of
@@ -108,16 +107,13 @@ class EventDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         preload: Preload = "none",
         calibration_events: np.ndarray | None = None,
-        unlabelled_events: np.ndarray | None = None,
         quiet_s: np.ndarray | None = None,
     ):
         super().__init__()
         none = np.empty(0, dtype=np.int64)
         self.calibration_events = none if calibration_events is None else calibration_events
-        self.unlabelled_events = none if unlabelled_events is None else unlabelled_events
-        n_served = len(train_events) + len(self.unlabelled_events)
-        if sensors_train == "pair" and n_served < batch_size:
-            raise too_few_events(batch_size, n_served)
+        if sensors_train == "pair" and len(train_events) < batch_size:
+            raise too_few_events(batch_size, len(train_events))
         if sensors_train == "pair" and len(test_events) < 2:
             raise UserError(
                 f"{len(test_events)} held-out events are too few to monitor pretraining; "
@@ -139,11 +135,6 @@ class EventDataModule(pl.LightningDataModule):
         """Number of sensors of the largest event."""
         return self.archive.live.shape[1]
 
-    @property
-    def served_events(self) -> np.ndarray:
-        """Indices of the events that training sees, with labels and without."""
-        return np.concatenate([self.train_events, self.unlabelled_events])
-
     def event_names(self, events: Tensor) -> list[str]:
         """Return the names of events (B,), as in ``EventBatch.events``."""
         return self.archive.names[events.cpu().numpy()].tolist()
@@ -157,15 +148,13 @@ class EventDataModule(pl.LightningDataModule):
         """Load the waveforms into memory if ``preload`` asks for it."""
         if self.preload != "none" and self.store is None:
             device = self._device() if self.preload == "device" else torch.device("cpu")
-            events = np.concatenate([self.served_events, self.calibration_events, self.test_events])
+            events = np.concatenate([self.train_events, self.calibration_events, self.test_events])
             self.store = WaveformStore(self.archive, np.unique(events), device)
 
     def train_dataloader(self) -> DataLoader:
         """Return the training events in random order."""
         drop_last = self.sensors_train == "pair"
-        return self._loader(
-            self.served_events, self.sensors_train, TRAINING, self._epoch, drop_last
-        )
+        return self._loader(self.train_events, self.sensors_train, TRAINING, self._epoch, drop_last)
 
     def val_dataloader(self) -> DataLoader:
         """Return the events to watch in training, with the same sensors and crops in every epoch.

@@ -139,7 +139,7 @@ def watch(monkeypatch, tmp_path):
     ("kind", "preload", "precision", "metric"),
     [
         ("ssl", "device", "bf16-mixed", "val/knn_accuracy"),
-        ("finetune", "device", "bf16-mixed", "ensemble_weighted"),
+        ("finetune", "device", "bf16-mixed", "ensemble_usable"),
         ("original", "ram", "32-true", "stacked_trace"),
     ],
 )
@@ -237,7 +237,7 @@ def test_evaluation_statistics_of_whitening():
     [
         (EventClassifier, "all", "bf16-mixed"),
         (EventClassifier, "usable", "32-true"),
-        (EventClassifier, "weighted", "bf16-mixed"),
+        (EventClassifier, "usable", "bf16-mixed"),
         (StackedTraceClassifier, "all", "32-true"),
     ],
 )

@@ -16,7 +16,7 @@ from preprocessing.event_archive import ArchiveError, EventArchive
 from preprocessing.levels import LEAST_SAMPLES
 from preprocessing.sources import is_packed, open_source
 from preprocessing.spectrogram import LogSpectrogram, SpectrogramSettings
-from preprocessing.splits import Division, Split, events_away_from, groups_of_events, hold_out
+from preprocessing.splits import Division, Split, groups_of_events, hold_out
 from preprocessing.views import MIN_COLUMNS_TO_CROP, crop_columns
 from training.devices import require_processes
 from training.level_ranges import amplitude_scale, quiet_parts
@@ -171,10 +171,9 @@ def serve_events(
     """Build the data module of a run.
 
     ``split`` holds the indices of training and test events. A classifier with
-    ``calibration_ratio`` > 0 holds out training events for calibration; one with a teacher is also
-    served the events without labels.
+    ``calibration_ratio`` > 0 holds out training events for calibration.
     """
-    data, calibration_events, unlabelled_events = config.dataset, None, None
+    data, calibration_events = config.dataset, None
     held_out = split[1]
     if isinstance(data, LabelledDataset):
         division = division_of(config, archive)
@@ -182,9 +181,6 @@ def serve_events(
             split[0], archive.labels, data.calibration_ratio, division
         )
         held_out = np.concatenate([calibration_events, held_out])
-        if isinstance(config, FinetuneConfig) and config.exp_params.self_training:
-            away = events_away_from(held_out, len(archive), division)
-            unlabelled_events = np.setdiff1d(away, train)
         split = train, split[1]
     return EventDataModule(
         archive,
@@ -197,7 +193,6 @@ def serve_events(
         num_workers=data.num_workers,
         preload=data.preload,
         calibration_events=calibration_events,
-        unlabelled_events=unlabelled_events,
         quiet_s=quiet_parts(config, archive, held_out),
     )
 

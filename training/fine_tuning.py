@@ -9,7 +9,6 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from models.encoders import build_encoder, load_encoder_weights
 from models.event_classifier import EventClassifier
 from models.linear_head import LinearProbe
-from models.self_training import SelfTrainedClassifier, load_teacher
 from preprocessing.data_module import EventDataModule, Sensors
 from training.data import class_weights, compare_with_pretraining, spectrogram_settings
 from training.level_ranges import noise_and_onset
@@ -89,15 +88,13 @@ def compare_images(pretraining: dict | None, here: dict) -> None:
 def build_classifier(config: FinetuneConfig, data: EventDataModule) -> EventClassifier:
     """Build the classifier, with random weights, of the kind that the configuration asks for.
 
-    Raises ``ConfigError``, and ``CheckpointError`` for a teacher that does not fit.
+    Raises ``ConfigError``.
     """
     params, source = config.exp_params, config.load_encoder
     fitted = params.head == "logistic_regression"
     kind: type[EventClassifier] = LinearProbe if fitted else EventClassifier
-    if params.self_training:
-        kind = SelfTrainedClassifier
     found = noise_and_onset(config, data)
-    module = kind(
+    return kind(
         class_names=data.class_names,
         backbone_type=source.backbone_type,
         stem_stride=source.stem_stride,
@@ -114,9 +111,6 @@ def build_classifier(config: FinetuneConfig, data: EventDataModule) -> EventClas
         quiet_noise=found.quiet_noise,
         levels=found.levels,
     )
-    if isinstance(module, SelfTrainedClassifier):
-        module.learn_from(load_teacher(params.teacher_ckpt, module))
-    return module
 
 
 def sensors_of(config: FinetuneConfig) -> tuple[Sensors, Sensors]:

@@ -14,7 +14,7 @@ import yaml
 
 from training.devices import is_first_process, is_one_of_several
 from utils.checkpoints import load_resumable
-from utils.config import YamlError, read_yaml
+from utils.config import YamlError, read_yaml, removed_keys
 from utils.errors import UserError
 from utils.files import LockHeld, take_lock, write_atomically
 from utils.schema import RunConfig
@@ -114,7 +114,6 @@ class Run:
                 "fingerprint": data.archive.fingerprint,
                 "n_events": len(data.archive),
                 "n_train": len(data.train_events),
-                "n_unlabelled": len(data.unlabelled_events),
                 "n_test": len(data.test_events),
                 "class_names": list(data.class_names),
             },
@@ -159,10 +158,13 @@ def require_same_config(
     new = _flat(config.model_dump(mode="json"))
     defaults = _flat(type(config)().model_dump(mode="json"))  # for keys that are newer than the run
     old = {key: value for key, value in defaults.items() if key in new} | _flat(before)
+    without_effect = {
+        name for name, key in removed_keys(type(config)).items() if old.get(name) == key.unused
+    }
     changed = [
         key
-        for key in old.keys() | new.keys()
-        if old.get(key) != new.get(key) and key not in FREE_KEYS
+        for key in (old.keys() | new.keys()) - FREE_KEYS - without_effect
+        if old.get(key) != new.get(key)
     ]
     if changed:
         listing = "\n  ".join(

@@ -52,7 +52,7 @@ def events_checksum(data: EventDataModule) -> str:
     It does not depend on the archive that the recordings are packed into.
     """
     whole, identities = hashlib.sha256(repr(data.class_names).encode()), data.archive.identities
-    for events in (data.served_events, data.calibration_events, data.test_events):
+    for events in (data.train_events, data.calibration_events, data.test_events):
         whole.update(repr(len(events)).encode())
         whole.update(identities[events].tobytes() + data.labels[events].tobytes())
     return whole.hexdigest()

@@ -114,7 +114,7 @@ def fit(run: Run, module: pl.LightningModule, data: EventDataModule) -> pl.Train
         load_weights(run.checkpoint, module, run.resume_from)
         require_same_events(run.checkpoint, data, run.resume_from)
     run.start()
-    n_epochs = epochs_of(run.config, len(data.served_events))
+    n_epochs = epochs_of(run.config, len(data.train_events))
     trainer = build_trainer(run, n_epochs, against_bf16(run.config, data.archive))
     if trainer.is_global_zero:
         draw_samples(run, module, data)

@@ -4,10 +4,10 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from utils.errors import UserError
@@ -19,10 +19,30 @@ NUMBERS = tuple(TAG + name for name in ("int", "float", "bool", "timestamp"))
 NUMBERS_AND_NULL = (*NUMBERS, TAG + "null")
 
 
+class RemovedKey(NamedTuple):
+    """A key of earlier versions: the value with which it did nothing, and why it is gone."""
+
+    unused: object
+    reason: str
+
+
 class Section(BaseModel):
-    """A section of a configuration; unknown keys are errors."""
+    """A section of a configuration; unknown keys are errors.
+
+    ``removed`` keys are accepted with the value that did nothing: configurations that an earlier
+    version has written name all keys.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    removed: ClassVar[dict[str, RemovedKey]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_removed(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        unused = {name for name, key in cls.removed.items() if values.get(name) == key.unused}
+        return {name: value for name, value in values.items() if name not in unused}
 
     def contradictions(self) -> list[str]:
         """Return one message for each group of keys that contradict each other."""
@@ -162,7 +182,8 @@ def _describe(model: type[BaseModel], mistake: ErrorDetails) -> str:
         parts.pop()  # pydantic adds the list index and the union member
     key = ".".join(parts)
     if mistake["type"] == "extra_forbidden":
-        return _unknown_key(key, keys)
+        removed = removed_keys(model).get(key)
+        return f"{key}: removed: {removed.reason}" if removed else _unknown_key(key, keys)
     if mistake["type"] == "missing":
         return f"{'.'.join(map(str, mistake['loc'][:2]))}: {mistake['loc'][-1]} is missing"
     allowed = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ")
@@ -195,6 +216,16 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
             if _is_section(part):
                 keys += _known_keys(part, f"{prefix}{name}.")
     return keys
+
+
+def removed_keys(model: type[BaseModel], prefix: str = "") -> dict[str, RemovedKey]:
+    """Return the removed keys of a model and its sections, by dotted key."""
+    found = {prefix + name: key for name, key in getattr(model, "removed", {}).items()}
+    for name, field in model.model_fields.items():
+        for part in (field.annotation, *get_args(field.annotation)):
+            if _is_section(part):
+                found |= removed_keys(part, f"{prefix}{name}.")
+    return found
 
 
 class YamlError(ValueError):

@@ -167,7 +167,7 @@ class FinetuneConfig(RunConfig):
 
     def _without_meaning_for_logistic_regression(self) -> list[str]:
         why = "logistic regression takes no gradient steps"
-        params = ("LR", "weight_decay", "gradient_clip_val", "label_smoothing", "teacher_ckpt")
+        params = ("LR", "weight_decay", "gradient_clip_val", "label_smoothing")
         found = self.exp_params.without_meaning(
             "exp_params", (*params, "freeze_bn_stat_train"), why
         )

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool
 
-from utils.config import Section
+from utils.config import RemovedKey, Section
 from utils.config_types import (
     ClassName,
     Count,
@@ -120,6 +120,13 @@ class ClassifierParams(TrainingParams):
 
 
 class FinetuneParams(ClassifierParams):
+    removed = {
+        "teacher_ckpt": RemovedKey(
+            "none",
+            "self-training gained nothing for the ensemble of an event's sensors "
+            "(docs/log/few_labels_search.md); leave the key out",
+        )
+    }
     # one rate, or one for each part: wider than in the parent class
     LR: Positive | LearningRates = LearningRates(encoder=5e-4, clf=1e-3)  # type: ignore[assignment]
     out_size_enc: Count | None = key(None, OUT_SIZE_ENC)
@@ -130,12 +137,6 @@ class FinetuneParams(ClassifierParams):
         "converged; takes seconds. With `load_encoder.ckpt_fname` none the encoder stays random, "
         "as a control.",
     )
-    teacher_ckpt: FilePath = key(
-        "none",
-        "Self-training: a classifier (`last.ckpt` of finetune.py) whose ensemble names the events "
-        "without labels; the training learns from its probabilities, and from the labels where "
-        "there are some. `none`: from labels only.",
-    )
     freeze_encoders: StrictBool = key(
         False,
         "Linear evaluation: only the classifier learns. Needs `load_encoder.ckpt_fname`.",
@@ -144,11 +145,6 @@ class FinetuneParams(ClassifierParams):
         False,
         "Keep BatchNorm's statistics, for few labels. Needs `load_encoder.ckpt_fname`.",
     )
-
-    @property
-    def self_training(self) -> bool:
-        """Whether a teacher names events without labels."""
-        return self.teacher_ckpt != "none"
 
 
 class OriginalParams(ClassifierParams):

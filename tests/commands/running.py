@@ -88,7 +88,7 @@ def train_and_stop_after(kind, folder, cwd, n_epochs, *overrides) -> str:
 def require_better_than_chance(cwd, name, output) -> None:
     """Check what a run of finetune.py has written and printed, and that it has learned."""
     found = summary(cwd, "finetune", name)
-    ensembles = {"ensemble", "ensemble_usable", "ensemble_weighted"}
+    ensembles = {"ensemble", "ensemble_usable"}
     assert (
         set(found["metrics"]) == {*ensembles, "single_channel"}
         and found["data"]["n_test"] == N_TEST

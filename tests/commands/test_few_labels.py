@@ -6,10 +6,14 @@ import json
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from models.event_classifier import EventClassifier
 from models.linear_head import UNLEARNED_LOGIT
 from tests.conftest import ROOT, run_script
+from training.runs import require_same_config
+from utils.config import load_config
+from utils.schema import FinetuneConfig
 
 DATA = [
     "dataset.source=folder",
@@ -129,60 +133,19 @@ def test_the_same_command_gives_the_same_head(classified, place, separable, pret
     torch.testing.assert_close(first, second, rtol=0.02, atol=0.02 * first.abs().max().item())
 
 
-@pytest.fixture(scope="module")
-def taught(classified, place, separable, pretrained):
-    """Self-training with 9 of 54 labels, without and with calibration events."""
-    teacher = classified[0] / "checkpoints" / "last.ckpt"
-    outputs = [
-        run_script(
-            "finetune.py",
-            "--config_ft",
-            f"{ROOT}/configs/few_labels_self_trained.yaml",
-            *DATA,
-            f"dataset.root={separable}",
-            f"load_encoder.ckpt_fname={pretrained}/checkpoints/encoder-ep_10.ckpt",
-            f"exp_params.teacher_ckpt={teacher}",
-            "dataset.train_events_per_class=3",
-            "trainer_params.max_epochs=6",
-            "dataset.batch_size=8",
-            f"run_name={name}",
-            *further,
-            cwd=place,
-        )
-        for name, further in (("student", []), ("held_out", ["dataset.calibration_ratio=0.34"]))
-    ]
-    return place / "runs" / "finetune" / "student", outputs[0]
-
-
-def test_a_teacher_names_the_events_without_labels(taught, place, classified):
-    folder, output = taught
-    data = summary(place, "student")["data"]
-    assert (data["n_train"], data["n_test"]) == (9, N_TEST)
-    assert data["n_unlabelled"] == data["n_events"] - 9 - N_TEST
-    assert f"The teacher names {data['n_unlabelled']} events without labels" in output
-    held_out = summary(place, "held_out")  # calibration events are not taught
-    n_held_out = held_out["calibration"]["n_events"]
-    assert held_out["data"]["n_train"] == 9 - n_held_out < 9
-    assert held_out["data"]["n_unlabelled"] == data["n_unlabelled"]
-    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    of_teacher = torch.load(classified[0] / "checkpoints" / "last.ckpt", weights_only=True)
-    assert state.keys() == of_teacher["state_dict"].keys()
-    assert summary(place, "student")["metrics"]["ensemble"]["accuracy"] > 2 * CHANCE
-
-
-def test_a_teacher_that_does_not_fit_is_refused(place, separable, classified, pretrained):
-    teacher, encoder = (
-        f"exp_params.teacher_ckpt={classified[0]}/checkpoints/last.ckpt",
-        f"exp_params.teacher_ckpt={pretrained}/checkpoints/encoder-ep_10.ckpt",
-    )
-    adam = ["exp_params.head=adam", "load_encoder.ckpt_fname=none"]
-    output = classify(place, separable, "no", *adam, teacher, "dataset.nperseg=16", status=2)
-    assert "teacher_ckpt" in output and "its spectrogram is" in output
-    output = classify(place, separable, "no", *adam, encoder, status=2)
-    assert "no classifier; give the checkpoints/last.ckpt" in output
-    output = classify(place, separable, "no", teacher, status=2)
-    assert "exp_params.teacher_ckpt" in output and "no gradient steps" in output
+def test_a_removed_key_is_named_unless_it_did_nothing(place, separable, classified):
+    """Configurations of runs that the last version has written name it with its former default."""
+    output = classify(place, separable, "no", "exp_params.teacher_ckpt=a.ckpt", status=2)
+    assert "exp_params.teacher_ckpt: removed: self-training gained nothing" in output
     assert not (place / "runs" / "finetune" / "no").exists()
+    config = classified[0] / "config.yaml"
+    written = yaml.safe_load(config.read_text())
+    written["exp_params"]["teacher_ckpt"] = "none"
+    old = place / "old.yaml"
+    old.write_text(yaml.safe_dump(written))
+    load_config(old, FinetuneConfig)
+    config.write_text(old.read_text())
+    require_same_config(classified[0], load_config(old, FinetuneConfig))
 
 
 def test_a_resumed_run_reports_the_fitted_head(classified, place, separable, pretrained):

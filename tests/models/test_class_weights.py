@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
@@ -28,6 +29,24 @@ def test_loss_is_the_weighted_mean_and_survives_a_batch_without_weight():
         weighted_cross_entropy(logits, labels, weights),
         -(weights[labels] * log_p).sum() / weights[labels].sum(),
     )
-    smoothed = F.cross_entropy(logits, labels, weights, label_smoothing=0.1)
-    torch.testing.assert_close(weighted_cross_entropy(logits, labels, weights, 0.1), smoothed)
     assert weighted_cross_entropy(logits, torch.zeros(9, dtype=torch.long), weights) == 0
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_samples_of_a_class_without_weight_add_nothing_to_loss_and_gradient(smoothing):
+    """Also where their logits are not numbers; the others' loss is that of PyTorch without them."""
+    weights, labels = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0, 1, 2, 0, 2])
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss = weighted_cross_entropy(logits, labels, weights, smoothing)
+    loss.backward()
+    kept = labels > 0
+    alone = logits.detach()[kept].requires_grad_()
+    expected = F.cross_entropy(alone, labels[kept], weights, label_smoothing=smoothing)
+    expected.backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(logits.grad[kept], alone.grad)
+    assert (logits.grad[~kept] == 0).all()
+    nothing = torch.randn(4, 3, requires_grad=True)
+    empty = weighted_cross_entropy(nothing, torch.zeros(4, dtype=torch.long), weights, smoothing)
+    empty.backward()
+    assert empty == 0 and (nothing.grad == 0).all()

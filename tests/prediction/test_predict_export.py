@@ -56,7 +56,12 @@ def test_mistakes_get_one_message_and_status_2(place, ckpt, events):
         (
             ckpt,
             [events, *out, "ensemble=best"],
-            "ensemble: found 'best'; should be 'all', 'usable' or 'weighted'",
+            "ensemble: found 'best'; should be 'all' or 'usable'",
+        ),
+        (
+            ckpt,
+            [events, *out, "ensemble=weighted"],
+            "ensemble: found 'weighted'; weighted was removed",
         ),
         (
             ckpt,

@@ -236,7 +236,7 @@ def test_microseism_changes_nothing_that_a_classifier_says(build):
     quiet, loud = events_with_and_without_microseism()
     for quiet_noise in (False, True):
         model = build(spectrogram=FILTERED, quiet_noise=quiet_noise, n_samples=3000).eval()
-        found = [model.predict_events(x, "weighted") for x in (quiet, loud)]
+        found = [model.predict_events(x, "usable") for x in (quiet, loud)]
         for one, other in zip(*found):
             torch.testing.assert_close(one, other, rtol=0.02, atol=0.01)
         assert (found[0].ratio > 5).all()

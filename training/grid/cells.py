@@ -11,7 +11,7 @@ from pathlib import Path
 
 from training.feature_forest import FeaturesConfig
 from training.grid.grid_config import FROM_PRETRAINED, Recipe, ReproduceConfig
-from training.runs import CONFIG, LAST_CHECKPOINT, RUNS_DIR, SUMMARY, require_same_config
+from training.runs import CONFIG, RUNS_DIR, SUMMARY, require_same_config
 from utils.config import ConfigError, load_config
 from utils.schema import FinetuneConfig, OriginalConfig, RunConfig, SSLConfig
 
@@ -62,7 +62,7 @@ class Cell:
     overrides: tuple[str, ...]
     run_name: str
     draw: int | None = None  # of the labels
-    needs: tuple[Path, ...] = ()  # run folders of its encoder and of its teacher
+    needs: tuple[Path, ...] = ()  # the run folder of its encoder
 
     @property
     def folder(self) -> Path:
@@ -174,10 +174,6 @@ def _cell(
         encoder = pretraining[_pretraining_key(source, seed)]
         own += _from_pretrained(encoder)
         needs.append(encoder.folder)
-    if recipe is not None and recipe.teacher:
-        teacher = RUNS_DIR / kind / _run_name(grid, recipe.teacher, budget, seed, draw)
-        own.append(f"exp_params.teacher_ckpt={teacher / LAST_CHECKPOINT}")
-        needs.append(teacher)
     own += budget.overrides
     own += grid.overrides.label_fractions.get(budget.fraction, ())
     overrides = (*_common(grid, seed, name), *own, *further)

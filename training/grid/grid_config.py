@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from utils.config import Section
+from utils.config import RemovedKey, Section
 from utils.config_types import Count, FilePath, Index, Name, Override, Seed, Share, key
 
 Method = Literal["original", "features", "random", "scratch", "linear", "logistic", "finetuned"]
@@ -35,10 +35,11 @@ class Recipe(Section):
     config_ssl: FilePath | None = key(
         None, "Configuration of the pretraining of its encoder; `null`: no pretraining."
     )
-    teacher: Name | None = key(
-        None,
-        "Self-training: the row whose classifier of the same labels is `exp_params.teacher_ckpt`.",
-    )
+    removed = {
+        "teacher": RemovedKey(
+            None, "self-training is gone, see exp_params.teacher_ckpt; leave it out"
+        )
+    }
     overrides_ft: tuple[Override, ...] = key((), "Changes of `config_ft`.")
     overrides_ssl: tuple[Override, ...] = key((), "Changes of `config_ssl`.")
 
@@ -106,21 +107,9 @@ class ReproduceConfig(Section):
             for name in self.recipes
             if name in get_args(Method)
         ]
-        found += [
-            f"recipes.{name}.teacher: found {recipe.teacher}; "
-            f"it can be {', '.join(self._teachers) or 'no row of this grid'}"
-            for name, recipe in self.recipes.items()
-            if recipe.teacher not in (None, *self._teachers)
-        ]
         strangers = self.overrides.label_fractions.keys() - set(self.label_fractions)
         found += [
             f"overrides.label_fractions: found {fraction}; not among label_fractions"
             for fraction in sorted(strangers)
         ]
         return found
-
-    @property
-    def _teachers(self) -> list[str]:
-        """Rows that finetune.py trains without a teacher."""
-        methods = [method for method in self.methods if method not in ("original", "features")]
-        return methods + [name for name, recipe in self.recipes.items() if not recipe.teacher]

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 
@@ -114,32 +113,6 @@ def test_recipes_are_rows_with_their_own_pretraining(grid):
     assert configs["random"].exp_params.head == "logistic_regression"
     with pytest.raises(ConfigError, match=r"recipes\.linear: is the name of a method"):
         grid("recipes={linear: {}}")
-
-
-def test_students_run_after_their_teachers_of_the_same_labels(grid):
-    recipes = f"{{config_ft: {ROOT}/configs/few_labels_scratch.yaml"
-    _, compared = plan_cells(
-        grid(
-            "methods=[scratch]",
-            f"recipes={{taught: {recipes}, teacher: scratch}}}}",
-            "label_draws=[0,1]",
-        )
-    )
-    students = [cell for cell in compared if cell.method == "taught"]
-    teachers = [cell for cell in compared if cell.method == "scratch"]
-    assert len(students) == len(teachers) == 8
-    for student in students:
-        config = load_config(student.config, FinetuneConfig, student.overrides)
-        teacher = student.run_name.replace("taught", "scratch")
-        assert teacher in {cell.run_name for cell in teachers}
-        expected = f"runs/finetune/{teacher}/checkpoints/last.ckpt"
-        assert config.exp_params.teacher_ckpt == expected
-        assert Path("runs", "finetune", teacher) in student.needs
-    with pytest.raises(ConfigError, match=r"recipes.taught.teacher: found original; it can be scr"):
-        grid(
-            "methods=[scratch,original]",
-            f"recipes={{taught: {recipes}, teacher: original}}}}",
-        )
 
 
 def test_label_draws_and_events_per_class_are_further_cells(grid):
