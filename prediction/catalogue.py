@@ -7,7 +7,7 @@ from typing import Any
 
 from prediction.events import Event
 from prediction.predict_config import QUAKEML_TYPES, CatalogueParams, PredictConfig
-from utils.files import write_atomically
+from utils.files import atomic
 
 PROGRAM = "aknes-ssl"
 OTHER = "other event"
@@ -16,7 +16,8 @@ OTHER = "other event"
 def write_catalogue(events: Iterable[Event], config: PredictConfig, path: Path, form: str) -> None:
     """Write events; ``form`` is a format of ObsPy: QUAKEML or SCML."""
     catalogue = build_catalogue(events, config)
-    write_atomically(path, lambda partial: catalogue.write(str(partial), format=form))
+    with atomic(path) as partial:
+        catalogue.write(str(partial), format=form)
 
 
 def build_catalogue(events: Iterable[Event], config: PredictConfig) -> Any:

@@ -1,6 +1,5 @@
 """The picture of an event: waveforms, spectrograms, probabilities."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +8,10 @@ from scipy.ndimage import uniform_filter1d
 
 from prediction.events import Event
 from prediction.predictor import Classified, Predictor
-from utils.figures import ORANGE, save_figure
+from preprocessing.drawing import draw_spectrogram, draw_waveforms
+from utils.figures import ORANGE, picture
 
 MAX_CHANNELS = 24
-MAX_PIECES = 700  # of a waveform, each drawn from its least to its largest sample
 DRIFT_S = 1.0  # the moving mean over this time is subtracted from the waveforms that are drawn
 # a fixed layout in inches: to let matplotlib find one takes as long as drawing
 WIDTH, ROW, LEAST_ROWS, TOP, GAP, ENSEMBLE = 15.0, 0.27, 0.9, 0.9, 0.12, 0.33
@@ -35,7 +34,8 @@ def plot_event(event: Classified, predictor: Predictor, path: Path) -> Path:
     bottom = 0.3 + LETTER * max(map(len, classes))
     height = TOP + rows + GAP + ENSEMBLE + bottom
 
-    def draw(figure) -> None:
+    with picture(path, (WIDTH, height), is_placed=True) as figure:
+
         def panel(left: float, right: float, low: float, high: float):
             """Return axes at a place in inches."""
             place = left / WIDTH, low / height, (right - left) / WIDTH, (high - low) / height
@@ -44,37 +44,16 @@ def plot_event(event: Classified, predictor: Predictor, path: Path) -> Path:
         low, high = bottom + ENSEMBLE + GAP, height - TOP
         begin = 0.25 + LETTER * max(map(len, names))
         middle = (begin + 10.4) / 2
-        _draw_waveforms(panel(begin, middle - 0.25, low, high), waveforms, rate_hz, names)
-        figure.axes[0].axvline(event.onset_s, color=ORANGE, lw=0.8)
+        left = panel(begin, middle - 0.25, low, high)
+        draw_waveforms(left, without_drift(waveforms, rate_hz), rate_hz, names)
+        left.set(xlabel="time (s)", title="waveforms without drift, each to its own peak")
+        left.axvline(event.onset_s, color=ORANGE, lw=0.8)
         duration_s = waveforms.shape[1] / rate_hz
         _draw_spectrograms(panel(middle + 0.5, 10.4, low, high), images, duration_s, rate_hz / 2)
         votes = panel(11.5, 14.2, low, high), panel(11.5, 14.2, bottom, bottom + ENSEMBLE)
         _draw_votes(*votes, panel(14.35, 14.47, low, high), event.event)
         figure.suptitle(_drawable(_title(event)), fontsize=11, parse_math=False, y=1 - 0.1 / height)
-
-    return save_figure(path, (WIDTH, height), draw, is_placed=True)
-
-
-def _draw_waveforms(axes, waveforms: np.ndarray, rate_hz: float, names: Sequence[str]) -> None:
-    """Draw the waveforms (S, T) without drift, each to its own peak."""
-    n, n_samples = waveforms.shape
-    edges = np.unique(np.linspace(0, n_samples, MAX_PIECES + 1).astype(int))[:-1]
-    time_s = np.repeat(edges / rate_hz, 2)
-    moving = without_drift(waveforms, rate_hz)
-    peaks = np.maximum(np.abs(moving).max(axis=1, keepdims=True), 1e-30)
-    lines = np.arange(n)[:, None] - moving / (2.2 * peaks)
-    ends = [extreme.reduceat(lines, edges, axis=1) for extreme in (np.minimum, np.maximum)]
-    # one line for all: NaN lifts the pen between the channels
-    drawn = np.full((n, time_s.size + 1), np.nan)
-    drawn[:, :-1] = np.stack(ends, axis=-1).reshape(n, -1)
-    axes.plot(np.tile(np.append(time_s, np.nan), n), drawn.ravel(), lw=0.5, color="black")
-    axes.set(
-        xlim=(0, n_samples / rate_hz),
-        ylim=(n - 0.5, -0.5),
-        xlabel="time (s)",
-        title="waveforms without drift, each to its own peak",
-    )
-    axes.set_yticks(range(n), names, fontsize=7, parse_math=False)
+    return path
 
 
 def without_drift(waveforms: np.ndarray, rate_hz: float) -> np.ndarray:
@@ -89,10 +68,7 @@ def without_drift(waveforms: np.ndarray, rate_hz: float) -> np.ndarray:
 def _draw_spectrograms(axes, images: np.ndarray, duration_s: float, nyquist_hz: float) -> None:
     """Draw the images (S, H, W) as strips; the frequency axis is that of the lowest strip."""
     n = len(images)
-    strips = np.concatenate([image[::-1] for image in images])
-    extent = (0, duration_s, n, 0)
-    style = {"aspect": "auto", "cmap": "magma", "interpolation": "nearest"}
-    axes.imshow(strips, vmin=0, vmax=1, extent=extent, **style)
+    draw_spectrogram(axes, np.concatenate(images[::-1]), (0, duration_s, n, 0))
     axes.hlines(range(1, n), 0, duration_s, color="white", lw=0.3)
     axes.set_yticks([n, n - 0.5, n - 1], [f"{k * nyquist_hz / 2:g}" for k in range(3)], fontsize=6)
     axes.set_ylabel("frequency (Hz)", fontsize=7, y=0, ha="left")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
 from numpy.typing import ArrayLike
 
 from prediction.arguments import Outputs
@@ -15,7 +16,7 @@ from prediction.events import Event
 from prediction.predictor import Classified, Predictor
 from prediction.tables import EventTable, SensorTable
 from utils.errors import UserError
-from utils.files import LockHeld, take_lock, write_atomically
+from utils.files import atomic, lock_of
 
 log = logging.getLogger(__name__)
 TIMELINE = "timeline.png"
@@ -37,8 +38,9 @@ class EventWriter:
     def __enter__(self) -> "EventWriter":
         path, resume = self.outputs.out, self.outputs.resume
         try:
-            self.lock = take_lock(path.with_name(f".{path.name}.lock"), wait=False)
-        except LockHeld:
+            self.lock = lock_of(path.with_name(f".{path.name}.lock"))
+            self.lock.acquire(blocking=False)
+        except Timeout:
             raise UserError(
                 f"{path}: another process is writing it; wait for it or choose another name"
             ) from None
@@ -74,7 +76,7 @@ class EventWriter:
 
     def __exit__(self, *error) -> None:
         self.seconds = time.monotonic() - self.started
-        self.lock.close()
+        self.lock.release()
 
     def write(self, classified: Sequence[Classified]) -> None:
         """Write a batch, without events that are in the table already.
@@ -176,9 +178,8 @@ def _write_probabilities(probabilities: Any, path: Path) -> None:
     if not probabilities:
         raise UserError(f"{path}: not written; the recordings are shorter than the model's window")
     codes = (f"{trace.stats.channel} {trace.stats.class_name}" for trace in probabilities)
-    write_atomically(
-        path, lambda partial: probabilities.split().write(str(partial), format="MSEED")
-    )
+    with atomic(path) as partial:
+        probabilities.split().write(str(partial), format="MSEED")
     log.info(
         "%s: probabilities every %g s: %s", path, probabilities[0].stats.delta, ", ".join(codes)
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from prediction.events import Event, columns, event_key, sensor_columns
 from utils.errors import UserError
-from utils.files import write_atomically
+from utils.files import atomic
 
 
 def write_table(path: Path, rows: Iterable[dict], columns: Sequence[str]) -> None:
@@ -134,10 +134,8 @@ class SensorTable(Table):
 
 def _write_text(path: Path, text: str) -> None:
     # file names in tables need not be UTF-8
-    write_atomically(
-        path,
-        lambda partial: partial.write_text(text, encoding="utf-8", errors="surrogateescape"),
-    )
+    with atomic(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def _head(columns: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from prediction.events import Event
 from prediction.monitoring.coverage import merged
-from utils.figures import BLUE, GREY, save_figure
+from utils.figures import BLUE, GREY, picture
 
 MAX_COLUMNS = 1200  # of the strips of probabilities
 MAX_PANELS = 6  # side by side, for recordings with long pauses between them
@@ -42,7 +42,7 @@ def plot_timeline(
     height = 0.55 if probabilities else 0.32
     size = 12, 2.8 + height * len(class_names)
 
-    def draw(figure) -> None:
+    with picture(path, size) as figure:
         widths = np.maximum(lengths, LEAST_WIDTH * lengths.max())
         style = {"sharex": "col", "sharey": "row", "squeeze": False}
         axes = figure.subplots(
@@ -60,8 +60,7 @@ def plot_timeline(
         _label(axes[:, 0], lines, minutes)
         figure.suptitle(f"{len(all_times)} events", fontsize=11)
         figure.supxlabel("time (UTC); hollow: for review; grey: not recorded", fontsize=10)
-
-    return save_figure(path, size, draw)
+    return path
 
 
 def recorded_periods(covered: np.ndarray) -> np.ndarray:

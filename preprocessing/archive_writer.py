@@ -14,12 +14,12 @@ from preprocessing.channels import LARGEST_SAMPLE, SAME_RATE, fit_length
 from preprocessing.event_archive import METADATA, WAVEFORMS, ArchiveError, checksum, component_order
 from preprocessing.levels import COLUMNS, level_cells, measure
 from preprocessing.seisbench_view import write_seisbench_view
-from utils.files import ErrorKeepingFile, locked
+from utils.files import ErrorKeepingFile, lock_of
 
 
 def one_process_at_a_time(archive_dir: Path) -> AbstractContextManager:
     """Return a context manager that holds the lock of an archive; it waits for other processes."""
-    return locked(archive_dir.with_name(archive_dir.name + ".lock"))
+    return lock_of(archive_dir.with_name(archive_dir.name + ".lock"))
 
 
 def _require_replaceable(archive_dir: Path) -> None:

@@ -15,7 +15,7 @@ from prediction.predict_config import PredictConfig
 from preprocessing.packing import pack_recordings
 from tests.warm import WarmStart
 from training.grid.grid_config import ReproduceConfig
-from utils.files import locked
+from utils.files import lock_of
 from utils.schema import FinetuneConfig, OriginalConfig, SSLConfig
 
 # where the tests themselves run side by side, one thread each is fastest
@@ -143,7 +143,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     if "PYTEST_XDIST_WORKER" in os.environ:
         place = place.parent  # of all workers
     folder, whole = place / name, place / f"{name}.whole"
-    with locked(place / f"{name}.lock"):
+    with lock_of(place / f"{name}.lock"):
         if not whole.exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()

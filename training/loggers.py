@@ -15,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from training.runs import METRICS, Run
 from utils.errors import UserError
-from utils.files import write_atomically
+from utils.files import atomic
 
 log = logging.getLogger(__name__)
 WANDB_TIMEOUT_S = 30
@@ -63,14 +63,13 @@ class MetricsTable(Logger):
     def save(self) -> None:
         """Write the table."""
         columns = dict.fromkeys(["epoch", *(name for row in self.rows.values() for name in row)])
-
-        def write(path: Path) -> None:
-            with open(path, "w", newline="", encoding="utf-8") as file:
-                table = csv.DictWriter(file, list(columns))
-                table.writeheader()
-                table.writerows(self.rows[epoch] for epoch in sorted(self.rows))
-
-        write_atomically(self.path, write)
+        with (
+            atomic(self.path) as partial,
+            open(partial, "w", newline="", encoding="utf-8") as file,
+        ):
+            table = csv.DictWriter(file, list(columns))
+            table.writeheader()
+            table.writerows(self.rows[epoch] for epoch in sorted(self.rows))
 
     def forget_after(self, epoch: int) -> None:
         """Remove the rows from ``epoch`` on, which a resumed run computes again."""

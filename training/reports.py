@@ -26,7 +26,7 @@ from training.training_plots import (
     plot_loss_curves,
     plot_recall,
 )
-from utils.files import write_atomically
+from utils.files import atomic
 
 log = logging.getLogger(__name__)
 
@@ -166,12 +166,8 @@ def save_predictions(run: Run, evaluation: Evaluation, data: EventDataModule) ->
         "mask": mask,
         "signal_to_noise": ratio,
     }
-
-    def write(path: Path) -> None:
-        with open(path, "wb") as file:
-            np.savez_compressed(file, class_names=np.array(data.class_names), **content)
-
-    write_atomically(run.dir / PREDICTIONS, write)
+    with atomic(run.dir / PREDICTIONS) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, class_names=np.array(data.class_names), **content)
 
 
 def _write_curves_and_summary(

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import Timeout
 
 from training.devices import is_first_process, is_one_of_several
 from utils.checkpoints import load_resumable
 from utils.config import YamlError, read_yaml, removed_keys
 from utils.errors import UserError
-from utils.files import LockHeld, take_lock, write_atomically
+from utils.files import atomic, lock_of
 from utils.schema import RunConfig
 
 log = logging.getLogger(__name__)
@@ -81,19 +82,19 @@ class Run:
             return
         try:
             self.plots.mkdir(parents=True, exist_ok=True)
-            self._lock = take_lock(self.dir / LOCK, wait=False)
-        except OSError as error:
-            raise UserError(f"{self.dir}: cannot be written: {error.strerror}") from error
-        except LockHeld:
+            self._lock = lock_of(self.dir / LOCK)
+            self._lock.acquire(blocking=False)
+        except Timeout:  # an OSError, too
             raise UserError(
                 f"{self.dir}: another process uses this run folder; wait for it or stop it"
             ) from None
+        except OSError as error:
+            raise UserError(f"{self.dir}: cannot be written: {error.strerror}") from error
         if not self.resumed:
             self._require_new()  # another process may have begun and finished it meanwhile
             text = yaml.safe_dump(self.plain_config, sort_keys=False, allow_unicode=True)
-            write_atomically(
-                self.dir / CONFIG, lambda path: path.write_text(text, encoding="utf-8")
-            )
+            with atomic(self.dir / CONFIG) as partial:
+                partial.write_text(text, encoding="utf-8")
         log.info("Run folder: %s", self.dir)
 
     @property
@@ -121,10 +122,8 @@ class Run:
             "versions": package_versions(),
         }
         path = self.dir / SUMMARY
-        write_atomically(
-            path,
-            lambda partial: partial.write_text(json.dumps(content, indent=1), encoding="utf-8"),
-        )
+        with atomic(path) as partial:
+            partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
         return path
 
 

@@ -20,7 +20,7 @@ from preprocessing.data_module import EventDataModule
 from training.loggers import MetricsTable
 from training.runs import LAST_CHECKPOINT, Run, package_versions
 from utils.errors import UserError
-from utils.files import write_atomically
+from utils.files import atomic
 
 log = logging.getLogger(__name__)
 SAVE_EVERY_S = 600.0
@@ -131,8 +131,7 @@ def save_atomically(content: object, path: Path) -> None:
     Raises ``UserError`` naming the file if it cannot be written.
     """
     content = _map_tensors(Tensor.cpu, content)
-
-    def write(partial: Path) -> None:
+    with atomic(path) as partial:
         try:
             with open(partial, "wb") as file:
                 torch.save(content, file)
@@ -140,8 +139,6 @@ def save_atomically(content: object, path: Path) -> None:
                 os.fsync(file.fileno())
         except RuntimeError as error:  # PyTorch's message for a failed write
             raise OSError("only a part was written; is the disk full?") from error
-
-    write_atomically(path, write)
 
 
 class SaveCheckpoints(pl.Callback):

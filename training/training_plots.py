@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.figures import BLUE, GREY, ORANGE, save_figure
+from preprocessing.drawing import draw_spectrogram
+from utils.figures import BLUE, GREY, ORANGE, picture
 
 SHEET_COLUMNS = 6
 MAX_SENSORS_SHOWN = 24
@@ -27,7 +28,7 @@ def plot_loss_curves(
     n_columns = min(3, len(curves))
     n_rows = math.ceil(len(curves) / n_columns)
 
-    def draw(figure) -> None:
+    with picture(path, (4.2 * n_columns, 2.9 * n_rows)) as figure:
         for position, (name, sides) in enumerate(curves.items(), start=1):
             axes = figure.add_subplot(n_rows, n_columns, position)
             for side, color, label in (("train", GREY, "training"), ("val", BLUE, watched)):
@@ -44,8 +45,7 @@ def plot_loss_curves(
             axes.grid(alpha=0.3)
             axes.legend(frameon=False, fontsize=8)
         figure.suptitle(note, fontsize=9)
-
-    return save_figure(path, (4.2 * n_columns, 2.9 * n_rows), draw)
+    return path
 
 
 def _read_curves(metrics_csv: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
@@ -70,7 +70,8 @@ def plot_confusion(
     share = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     n_classes = len(class_names)
 
-    def draw(figure) -> None:
+    side = 2.2 + 0.75 * n_classes
+    with picture(path, (side + 1, side)) as figure:
         axes = figure.add_subplot()
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
         for (row, column), count in np.ndenumerate(counts):
@@ -90,9 +91,7 @@ def plot_confusion(
             range(n_classes), [f"{name} ({n:.0f})" for name, n in zip(names, totals[:, 0])]
         )
         axes.set(xlabel="predicted class", ylabel="true class (count)", title=title)
-
-    side = 2.2 + 0.75 * n_classes
-    return save_figure(path, (side + 1, side), draw)
+    return path
 
 
 def _count(events: float) -> str:
@@ -105,7 +104,7 @@ def plot_recall(metrics: Mapping[str, dict], class_names: Sequence[str], path: P
     places = np.arange(len(class_names))
     width = 0.8 / len(metrics)
 
-    def draw(figure) -> None:
+    with picture(path, (7, 1.8 + 0.45 * len(class_names))) as figure:
         axes = figure.add_subplot()
         for number, ((kind, values), color) in enumerate(zip(metrics.items(), (BLUE, ORANGE))):
             recall = [100 * (value or 0) for value in values["recall"]]
@@ -125,8 +124,7 @@ def plot_recall(metrics: Mapping[str, dict], class_names: Sequence[str], path: P
         axes.set(xlim=(0, 100), xlabel="recall (%)", ylabel="true class (count)")
         axes.grid(axis="x", alpha=0.3)
         axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-
-    return save_figure(path, (7, 1.8 + 0.45 * len(class_names)), draw)
+    return path
 
 
 def plot_event_sheet(
@@ -150,15 +148,14 @@ def plot_event_sheet(
     size = 2.1 * n_columns + 1.2, 1.5 * n_rows + 1.0
     names = [name + ("" if is_live else " (dead)") for name, is_live in zip(channels, live)]
 
-    def draw(figure) -> None:
+    # placed here: matplotlib would draw all of it twice to find the places
+    with picture(path, size, is_placed=True) as figure:
         axes = figure.add_axes((0.7 / size[0], 0.5 / size[1], 1 - 1.8 / size[0], 1 - 0.9 / size[1]))
-        picture = _draw_panels(axes, images[:n_shown], names, n_columns, duration_s, nyquist_hz)
+        image = _draw_panels(axes, images[:n_shown], names, n_columns, duration_s, nyquist_hz)
         axes.set(title=title, xlabel="time (s)", ylabel="frequency (Hz)")
         bar = figure.add_axes((1 - 0.9 / size[0], 0.15, 0.15 / size[0], 0.7))
-        figure.colorbar(picture, cax=bar, label="scaled log density")
-
-    # placed here: matplotlib would draw all of it twice to find the places
-    return save_figure(path, size, draw, is_placed=True)
+        figure.colorbar(image, cax=bar, label="scaled log density")
+    return path
 
 
 def _draw_panels(
@@ -174,19 +171,18 @@ def _draw_panels(
     All panels share one pair of axes: a pair for each takes matplotlib seconds.
     """
     wide, high, n_rows = 1.07 * duration_s, 1.25 * nyquist_hz, math.ceil(len(images) / n_columns)
-    style = {"origin": "lower", "aspect": "auto", "cmap": "magma", "interpolation": "nearest"}
     for sensor, image in enumerate(images):
         row, column = divmod(sensor, n_columns)
         left, bottom = column * wide, (n_rows - 1 - row) * high
         extent = (left, left + duration_s, bottom, bottom + nyquist_hz)
-        picture = axes.imshow(image, vmin=0, vmax=1, extent=extent, **style)
+        drawn = draw_spectrogram(axes, image, extent)
         place = left + duration_s / 2, bottom + 1.04 * nyquist_hz
         axes.text(*place, names[sensor], ha="center", va="bottom", fontsize=8, parse_math=False)
     axes.set(xlim=(0, n_columns * wide), ylim=(0, n_rows * high))
     axes.set_xticks(*_repeated_ticks(duration_s, wide, n_columns), fontsize=7)
     axes.set_yticks(*_repeated_ticks(nyquist_hz, high, n_rows), fontsize=7)
     axes.spines[:].set_visible(False)
-    return picture
+    return drawn
 
 
 def _repeated_ticks(length: float, step: float, n: int) -> tuple[list[float], list[str]]:
@@ -205,7 +201,7 @@ def plot_calibration(before, after, labels, path: Path) -> Path:
     ``before`` and ``after`` are log-probabilities (N, K) of test events, ``labels`` is (N,).
     """
 
-    def draw(figure) -> None:
+    with picture(path, (9, 4.4)) as figure:
         left, right = figure.subplots(1, 2)
         left.plot([0, 1], [0, 1], color=GREY, ls=":", label="perfectly calibrated")
         for log_probs, name, color in ((before, "before", ORANGE), (after, "after", BLUE)):
@@ -217,8 +213,7 @@ def plot_calibration(before, after, labels, path: Path) -> Path:
         for axes in (left, right):
             axes.grid(alpha=0.3)
         figure.suptitle(f"{len(labels)} test events")
-
-    return save_figure(path, (9, 4.4), draw)
+    return path
 
 
 def _draw_reliability(axes, log_probs, labels, name: str, color: str) -> None:

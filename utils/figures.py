@@ -1,27 +1,30 @@
 """Colours of figures, and writing them as PNG files."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from utils.files import write_atomically
+from utils.files import atomic
 
 BLUE, ORANGE, GREY = "#1f5c99", "#d9822b", "#9aa5b1"
 
 
-def save_figure(
-    path: Path, size_inches: tuple[float, float], draw: Callable, is_placed: bool = False
-) -> Path:
-    """Call ``draw(figure)`` on a new matplotlib figure and write it to ``path`` as PNG.
+@contextmanager
+def picture(path: Path, size_inches: tuple[float, float], is_placed: bool = False) -> Iterator[Any]:
+    """Give a new matplotlib figure to draw on; write it as PNG when the block has ended.
 
-    matplotlib chooses the places of the panels, unless ``draw`` has done so (``is_placed``).
+    matplotlib chooses the places of the panels, unless the block does (``is_placed``). After an
+    error in the block nothing is written. Raises ``UserError`` if the file cannot be written.
+
+        with picture(path, (9, 4)) as figure:
+            figure.add_subplot().plot(values)
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size_inches, layout=None if is_placed else "constrained")
-    draw(figure)
+    yield figure
     # a third of the default's effort gives files as small
     png = {"compress_level": 3}
-    write_atomically(
-        path, lambda partial: figure.savefig(partial, format="png", dpi=130, pil_kwargs=png)
-    )
-    return path
+    with atomic(path) as partial:
+        figure.savefig(partial, format="png", dpi=130, pil_kwargs=png)

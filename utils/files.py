@@ -2,24 +2,29 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+
+from filelock import FileLock
 
 from utils.errors import UserError
 
 
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under a temporary name, then rename it, so that ``path`` is never half-written.
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write; when the block has ended, the file gets its name.
 
-    ``write`` gets the temporary path. Raises ``UserError`` naming the file if it cannot be written:
-    no space, no permission.
+    So ``path`` is never half-written; after an error in the block nothing is left. Raises
+    ``UserError`` naming the file if it cannot be written: no space, no permission.
+
+        with atomic(folder / "summary.json") as partial:
+            partial.write_text(text, encoding="utf-8")
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
+        yield partial
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
@@ -28,34 +33,14 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
             partial.unlink(missing_ok=True)
 
 
-class LockHeld(Exception):
-    """Another process holds the lock."""
+def lock_of(path: Path) -> FileLock:
+    """Return the lock between processes with this file; ``with lock_of(path):`` waits for it.
 
-
-def take_lock(path: Path, wait: bool = True) -> IO:
-    """Lock the file ``path``; the lock is held until the returned file is closed.
-
-    Raises ``LockHeld`` if another process has it, unless ``wait``.
+    ``acquire(blocking=False)`` raises ``filelock.Timeout`` if another process has it. The system
+    frees the lock of a process that ends, however that ended.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = open(path, "w")  # noqa: SIM115
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except ImportError:  # Windows: no lock
-        pass
-    except BlockingIOError:
-        file.close()
-        raise LockHeld(str(path)) from None
-    return file
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock during a ``with`` block; wait for it if another process has it."""
-    with take_lock(path):
-        yield
+    return FileLock(path, thread_local=False)
 
 
 class ErrorKeepingFile:

@@ -15,7 +15,7 @@ from prediction.continuous.trigger import EventFinder, coincidences, sta_lta
 from prediction.predict_config import TriggerParams
 from prediction.tables import write_table
 from utils.errors import UserError
-from utils.figures import save_figure
+from utils.figures import picture
 from utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ def plot_tuning(rows: Sequence[dict], hours: float, configured: TriggerParams, p
     if "known" in rows[0]:
         panels.append(("known_found", f"found of {rows[0]['known']} known events", "Oranges"))
 
-    def draw(figure) -> None:
+    with picture(path, (5.6 * len(panels), 4.2)) as figure:
         for axes, (name, title, colours) in zip(
             figure.subplots(1, len(panels), squeeze=False)[0], panels
         ):
@@ -162,8 +162,7 @@ def plot_tuning(rows: Sequence[dict], hours: float, configured: TriggerParams, p
             axes.set(
                 xlabel="thr_on (STA/LTA); framed: as configured", ylabel="channels", title=title
             )
-
-    return save_figure(path, (5.6 * len(panels), 4.2), draw)
+    return path
 
 
 def _draw_values(axes, values: np.ndarray, colours: str) -> None:

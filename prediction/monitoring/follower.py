@@ -20,7 +20,7 @@ from prediction.monitoring.coverage import Coverage
 from prediction.monitoring.growing_archive import GrowingArchive
 from prediction.outputs import EventWriter
 from utils.errors import UserError
-from utils.files import write_atomically
+from utils.files import atomic
 
 log = logging.getLogger(__name__)
 POLL_S = 0.5
@@ -52,7 +52,8 @@ class FollowState:
 
 def save_state(path: Path, text: str) -> None:
     """Write ``FollowState.text`` in one step."""
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    with atomic(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def load_state(path: Path) -> FollowState:

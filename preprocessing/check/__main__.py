@@ -17,7 +17,7 @@ from preprocessing.recording_folder import RecordingFolder
 from preprocessing.recordings import read_recording
 from preprocessing.sources import is_packed
 from utils import cli
-from utils.files import write_atomically
+from utils.files import atomic
 from utils.progress import progress_bar
 
 REPORT, PICTURE = "check.txt", "examples.png"
@@ -55,7 +55,8 @@ def check(place: Path, output: Path | None) -> None:
     if output is None:
         return
     output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / REPORT, lambda partial: partial.write_text(report, encoding="utf-8"))
+    with atomic(output / REPORT) as partial:
+        partial.write_text(report, encoding="utf-8")
     advice = advise(events, archive is not None)
     if advice:
         paths = [file.place for file in files]

@@ -9,12 +9,12 @@ import torch
 
 from preprocessing.check.advice import common_rate_hz
 from preprocessing.check.measure import MeasuredEvent, outcome
+from preprocessing.drawing import draw_spectrogram, envelope
 from preprocessing.spectrogram import LogSpectrogram
-from utils.figures import save_figure
+from utils.figures import picture
 
 PER_CLASS = 3
 MAX_CLASSES = 10
-MAX_COLUMNS = 600  # of a waveform: more are not visible
 
 
 class Example(NamedTuple):
@@ -57,19 +57,18 @@ def draw_examples(
 ) -> Path:
     """Draw the examples, a row of panels per class, each with time and frequency axes."""
 
-    def draw(figure) -> None:
+    with picture(path, (14, 0.6 + 2.3 * len(examples))) as figure:
         rows = figure.subplots(len(examples), PER_CLASS, squeeze=False)
         for row, (name, of_class) in zip(rows, examples.items()):
             row[0].set_ylabel(f"{name.replace('_', ' ')}\nfrequency (Hz)", fontsize=9)
             for axes in row[len(of_class) :]:
                 axes.set_axis_off()
             for axes, example in zip(row, of_class):
-                picture = _draw_example(axes, example, nperseg, highpass_hz)
+                image = _draw_example(axes, example, nperseg, highpass_hz)
         for axes in rows[-1]:
             axes.set_xlabel("time (s)")
-        figure.colorbar(picture, ax=rows, label="scaled log density", shrink=0.5, aspect=40)
-
-    return save_figure(path, (14, 0.6 + 2.3 * len(examples)), draw)
+        figure.colorbar(image, ax=rows, label="scaled log density", shrink=0.5, aspect=40)
+    return path
 
 
 def _draw_example(axes, example: Example, nperseg: int, highpass_hz: float | None):
@@ -85,11 +84,8 @@ def _draw_example(axes, example: Example, nperseg: int, highpass_hz: float | Non
     waveforms = torch.from_numpy(samples)[None]
     image = spectrogram(waveforms)[0].numpy()
     samples = spectrogram.filtered(waveforms)[0].numpy()
-    extent = (0, duration_s, 0, nyquist_hz)
-    picture = axes.imshow(
-        image, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=0, vmax=1
-    )
-    low, high = _envelope(samples - np.median(samples))
+    drawn = draw_spectrogram(axes, image, (0, duration_s, 0, nyquist_hz))
+    _, low, high = envelope(samples - np.median(samples))
     scale = 0.2 * nyquist_hz / max(np.abs([low, high]).max(), 1e-30)
     time_s = (np.arange(low.size) + 0.5) * duration_s / low.size
     centre = 1.25 * nyquist_hz
@@ -98,10 +94,4 @@ def _draw_example(axes, example: Example, nperseg: int, highpass_hz: float | Non
     axes.set_yticks([tick for tick in axes.get_yticks() if tick <= nyquist_hz])
     axes.set_title(example.title, fontsize=8, parse_math=False)
     axes.tick_params(labelsize=7)
-    return picture
-
-
-def _envelope(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the least and largest sample of each of at most ``MAX_COLUMNS`` pieces."""
-    edges = np.unique(np.linspace(0, samples.size, MAX_COLUMNS + 1).astype(int))[:-1]
-    return np.minimum.reduceat(samples, edges), np.maximum.reduceat(samples, edges)
+    return drawn

@@ -11,7 +11,7 @@ import torch
 from tests.conftest import ROOT
 from tests.killing import members, start_as_from_a_terminal, wait_for_the_end
 from tests.prediction.conftest import TRIGGER, predict
-from utils.files import take_lock
+from utils.files import lock_of
 
 
 def killed(ckpt, n_writes, *arguments, cwd):
@@ -84,9 +84,10 @@ def test_a_table_has_one_writer_one_model_and_one_configuration(place, ckpt, eve
         ckpt, events / "low", "--out", "mine.csv", "--resume", "--per-sensor", cwd=place, status=2
     )
     assert "was begun without --per-sensor" in output
-    lock = take_lock(place / ".mine.csv.lock")
+    lock = lock_of(place / ".mine.csv.lock")
+    lock.acquire()
     output = predict(ckpt, events / "low", "--out", "mine.csv", "--resume", cwd=place, status=2)
-    lock.close()
+    lock.release()
     assert "mine.csv: another process is writing it" in output
     output = predict(ckpt, "--export", "m.onnx", "ensemble=usable", cwd=place, status=2)
     assert "--export writes the ensemble of all sensors" in output

@@ -8,7 +8,7 @@ from tests.conftest import ROOT
 from training.runs import Run
 from utils.config import load_config
 from utils.errors import UserError
-from utils.files import write_atomically
+from utils.files import atomic
 from utils.schema import FinetuneConfig
 
 
@@ -21,14 +21,13 @@ def config(tmp_path, monkeypatch):
 
 def test_a_half_written_file_never_bears_the_name(tmp_path):
     path = tmp_path / "a" / "f.txt"
-    write_atomically(path, lambda p: p.write_text("first"))
-
-    def fail(partial):
-        partial.write_text("sec")
-        raise OSError("disk full")
-
-    with pytest.raises(UserError, match=r"a/f.txt: cannot be written: disk full"):
-        write_atomically(path, fail)
+    with atomic(path) as partial:
+        partial.write_text("first")
+    for error, kind in ((OSError("disk full"), UserError), (KeyError("a bug"), KeyError)):
+        with pytest.raises(kind) as raised, atomic(path) as partial:
+            partial.write_text("sec")
+            raise error
+        assert kind is KeyError or "a/f.txt: cannot be written: disk full" in str(raised.value)
     assert path.read_text() == "first" and [p.name for p in path.parent.iterdir()] == ["f.txt"]
 
 
@@ -136,8 +135,11 @@ def test_an_unwritable_place_is_named(config, tmp_path):
     (tmp_path / "runs").write_text("a file where the folder should be")
     with pytest.raises(UserError, match=r"runs/finetune/one: cannot be written: Not a directory"):
         Run(config()).start()
-    with pytest.raises(UserError, match=r"runs/x.txt: cannot be written"):
-        write_atomically(tmp_path / "runs" / "x.txt", lambda path: path.write_text("x"))
+    with (
+        pytest.raises(UserError, match=r"runs/x.txt: cannot be written"),
+        atomic(tmp_path / "runs" / "x.txt") as partial,
+    ):
+        partial.write_text("x")
 
 
 @pytest.mark.parametrize(

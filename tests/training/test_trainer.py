@@ -41,7 +41,7 @@ def trained(tmp_path, monkeypatch, packed):
 
 def test_the_checkpoint_of_an_interrupted_run_is_read_once(trained, monkeypatch):
     run, whole = trained()
-    run._lock.close()  # as at the end of its process
+    run._lock.release()  # as at the end of its process
     reads, load = [], torch.load
     monkeypatch.setattr(torch, "load", lambda *a, **k: reads.append(a[0]) or load(*a, **k))
     resumed, module = trained(run.dir)

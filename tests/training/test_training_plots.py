@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -28,13 +30,14 @@ def test_curves_count_epochs_from_one(tmp_path, monkeypatch):
     (tmp_path / "m.csv").write_text("epoch,train/loss,val/loss\n0,2,\n1,1,1.5\n")
     lines = {}
 
-    def save_figure(path, size, draw):
+    @contextmanager
+    def picture(path, size):
         figure = Figure(figsize=size)
-        draw(figure)
+        yield figure
         for line in figure.axes[0].lines:
             lines[line.get_label()] = line.get_xydata().tolist()
 
-    monkeypatch.setattr(plots, "save_figure", save_figure)
+    monkeypatch.setattr(plots, "picture", picture)
     plots.plot_loss_curves(tmp_path / "m.csv", tmp_path / "c.png")
     assert lines == {"training": [[1, 2], [2, 1]], "held out": [[2, 1.5]]}
 

@@ -11,7 +11,7 @@ from training.grid.cells import Budget
 from training.grid.comparison_plots import SHOWN, plot_comparison
 from training.grid.grid_config import Method
 from training.grid.results import Result, accuracy_over_sensors
-from utils.files import write_atomically
+from utils.files import atomic
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "expected_calibration_error")
 N_BOOTSTRAP = 4000
@@ -49,7 +49,8 @@ def write_comparison(results: Sequence[Result], folder: Path, command: str) -> s
     text = "\n".join(
         [f"Command: `{command}`", "", *_table(results), "", *_differences(results), ""]
     )
-    write_atomically(folder / "results.md", lambda path: path.write_text(text, encoding="utf-8"))
+    with atomic(folder / "results.md") as partial:
+        partial.write_text(text, encoding="utf-8")
     return text
 
 
@@ -72,32 +73,29 @@ def _chance(results: Sequence[Result]) -> float:
 
 
 def _write_csv(results: Sequence[Result], path: Path) -> None:
-    def write(partial: Path) -> None:
-        with open(partial, "w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(
-                [
-                    "method",
-                    "label_fraction",
-                    "events_per_class",
-                    "seed",
-                    "label_draw",
-                    "prediction",
-                    "n_train",
-                    "n_test",
-                    *METRICS,
-                    "run",
-                ]
-            )
-            for r in results:
-                for prediction, values in r.metrics.items():
-                    cell, numbers = r.cell, [values[name] for name in METRICS]
-                    assert cell.budget is not None
-                    budget = [cell.budget.fraction or None, cell.budget.per_class or None]
-                    start = [cell.method, *budget, cell.seed, cell.draw, prediction]
-                    table.writerow([*start, r.n_train, r.n_test, *numbers, cell.folder])
-
-    write_atomically(path, write)
+    with atomic(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(
+            [
+                "method",
+                "label_fraction",
+                "events_per_class",
+                "seed",
+                "label_draw",
+                "prediction",
+                "n_train",
+                "n_test",
+                *METRICS,
+                "run",
+            ]
+        )
+        for r in results:
+            for prediction, values in r.metrics.items():
+                cell, numbers = r.cell, [values[name] for name in METRICS]
+                assert cell.budget is not None
+                budget = [cell.budget.fraction or None, cell.budget.per_class or None]
+                start = [cell.method, *budget, cell.seed, cell.draw, prediction]
+                table.writerow([*start, r.n_train, r.n_test, *numbers, cell.folder])
 
 
 def _spread(

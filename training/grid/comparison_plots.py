@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from training.grid.cells import Budget
-from utils.figures import BLUE, GREY, ORANGE, save_figure
+from utils.figures import BLUE, GREY, ORANGE, picture
 
 METHOD_COLORS = {
     "original": GREY,
@@ -54,7 +54,7 @@ def plot_comparison(
     budgets = list(dict.fromkeys(budget for _, budget, _ in spread))
     colors = _colors([method for method, _, _ in spread])
 
-    def draw(figure) -> None:
+    with picture(path, (13, 5.4)) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
         draw_labels = _draw_bars if len(budgets) <= MAX_BUDGETS_AS_BARS else _draw_budgets
         draw_labels(left, spread, colors, n_train, guesses)
@@ -62,8 +62,7 @@ def plot_comparison(
         _draw_sensors(right, spread, colors, n_train, curves)
         _draw_guesses(right.axhline, guesses)
         right.legend(fontsize=8, framealpha=0.9, loc="lower right")
-
-    return save_figure(path, (13, 5.4), draw)
+    return path
 
 
 def _draw_sensors(

@@ -7,6 +7,7 @@ from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from filelock import Timeout
 from tqdm import tqdm
 
 from training.children import (
@@ -18,7 +19,7 @@ from training.children import (
 from training.grid.cells import Budget, Cell
 from training.runs import LOCK, METRICS, SUMMARY
 from utils.errors import UserError
-from utils.files import LockHeld, take_lock
+from utils.files import lock_of
 from utils.progress import progress_bar
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,9 +144,9 @@ def _is_in_use(cell: Cell) -> bool:
     if not cell.begun or cell.done:
         return False
     try:
-        take_lock(cell.folder / LOCK, wait=False).close()
-        return False
-    except LockHeld:
+        with lock_of(cell.folder / LOCK).acquire(blocking=False):
+            return False
+    except Timeout:
         return True
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -118,10 +119,13 @@ def test_labels_of_neighbouring_budgets_do_not_cover_each_other():
 def test_sensors_are_drawn_for_all_fractions(tmp_path, monkeypatch):
     """One curve for each method with sensors and each fraction, and the guesses."""
     figures = []
-    monkeypatch.setattr(
-        "training.grid.comparison_plots.save_figure",
-        lambda path, size, draw: draw(figures.append(Figure(size)) or figures[-1]),
-    )
+
+    @contextmanager
+    def picture(path, size):
+        figures.append(Figure(size))
+        yield figures[-1]
+
+    monkeypatch.setattr("training.grid.comparison_plots.picture", picture)
     results = [result("scratch", fraction) for fraction in (0.05, 0.1, 0.8)]
     write_comparison(results, tmp_path, "python reproduce.py")
     curves = [line for line in figures[0].axes[1].lines if len(line.get_xdata()) == 5]

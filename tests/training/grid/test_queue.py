@@ -11,7 +11,7 @@ from training.grid import queue as grid_run
 from training.grid.cells import plan_cells
 from training.grid.queue import run_cells
 from utils.errors import UserError
-from utils.files import take_lock
+from utils.files import lock_of
 
 
 class ScriptInThread:
@@ -139,11 +139,12 @@ def begin_elsewhere(cell):
     """Begin the run of a cell as another process would; it ends after half a second."""
     cell.folder.mkdir(parents=True)
     (cell.folder / "config.yaml").write_text("{}")
-    lock = take_lock(cell.folder / ".lock")
+    lock = lock_of(cell.folder / ".lock")
+    lock.acquire()
 
     def finish():
         (cell.folder / "summary.json").write_text("{}")
-        lock.close()
+        lock.release()
 
     threading.Timer(0.5, finish).start()
 
