@@ -1,31 +1,26 @@
 """Run the cells of a grid that are not finished, side by side, with a progress bar."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
-from multiprocessing.connection import wait as wait_for_any
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from filelock import Timeout
 from tqdm import tqdm
 
-from training.children import (
-    can_fork,
-    prepare_for_forks,
-    start_script,
-    stopped_with_this_process,
-)
 from training.grid.cells import Budget, Cell
 from training.runs import LOCK, METRICS, SUMMARY
-from utils.errors import UserError
+from utils.errors import Interrupted, UserError
 from utils.files import lock_of
 from utils.progress import progress_bar
+from utils.workers import signals_deferred
 
 ROOT = Path(__file__).resolve().parents[2]
 N_CORES = os.cpu_count() or 1
 MAX_CELLS_ON_CPU = 4
-SHOW_EVERY_S = 1.0
+LOOK_EVERY_S = 0.2
 # how long runs of each kind take, about as in `make demo`
 RELATIVE_DURATION = {"ssl": 16, "original": 9, "finetune": 4, "features": 1}
 COMMANDS = {
@@ -49,17 +44,17 @@ def run_cells(cells: Sequence[Cell], gpus: Sequence[int], logs: Path) -> None:
         return
     logs.mkdir(parents=True, exist_ok=True)
     n_epochs = {cell: cell.n_epochs for cell in waiting}
-    if not gpus and can_fork():
-        prepare_for_forks()
     queue = _Queue(waiting, gpus, logs)
-    with (
-        progress_bar(total=100, desc="Training", unit="%") as bar,
-        stopped_with_this_process(),
-    ):
-        while queue.goes_on:
-            queue.begin_what_is_ready()
-            queue.note_what_has_ended()
-            _show_progress(bar, n_epochs)
+    with progress_bar(total=100, desc="Training", unit="%") as bar:
+        try:
+            while queue.goes_on:
+                queue.begin_what_is_ready()
+                queue.note_what_has_ended()
+                _show_progress(bar, n_epochs)
+                time.sleep(LOOK_EVERY_S)
+        except (Interrupted, KeyboardInterrupt):
+            queue.stop()
+            raise
     if queue.failure:
         raise queue.failure
 
@@ -76,7 +71,7 @@ class _Queue:
         self.waiting = sorted(
             cells, key=lambda cell: (cell.kind == "ssl", cell.budget or Budget()), reverse=True
         )
-        self.running: dict[BaseProcess, tuple[Cell, int | None]] = {}
+        self.running: dict[subprocess.Popen[bytes], tuple[Cell, int | None]] = {}
         self.ended: dict[Cell, int] = {}  # exit status, until its folder is not in use
         self.free: list[int | None] = list(gpus) or [None] * min(N_CORES, MAX_CELLS_ON_CPU)
         self.logs = logs
@@ -96,24 +91,30 @@ class _Queue:
         for cell in ready:
             self.waiting.remove(cell)
             gpu = self.free.pop(0)
-            process = _start(cell, gpu, _log_of(cell, self.logs), N_CORES // side_by_side)
-            self.running[process] = cell, gpu
+            with signals_deferred():  # or a training that has just begun would not be stopped
+                process = _start(cell, gpu, _log_of(cell, self.logs), N_CORES // side_by_side)
+                self.running[process] = cell, gpu
 
     def note_what_has_ended(self) -> None:
-        """Wait until a process ends, but not longer than ``SHOW_EVERY_S``; note a failure."""
-        if self.running:
-            wait_for_any([process.sentinel for process in self.running], SHOW_EVERY_S)
-        else:  # processes of another grid use the folders
-            time.sleep(SHOW_EVERY_S)
-        for process in [process for process in self.running if process.exitcode is not None]:
-            cell, gpu = self.running.pop(process)
-            self.free.append(gpu)
-            self.ended[cell] = process.exitcode or 0
+        """Look which processes have ended; note the first failure."""
+        for process, (cell, gpu) in list(self.running.items()):
+            status = process.poll()
+            if status is not None:
+                del self.running[process]
+                self.free.append(gpu)
+                self.ended[cell] = status
         for cell in [cell for cell in self.ended if not _is_in_use(cell)]:
             status = self.ended.pop(cell)
             if not cell.done:
                 self.failure = self.failure or _failure(cell, status, self.logs)
                 self.waiting.clear()
+
+    def stop(self) -> None:
+        """Send SIGTERM to the running trainings, which then save their state; wait for them."""
+        for process in self.running:
+            process.terminate()
+        for process in self.running:
+            process.wait()
 
 
 def _show_progress(bar: tqdm, n_epochs: Mapping[Cell, int]) -> None:
@@ -150,14 +151,32 @@ def _is_in_use(cell: Cell) -> bool:
         return True
 
 
-def _start(cell: Cell, gpu: int | None, log: Path, n_threads: int) -> BaseProcess:
+def _start(cell: Cell, gpu: int | None, log: Path, n_threads: int) -> "subprocess.Popen[bytes]":
     script, flag = COMMANDS[cell.kind]
     resume = ["--resume", str(cell.folder)] if cell.begun else []
     device = f"trainer_params.gpus=[{'' if gpu is None else gpu}]"
     arguments = [flag, cell.config, *resume, *cell.overrides, device]
-    if gpu is None:
-        return start_script(ROOT / script, arguments, log, n_threads, forked=can_fork())
-    return start_script(ROOT / script, arguments, log, n_threads=None, forked=False)
+    return start_script(ROOT / script, arguments, log, n_threads if gpu is None else None)
+
+
+def start_script(
+    script: Path, arguments: Sequence[str], log: Path, n_threads: int | None
+) -> "subprocess.Popen[bytes]":
+    """Start a Python script; its output is added to ``log``.
+
+    ``n_threads`` holds unless the user has set a number. Ctrl-C in the terminal reaches this
+    process only, which stops the script.
+    """
+    threads = {} if n_threads is None else {"OMP_NUM_THREADS": str(n_threads)}
+    with open(log, "ab") as file:
+        return subprocess.Popen(
+            [sys.executable, str(script), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=threads | dict(os.environ),
+            start_new_session=True,
+        )
 
 
 def _log_of(cell: Cell, logs: Path) -> Path:
