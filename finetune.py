@@ -20,16 +20,16 @@ def finetune() -> None:
     from preprocessing.splits import classifier_split
     from training import data as events
     from training import reports
-    from training.fine_tuning import PretrainedEncoder, build_classifier, sensors_of
+    from training.fine_tuning import PretrainedEncoder, build_classifier, sensors_used
     from training.trainer import fit
 
     pretrained = PretrainedEncoder(config)
     archive = events.open_events(config)
     split = classifier_split(archive.labels, events.division_of(config, archive))
-    data = events.serve_events(config, archive, split, *sensors_of(config))
+    data = events.serve_events(config, archive, split, *sensors_used(config))
     seed_everything(config.seed, workers=True, verbose=False)  # initial weights
     module = build_classifier(config, data)
-    facts = pretrained.give_to(module, data)
+    facts = pretrained.load_into(module, data)
     trainer = fit(run, module, data)
     reports.report_classifier(run, trainer, module, data, **facts)
 

@@ -6,18 +6,27 @@ published with these names load unchanged.
 
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from models.resnet import BasicBlock, ResNet, initialise_convolutions, residual_stage
-from utils.checkpoints import CheckpointError, load_plain
+from utils.checkpoints import CheckpointError, load_plain, require_finite_weights
 from utils.errors import UserError
 from utils.names import ENCODER_SIZES, PUBLISHED_STEM_STRIDE
 
 
 class EncoderFileError(UserError):
     """Weights cannot be loaded into an encoder."""
+
+
+class EncoderOrigin(NamedTuple):
+    """What an encoder's file says about its training."""
+
+    seen_events: list[int] | None  # identities of the events that trained it; None: unknown
+    labelled_events: list[int]  # those of them whose labels it was taught
+    spectrogram: dict[str, Any] | None  # arguments of ``LogSpectrogram``; None: unknown
 
 
 class ResNetEncoder(nn.Module):
@@ -91,21 +100,21 @@ def resnet_stem(
     return nn.Conv2d(in_channels, n_filters, kernel_size=7, stride=stride, padding=3, bias=False)
 
 
-def load_encoder_weights(encoder: nn.Module, path: str | Path) -> list[int] | None:
+def load_encoder_weights(encoder: nn.Module, path: str | Path) -> EncoderOrigin:
     """Load weights into an encoder from an encoder file or a Lightning checkpoint.
 
-    An encoder file holds ``{epoch, model_state_dict}``. Returns the identities of the events used
-    in pretraining, or None if the file does not contain them. Raises ``EncoderFileError`` with the
-    missing and unexpected keys. Code in the file is never run.
+    An encoder file holds ``{epoch, model_state_dict}``. Returns what the file says about the
+    training. Raises ``EncoderFileError`` with the missing and unexpected keys, and for weights that
+    are not finite. Code in the file is never run.
     """
     path = Path(path)
     if not path.is_file():
         raise EncoderFileError(f"load_encoder.ckpt_fname: no such file: {path}")
     try:
         content = load_plain(path)
+        weights = _encoder_weights(path, content)
     except CheckpointError as error:
         raise EncoderFileError(str(error)) from error
-    weights = _encoder_weights(path, content)
     expected, stride = encoder.state_dict(), _stem_stride(content)
     if stride != encoder.stem_stride:  # shapes are the same, so the loading would not notice
         raise EncoderFileError(
@@ -128,15 +137,25 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> list[int] | No
         raise EncoderFileError(
             f"{path}: contains tensors that are no weights ({' '.join(str(error).split())[:200]})"
         ) from error
-    return _seen_events(path, content)
+    try:
+        require_finite_weights(path, encoder.state_dict())
+    except CheckpointError as error:
+        raise EncoderFileError(str(error)) from error
+    return _origin(path, content)
 
 
-def _seen_events(path: Path, content: dict) -> list[int] | None:
-    seen = content.get("seen_events")
-    numbers = isinstance(seen, list) and all(isinstance(event, int) for event in seen)
-    if seen is not None and not numbers:
-        raise EncoderFileError(f"{path}: seen_events is no list of integers; pretrain again")
-    return seen
+def _origin(path: Path, content: dict) -> EncoderOrigin:
+    """Return what a file says about the training; earlier versions did not write all of it."""
+    seen, labelled = content.get("seen_events"), content.get("labelled_events", [])
+    for name, events in (
+        ("seen_events", [] if seen is None else seen),
+        ("labelled_events", labelled),
+    ):
+        if not isinstance(events, list) or not all(isinstance(event, int) for event in events):
+            raise EncoderFileError(f"{path}: {name} is no list of integers; train again")
+    options = content.get("hyper_parameters")  # of a Lightning checkpoint
+    settings = (options if isinstance(options, dict) else content).get("spectrogram")
+    return EncoderOrigin(seen, labelled, settings if isinstance(settings, dict) else None)
 
 
 def _encoder_weights(path: Path, content: object) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from models.ensemble import (
 )
 from preprocessing.levels import least_measurable, measure
 from preprocessing.spectrogram import LogSpectrogram, require_finite
+from utils.checkpoints import require_finite_weights
 from utils.names import AKNES_PRE_TRIGGER_S, PUBLISHED_STEM_STRIDE
 
 # arguments of ``EventClassifier`` that only concern its training
@@ -94,15 +96,17 @@ class EventNetwork(nn.Module):
         self.about: dict = {}  # what the checkpoint says about its training; empty in old ones
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: dict) -> "EventNetwork":
+    def from_checkpoint(cls, checkpoint: dict, path: Path) -> "EventNetwork":
         """Build the network of a checkpoint of a training, with its weights and calibration.
 
-        ``checkpoint`` has ``hyper_parameters``, ``state_dict`` and, after a test, ``calibrations``.
+        ``checkpoint`` has ``hyper_parameters``, ``state_dict`` and, after a test, ``calibrations``;
+        it was read from ``path``. Raises ``CheckpointError`` for weights that are not finite.
         """
         parameters = checkpoint["hyper_parameters"]
         known = {name: parameters[name] for name in parameters if name not in TRAINING_PARAMETERS}
         network = cls(**known)
         network.load_state_dict(checkpoint["state_dict"])
+        require_finite_weights(path, network.state_dict())
         network.set_facts(checkpoint)
         return network.eval()
 

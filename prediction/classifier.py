@@ -250,7 +250,10 @@ def load_classifier(path: str | Path) -> tuple["EventNetwork", str]:
         )
     stacked = "backbone_with_clf_type" in _section(checkpoint, "config")
     try:
-        model = (StackedTraceNetwork if stacked else EventNetwork).from_checkpoint(checkpoint)
+        kind = StackedTraceNetwork if stacked else EventNetwork
+        model = kind.from_checkpoint(checkpoint, path)
+    except CheckpointError:
+        raise
     except Exception as error:  # wrong values in the checkpoint can raise almost any error
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: does not fit this version ({reason})") from error

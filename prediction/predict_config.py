@@ -74,7 +74,7 @@ OUTPUT_KEYS = {"gpu", "max_plots", "annotate_stride_s", "follow", "event_types",
 
 def _not_weighted(value: object) -> object:
     if value == "weighted":
-        raise ValueError("weighted was removed: it was never better than all; use all or usable")
+        raise ValueError("weighted was removed: never clearly better than all; use all or usable")
     return value
 
 

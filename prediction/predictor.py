@@ -72,6 +72,10 @@ class Predictor:
             for number, (place, window, recording) in enumerate(usable):
                 n = len(recording.waveforms)
                 log_probs, *of_sensors = (column[number] for column in arrays)
+                if not np.isfinite(log_probs).all():  # NaN would pass argmax and comparisons
+                    reason = "the network's output is not finite; try precision=32-true"
+                    results[place] = Classified(window, self._event(window, error=reason))
+                    continue
                 results[place] = self._classified(
                     window,
                     recording,

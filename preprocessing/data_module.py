@@ -120,6 +120,9 @@ class EventDataModule(pl.LightningDataModule):
                 "raise dataset.test_data_ratio"
             )
         self.archive, self.train_events, self.test_events = archive, train_events, test_events
+        # identities of the events that have trained the weights before, and those taught with
+        # their labels; None: not known
+        self.trained_before: tuple[list[int] | None, list[int]] = [], []
         self.class_names = tuple(class_names)
         ids = {name: number for number, name in enumerate(self.class_names)}
         self.labels = np.array(

@@ -3,12 +3,14 @@
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from models.class_weights import balanced_class_weights
+from models.encoders import EncoderOrigin
 from models.ensemble import least_samples
 from preprocessing.data_module import EventDataModule, too_few_events
 from preprocessing.dataset import Sensors
@@ -234,27 +236,33 @@ def class_weights(
     return weights
 
 
-def compare_with_pretraining(seen: list[int] | None, data: EventDataModule) -> dict:
-    """Return, for the summary, how many test events were in pretraining; None if unknown.
+def compare_with_pretraining(origin: EncoderOrigin, data: EventDataModule) -> dict[str, Any]:
+    """Return, for the summary, how many test events have trained the encoder; None if unknown.
 
-    ``seen`` are the identities of the pretraining events. Warns if test events are among them.
+    Warns if test events are among them, and says if their labels were taught.
     """
-    if seen is None:
+    if origin.seen_events is None:
         rank_zero_only(log.info)(
             "load_encoder.ckpt_fname: does not list the events that pretraining has seen"
         )
         return {"pretraining": {"n_test_events_seen": None}}
-    identities = data.archive.identities[data.test_events].tolist()
-    n_seen = sum(map(set(seen).__contains__, identities))
+    identities = data.archive.identities[data.test_events]
+    n_seen = int(np.isin(identities, origin.seen_events).sum())
+    n_taught = int(np.isin(identities, origin.labelled_events).sum())
     if n_seen:
+        how = f"{n_taught} of them with their labels" if n_taught else "without labels"
         rank_zero_only(log.warning)(
-            "load_encoder.ckpt_fname: pretraining has seen %d of %d test events (without labels), "
-            "so accuracy on new events may be lower. Pretrain with the same dataset.split, "
+            "load_encoder.ckpt_fname: pretraining has seen %d of %d test events (%s), "
+            "so accuracy on new events may be %slower. Pretrain with the same dataset.split, "
             "test_data_ratio and train_test_split_rand_seed, and exclude_test_events true",
             n_seen,
             len(identities),
+            how,
+            "much " * bool(n_taught),
         )
-    return {"pretraining": {"n_test_events_seen": n_seen}}
+    return {
+        "pretraining": {"n_test_events_seen": n_seen, "n_test_events_seen_with_labels": n_taught}
+    }
 
 
 def require_possible_batch(config: RunConfig) -> None:

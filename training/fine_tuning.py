@@ -2,17 +2,16 @@
 
 import logging
 from dataclasses import asdict
-from pathlib import Path
+from typing import Any
 
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from models.encoders import build_encoder, load_encoder_weights
+from models.encoders import EncoderOrigin, ResNetEncoder, build_encoder, load_encoder_weights
 from models.event_classifier import EventClassifier
 from models.linear_head import LinearProbe
 from preprocessing.data_module import EventDataModule, Sensors
 from training.data import class_weights, compare_with_pretraining, spectrogram_settings
 from training.level_ranges import noise_and_onset
-from utils.checkpoints import load_plain
 from utils.schema import FinetuneConfig
 
 log = logging.getLogger(__name__)
@@ -29,40 +28,30 @@ SAME_IMAGES = {
 
 
 class PretrainedEncoder:
-    """The weights that ``load_encoder`` names, and the events that trained them.
+    """The weights that ``load_encoder`` names, and what their file says about their training.
 
     Loaded before events are packed, which takes long. Raises ``CheckpointError``.
     """
 
     def __init__(self, config: FinetuneConfig):
         source = config.load_encoder
-        self.encoder, self.seen_events, self.spectrogram = None, None, None
+        self.encoder: ResNetEncoder | None = None
+        self.origin = EncoderOrigin([], [], None)
         if not source.from_scratch:
             self.encoder = build_encoder(source.backbone_type, stem_stride=source.stem_stride)
-            self.seen_events = load_encoder_weights(self.encoder, source.ckpt_fname)
-            self.spectrogram = spectrogram_of_pretraining(source.ckpt_fname)
+            self.origin = load_encoder_weights(self.encoder, source.ckpt_fname)
 
-    def give_to(self, module: EventClassifier, data: EventDataModule) -> dict:
+    def load_into(self, module: EventClassifier, data: EventDataModule) -> dict[str, Any]:
         """Copy the weights; return facts for the summary, see ``compare_with_pretraining``.
 
-        Warns if pretraining had other images.
+        Warns if pretraining had other images. ``data`` notes the events that trained the encoder.
         """
         if self.encoder is None:
             return {}
-        compare_images(self.spectrogram, module.hparams["spectrogram"])
+        compare_images(self.origin.spectrogram, module.hparams["spectrogram"])
         module.encoder.load_state_dict(self.encoder.state_dict())
-        return compare_with_pretraining(self.seen_events, data)
-
-
-def spectrogram_of_pretraining(path: str | Path) -> dict | None:
-    """Return the arguments of ``LogSpectrogram`` in an encoder file or a Lightning checkpoint.
-
-    None if the file does not have them: encoder files of earlier versions.
-    """
-    content = load_plain(Path(path))
-    options = content.get("hyper_parameters")
-    found = (options if isinstance(options, dict) else content).get("spectrogram")
-    return found if isinstance(found, dict) else None
+        data.trained_before = self.origin.seen_events, self.origin.labelled_events
+        return compare_with_pretraining(self.origin, data)
 
 
 def compare_images(pretraining: dict | None, here: dict) -> None:
@@ -113,7 +102,7 @@ def build_classifier(config: FinetuneConfig, data: EventDataModule) -> EventClas
     )
 
 
-def sensors_of(config: FinetuneConfig) -> tuple[Sensors, Sensors]:
+def sensors_used(config: FinetuneConfig) -> tuple[Sensors, Sensors]:
     """Return how many sensors of an event training and evaluation use."""
     data, fitted = config.dataset, config.exp_params.head == "logistic_regression"
     one_in_training = data.return_single_spectrogram_train and not fitted

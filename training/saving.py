@@ -58,6 +58,23 @@ def events_checksum(data: EventDataModule) -> str:
     return whole.hexdigest()
 
 
+def events_that_train(data: EventDataModule, taught: bool) -> dict[str, list[int]]:
+    """Return the identities of all events that have trained the weights, sorted, for checkpoints.
+
+    ``seen_events``: with labels or without, in this training or one before it; left out if the
+    weights come from a file that does not list them. ``labelled_events``, if there are any: those
+    whose labels were taught, in this training (``taught``) or before.
+    """
+    seen, labelled = data.trained_before
+    own = data.archive.identities
+    now = set(own[data.train_events].tolist())
+    if taught:  # calibration events choose temperature and threshold by their labels
+        now |= set(own[data.calibration_events].tolist())
+    found = {} if seen is None else {"seen_events": sorted({*seen, *now})}
+    all_labelled = sorted({*labelled, *(now if taught else ())})
+    return found | ({"labelled_events": all_labelled} if all_labelled else {})
+
+
 def require_same_events(content: dict, data: EventDataModule, path: Path) -> None:
     """Raise ``UserError`` if the checkpoint at ``path`` was trained on other events than these.
 
@@ -148,9 +165,9 @@ class SaveCheckpoints(pl.Callback):
     save, and on any interruption that can be caught; then it holds the last finished epoch.
 
     ``encoder-ep_N.ckpt`` is a dict with ``epoch``, ``model_state_dict``, ``stem_stride`` and
-    ``spectrogram``, the arguments of ``LogSpectrogram``. After pretraining both files also have
-    ``seen_events``: identities of the training events, a sorted list of integers; held-out events
-    are not among them. ``last.ckpt`` has ``events_checksum``, that of a classifier also ``about``.
+    ``spectrogram``, the arguments of ``LogSpectrogram``. Both files also have what
+    ``events_that_train`` returns. ``last.ckpt`` has ``events_checksum``, that of a classifier also
+    ``about``.
     """
 
     def __init__(self, run: Run, period: int, memory: EpochMemory):
@@ -170,9 +187,8 @@ class SaveCheckpoints(pl.Callback):
         """Note the training events; remove rows of the metrics table that are computed again."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         self.about = {"events_checksum": events_checksum(data)}
-        if self.run.config.kind == "ssl":
-            self.seen = {"seen_events": sorted(data.archive.identities[data.train_events].tolist())}
-        else:
+        self.seen = events_that_train(data, taught=self.run.config.kind != "ssl")
+        if self.run.config.kind != "ssl":
             self.about["about"] = about_training(self.run, data)
         for logger in trainer.loggers:
             if isinstance(logger, MetricsTable):

@@ -1,5 +1,6 @@
 """Load checkpoints as plain data, without running code stored in them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,21 @@ def load_plain(path: Path) -> Any:
         raise CheckpointError(
             f"{path}: not a checkpoint that can be loaded safely ({type(error).__name__}: {reason})"
         ) from error
+
+
+def require_finite_weights(path: Path, weights: Mapping[str, Any]) -> None:
+    """Raise ``CheckpointError`` naming the first of ``weights`` (tensors) that is not finite."""
+    broken = [
+        name
+        for name, values in weights.items()
+        if values.is_floating_point() and not bool(values.isfinite().all())
+    ]
+    if broken:
+        raise CheckpointError(
+            f"{path}: {len(broken)} of {len(weights)} weights are not finite (NaN or infinite), "
+            f"first {broken[0]}: its training diverged. Take a checkpoint of an earlier epoch, or "
+            "train again with a lower LR"
+        )
 
 
 def load_resumable(path: Path) -> dict:

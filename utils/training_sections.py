@@ -123,7 +123,7 @@ class FinetuneParams(ClassifierParams):
     removed = {
         "teacher_ckpt": RemovedKey(
             "none",
-            "self-training gained nothing for the ensemble of an event's sensors "
+            "self-training gained nothing for the ensemble, and little for single channels "
             "(docs/log/few_labels_search.md); leave the key out",
         )
     }

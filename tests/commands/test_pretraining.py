@@ -78,11 +78,33 @@ def test_test_events_that_pretraining_has_seen_are_counted(workplace, separable,
             "finetune", separable, f"seen-{name}", *encoder, *another, cwd=workplace, epochs=1
         )
         assert summary(workplace, "finetune", f"seen-{name}")["pretraining"] == {
-            "n_test_events_seen": expected
+            "n_test_events_seen": expected,
+            **({} if expected is None else {"n_test_events_seen_with_labels": 0}),
         }
         assert output.count("pretraining has seen") == 1
         if expected:
-            assert f"pretraining has seen {n_seen} of {N_TEST} test events" in output
+            assert f"pretraining has seen {n_seen} of {N_TEST} test events (without" in output
+
+
+def test_test_events_that_taught_an_encoder_their_labels_are_counted(
+    workplace, separable, pretrained
+):
+    """A classifier of another division as encoder: it also lists what pretrained it."""
+    data = ["dataset.train_test_split_rand_seed=1", "dataset.calibration_ratio=0.2"]
+    first = f"load_encoder.ckpt_fname={pretrained[0] / 'checkpoints' / 'encoder-ep_30.ckpt'}"
+    run("finetune", separable, "teaches", first, *data, cwd=workplace, epochs=1)
+    taught = workplace / "runs/finetune/teaches/checkpoints/last.ckpt"
+    output = run(
+        "finetune", separable, "is-taught", f"load_encoder.ckpt_fname={taught}", cwd=workplace,
+        epochs=1,
+    )  # fmt: skip
+    labels = np.array([file.parent.name for file in list_recordings(separable)])
+    train, _ = classifier_split(labels, Division(0.75, 0.25, seed=1))
+    _, test = classifier_split(labels, Division(0.75, 0.25, seed=0))
+    n_taught = len(np.intersect1d(train, test))
+    found = summary(workplace, "finetune", "is-taught")["pretraining"]
+    assert found["n_test_events_seen_with_labels"] == n_taught > 5
+    assert f"({n_taught} of them with their labels)" in output and "much lower" in output
 
 
 @pytest.mark.parametrize(
@@ -99,7 +121,7 @@ def test_classifiers_beat_chance_and_see_no_test_event_of_their_own(
     output = run("finetune", separable, name, *overrides, cwd=workplace)
     _require_frozen(workplace / "runs" / "finetune" / name, pretrained[0], weights=name == "linear")
     require_better_than_chance(workplace, name, output)
-    assert summary(workplace, "finetune", name)["pretraining"] == {"n_test_events_seen": 0}
+    assert summary(workplace, "finetune", name)["pretraining"]["n_test_events_seen"] == 0
     assert "pretraining has seen" not in output
 
 

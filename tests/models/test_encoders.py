@@ -4,6 +4,7 @@ import torchvision
 
 from models.encoders import EncoderFileError, build_encoder, load_encoder_weights
 from original_implementation.networks import build_backbone_with_clf
+from preprocessing.spectrogram import LogSpectrogram
 from utils.names import BACKBONES_WITH_CLF, ENCODER_SIZES
 
 
@@ -142,15 +143,43 @@ def test_events_of_pretraining_are_loaded_with_the_weights(tmp_path):
     }
     for content in (file, lightning):
         torch.save(content, tmp_path / "of_before.ckpt")
-        assert load_encoder_weights(encoder, tmp_path / "of_before.ckpt") is None
+        assert load_encoder_weights(encoder, tmp_path / "of_before.ckpt").seen_events is None
         torch.save(content | {"seen_events": [-(2**63), 7]}, tmp_path / "new.ckpt")
-        assert load_encoder_weights(encoder, tmp_path / "new.ckpt") == [-(2**63), 7]
+        assert load_encoder_weights(encoder, tmp_path / "new.ckpt").seen_events == [-(2**63), 7]
     for strange in ("all", ["a"], [[1]], torch.ones(2), {}):
         torch.save(file | {"seen_events": strange}, tmp_path / "strange.ckpt")
         with pytest.raises(
             EncoderFileError, match="strange.ckpt: seen_events is no list of integers"
         ):
             load_encoder_weights(encoder, tmp_path / "strange.ckpt")
+
+
+def test_images_of_the_training_are_found_in_encoder_files_and_checkpoints(tmp_path):
+    images = {"sampling_rate_hz": 100.0, "nperseg": 20, "highpass_hz": 1.0, "resize_size": None}
+    LogSpectrogram(**images)  # these are its arguments
+    encoder = build_encoder("CompactEncoder")
+    weights = {"epoch": 1, "model_state_dict": encoder.state_dict()}
+    files = {
+        "encoder": weights | {"spectrogram": images},
+        "last": weights | {"hyper_parameters": {"spectrogram": images}},
+        "old": weights,
+        "strange": weights | {"spectrogram": 5},
+    }
+    found = {}
+    for name, content in files.items():
+        torch.save(content, tmp_path / name)
+        found[name] = load_encoder_weights(encoder, tmp_path / name).spectrogram
+    assert found == {"encoder": images, "last": images, "old": None, "strange": None}
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    weights = build_encoder("CompactEncoder").state_dict()
+    weights["model.bn1.bias"][3] = value
+    torch.save({"epoch": 1, "model_state_dict": weights}, tmp_path / "e.ckpt")
+    message = "1 of 72 weights are not finite.*first model.bn1.bias.*training diverged"
+    with pytest.raises(EncoderFileError, match=message):
+        load_encoder_weights(build_encoder("CompactEncoder"), tmp_path / "e.ckpt")
 
 
 class Malicious:

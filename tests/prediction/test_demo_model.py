@@ -4,7 +4,13 @@ import csv
 import subprocess
 import sys
 
+import numpy as np
+import pytest
+import torch
+
+from prediction import Classifier
 from tests.conftest import ROOT, run_script
+from utils.checkpoints import CheckpointError
 
 CHECKPOINT = ROOT / "docs" / "demo_model" / "classifier.ckpt"
 
@@ -38,3 +44,20 @@ def test_a_prediction_imports_nothing_that_only_a_training_needs(aknes_event, tm
     assert {"torch", "obspy", "prediction.predictor"} <= imported
     slow = {"pytorch_lightning", "torchmetrics", "torchvision", "sklearn", "matplotlib"}
     assert not imported & (slow | {"scipy.signal", "pandas", "tensorboard", "wandb"})
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    checkpoint = torch.load(CHECKPOINT, weights_only=True)
+    checkpoint["state_dict"]["classifier.bias"][2] = torch.nan
+    torch.save(checkpoint, tmp_path / "nan.ckpt")
+    with pytest.raises(CheckpointError, match="nan.ckpt: 1 of .* not finite .*classifier.bias"):
+        Classifier.load(tmp_path / "nan.ckpt")
+
+
+def test_an_output_that_is_not_finite_is_an_error_and_no_class(monkeypatch):
+    classifier = Classifier.load("demo", gpu=None, precision="32-true")
+    network = classifier.predictor.model
+    monkeypatch.setattr(network, "forward", lambda x: torch.full((len(x), 8), torch.nan))
+    (event,) = classifier.classify(np.random.default_rng(0).normal(0, 9, (3, 16000)), 1000)
+    assert event.error.startswith("the network's output is not finite") and not event.class_name
+    assert event.confidence is None and not classifier.classify([]).to_catalog().events
