@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from prediction.continuous.miniseed import Records, index_records
+from prediction.continuous.miniseed import Records, index_records, one_by_one, read_records
 from preprocessing.channels import LARGEST_SAMPLE, SAME_RATE
 from preprocessing.traces import RecordingError, read_traces
 
@@ -99,8 +98,9 @@ def read_window(
                 traces += name_channels(read_traces(file.path, starttime=start, endtime=end))
             except RecordingError as error:
                 note(file.path, error)
-        elif content := file.read(start_ns, end_ns):
-            traces += _read_records(file, content, note)
+        else:
+            for content in file.read(start_ns, end_ns):
+                traces += _read_records(file, content, note)
     # a miniSEED log is text
     stream = obspy.Stream([trace for trace in traces if trace.data.dtype.kind in "iuf"])
     stream.trim(start, end)
@@ -112,14 +112,13 @@ def _read_records(
 ) -> list:
     """Read miniSEED records, one by one where some of them are damaged."""
     try:
-        return read_traces(file.path, BytesIO(content), format="MSEED")
+        return read_records(file.path, content)
     except RecordingError as error:
         note(file.path, error)
-    traces = []
-    for first in range(0, len(content), file.n_bytes):
+    traces: list[Any] = []
+    for record in one_by_one(content):
         with suppress(RecordingError):
-            one = BytesIO(content[first : first + file.n_bytes])
-            traces += read_traces(file.path, one, format="MSEED")
+            traces += read_records(file.path, record)
     return traces
 
 

@@ -58,6 +58,9 @@ class GrowingArchive(SdsArchive):
                 self.unusable[path] = str(error)  # perhaps just being written: tried again
             else:
                 self.unusable.pop(path, None)
+                damage = getattr(self.files.get(path), "damage", "")
+                if damage:
+                    self.unusable[path] = damage
         self._first = False
         return arrivals
 
@@ -87,21 +90,13 @@ class GrowingArchive(SdsArchive):
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of each file that ``update`` has seen."""
-        return {
-            str(path.relative_to(self.root)): int(file.offsets[-1]) + file.n_bytes
-            if isinstance(file, Records)
-            else file.n_bytes
-            for path, file in self.files.items()
-        }
+        return {str(path.relative_to(self.root)): file.n_bytes for path, file in self.files.items()}
 
 
 def _reindexed(path: Path, before: Records | WholeFile | None) -> Records | WholeFile:
     """Return the index of a file as it is now; ``before`` if nothing was added."""
     if isinstance(before, Records):
-        try:
-            return before.grown()
-        except RecordingError:  # records of another length were added
-            return index_file(path, {})
+        return before.grown()
     if before is not None and path.stat().st_size == before.n_bytes:
         return before
     return index_file(path, {})

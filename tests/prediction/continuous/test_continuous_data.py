@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import obspy
 import pytest
+from pymseed import DataEncoding, MS3TraceList
 
 from prediction.continuous.continuous_data import ContinuousData
 from prediction.continuous.miniseed import NS
@@ -88,10 +89,6 @@ def test_a_changed_rate_and_a_log_do_no_harm(tmp_path, hour):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (
-            lambda b: b[: 4096 + 20] + b"\xff\xff" + b[4096 + 22 :],
-            "damaged: a record of the year 65535",
-        ),
         (lambda b: b"not seismic data" * 40, "not a format that ObsPy knows"),
         (lambda b: b[:2000], "cannot be read|truncated"),
     ],
@@ -128,6 +125,79 @@ def test_of_damaged_files_the_rest_is_read(tmp_path, hour):
     assert (
         bad in data.unusable and 3 * 36_000 * (1 - 3 * 512 / len(content)) <= n_found < 3 * 36_000
     )
+
+
+@pytest.mark.parametrize(
+    ("damage", "message", "n_lost"),
+    [
+        (lambda b: b[:1044] + b"\xff\xff" + b[1046:], "damaged: .*the other records are used", 1),
+        (lambda b: b[:1024] + bytes(512) + b[1024:], "512 bytes at byte 1024 are no miniSEED", 0),
+        (lambda b: b[:1024] + b"\x07" * 700 + b[1024:], "700 bytes at byte 1024 are no mini", 0),
+        (lambda b: b[:1024] + b[1124:], "412 bytes at byte 1024 are no miniSEED record", 1),
+    ],
+)
+def test_what_lies_between_records_costs_no_other_record(tmp_path, hour, damage, message, n_lost):
+    """A wrong year, blanks, other bytes, a record without its first bytes."""
+    path = tmp_path / "bad.mseed"
+    obspy.read(str(hour[0])).write(str(path), format="MSEED", reclen=512)
+    whole = window(ContinuousData([path]), 0, 3700)
+    path.write_bytes(damage(path.read_bytes()))
+    data = ContinuousData([path])
+    found = window(data, 0, 3700)
+    lost = sum(t.stats.npts for t in whole) - sum(t.stats.npts for t in found)
+    assert re.search(message, data.unusable[path]) and 0 <= lost <= n_lost * 120
+    assert (lost > 0) == (n_lost > 0)
+
+
+def test_records_of_other_lengths_and_byte_orders_are_read(tmp_path, hour):
+    """A backfill in records of 4096 bytes, then SeedLink's of 512; their byte orders differ."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    stream = obspy.read(str(hour[0]))
+    stream.slice(START, START + 1799.9).write(str(first), "MSEED", reclen=4096)
+    stream.slice(START + 1800).write(str(second), "MSEED", reclen=512, byteorder="<")
+    path = tmp_path / "mixed.mseed"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    data = ContinuousData([path])
+    found = window(data, 0, 3700)
+    assert not data.unusable and [t.stats.npts for t in found] == [36_000] * 3
+    for trace, samples in zip(found, hour[1]):
+        np.testing.assert_array_equal(trace.data, samples)
+
+
+@pytest.mark.parametrize("applied", [False, True])
+def test_a_time_correction_that_is_not_yet_applied_counts(tmp_path, hour, applied):
+    """[SEED manual 2.4, chapter 8, fields 12 and 16]: 60 s, in units of 0.1 ms."""
+    path = tmp_path / "late.mseed"
+    obspy.read(str(hour[0])).write(str(path), "MSEED", reclen=512)
+    content = bytearray(path.read_bytes())
+    for first in range(0, len(content), 512):
+        content[first + 36] |= 2 * applied
+        content[first + 40 : first + 44] = (600_000).to_bytes(4, "big")
+    path.write_bytes(content)
+    data = ContinuousData([path])
+    shift_s = 0 if applied else 60
+    assert (data.start_ns, data.end_ns) == (
+        START.ns + shift_s * NS,
+        START.ns + (3600 + shift_s) * NS,
+    )
+    (trace, *_) = window(data, 100 + shift_s, 101 + shift_s)
+    np.testing.assert_array_equal(trace.data, hour[1][0, 1000:1011])
+
+
+def test_miniseed_3_is_read_like_miniseed_2(tmp_path, hour):
+    path = tmp_path / "three.mseed3"
+    traces = MS3TraceList()
+    for number, samples in enumerate(hour[1]):
+        source = f"FDSN:XX_S{number:02d}__H_H_Z"
+        traces.add_data(source, samples, "f", 10.0, starttime_str=str(START))
+    traces.to_file(str(path), format_version=3, encoding=DataEncoding.FLOAT32)
+    data = ContinuousData([path])
+    expected = window(ContinuousData([hour[0]]), 100, 200)
+    found = window(data, 100, 200)
+    assert [t.id for t in found] == [t.id for t in expected] and not data.unusable
+    for a, b in zip(found, expected):
+        assert a.stats.starttime == b.stats.starttime
+        np.testing.assert_array_equal(a.data, b.data)
 
 
 def test_channels_without_names_stay_apart(aknes_event):
