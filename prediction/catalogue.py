@@ -85,9 +85,7 @@ def _picks(event: Event, time: Any, name: str, network: str | None, info: Any) -
 
     picks = []
     for number, (channel, after_s) in enumerate(event.picks.items()):
-        codes = channel.split(".")
-        if not codes[1]:  # a channel without names, such as those of SEG-2
-            codes[1] = codes[3]
+        codes = _codes(channel)
         place = WaveformStreamID(codes[0] or network or "", codes[1], codes[2] or None, codes[3])
         identifier = ResourceIdentifier(f"{name}/pick/{number}")
         picks.append(
@@ -100,6 +98,15 @@ def _picks(event: Event, time: Any, name: str, network: str | None, info: Any) -
             )
         )
     return picks
+
+
+def _codes(channel: str) -> list[str]:
+    """Return network, station, location and channel; of ``channel 3`` the number is the station."""
+    codes = channel.split(".")
+    if len(codes) != 4:
+        number = channel.split(" ")[-1]
+        return ["", number, "", number]
+    return [codes[0], codes[1] or codes[3], *codes[2:]]
 
 
 def _origins(time: Any, name: str, picks: list, params: CatalogueParams, info: Any) -> list:

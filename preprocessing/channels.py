@@ -43,6 +43,17 @@ class Channel:
     own_rate_hz: float
 
 
+def channel_name(codes: str, number: int | str = "") -> str:
+    """Return the name of a channel in tables: its codes (``NET.STA.LOC.CHA``).
+
+    Channels of formats without codes (SEG-2, SEG-Y) are ``channel N`` by their place in the file;
+    continuous data have that place as channel code.
+    """
+    *places, channel = codes.split(".")
+    number = channel or str(number)
+    return f"channel {number}" if number.isdigit() and not any(places) else codes
+
+
 def by_channel(traces: list) -> list[list]:
     """Group the traces by channel; return a list of (name, trace) per channel, sorted by time.
 
@@ -50,8 +61,7 @@ def by_channel(traces: list) -> list[list]:
     """
     named: dict[str, list] = {}
     for number, trace in enumerate(traces, start=1):
-        name = trace.id if trace.id.strip(".") else f"channel {number}"
-        named.setdefault(name, []).append(trace)
+        named.setdefault(channel_name(trace.id, number), []).append(trace)
     for name, segments in list(named.items()):
         segments.sort(key=lambda trace: trace.stats.starttime.ns)
         # Same name and same start: different sensors, whose full names did not fit the format.

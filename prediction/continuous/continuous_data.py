@@ -104,7 +104,7 @@ def read_window(
     # a miniSEED log is text
     stream = obspy.Stream([trace for trace in traces if trace.data.dtype.kind in "iuf"])
     stream.trim(start, end)
-    return join_segments(stream)
+    return segments_without_gaps(stream)
 
 
 def _read_records(
@@ -131,7 +131,7 @@ def name_channels(traces: list) -> list:
     return traces
 
 
-def join_segments(stream):
+def segments_without_gaps(stream):
     """Join the segments of each channel that touch, and split them at invalid samples.
 
     Where the sampling rate changes within a channel, segments with a rarer rate are left out.
@@ -239,7 +239,9 @@ class StreamData:
         """Return the stream between two times as float64 segments without gaps."""
         from obspy import UTCDateTime
 
-        return join_segments(self.stream.slice(UTCDateTime(ns=start_ns), UTCDateTime(ns=end_ns)))
+        return segments_without_gaps(
+            self.stream.slice(UTCDateTime(ns=start_ns), UTCDateTime(ns=end_ns))
+        )
 
 
 def _own_header(trace: Any) -> Any:

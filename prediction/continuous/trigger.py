@@ -20,6 +20,7 @@ from prediction.continuous.continuous_data import Source
 from prediction.continuous.miniseed import NS
 from prediction.events import EventWindow
 from prediction.predict_config import TriggerParams
+from preprocessing.channels import channel_name
 from preprocessing.recordings import Recording, join_channels
 from preprocessing.traces import RecordingError
 from utils.progress import progress_bar
@@ -236,7 +237,7 @@ def _first_of_each_station(
         station, _, channel = rest.rsplit(".", 2)  # a station's code may have a point
         place = f"{network}.{station}" if station else channel
         first[place] = min(first.get(place, (ns, name)), (ns, name))
-    return {name: (ns - trigger_ns) / NS for ns, name in sorted(first.values())}
+    return {channel_name(name): (ns - trigger_ns) / NS for ns, name in sorted(first.values())}
 
 
 def _cut(
@@ -266,7 +267,8 @@ def _cut(
         recording = join_channels("the window", covering, sampling_rate_hz, max_gap_s)
     except RecordingError as error:
         return None, str(error)
-    reasons = (f"{name}: covers too little of the window" for name in sorted(left_out))
+    names = sorted(map(channel_name, left_out))
+    reasons = (f"{name}: covers too little of the window" for name in names)
     return replace(recording, left_out=(*recording.left_out, *reasons)), ""
 
 

@@ -10,7 +10,7 @@ from prediction.predict_config import QUAKEML_TYPES, PredictConfig
 from utils.config import ConfigError, build_config
 
 NAMES = ("Rockfall", "explosion")
-PICKS = {"NO.AKN01..GHZ": 0.0, ".AKN02.00.GHN": 0.013, "...3": 0.25}
+PICKS = {"NO.AKN01..GHZ": 0.0, ".AKN02.00.GHN": 0.013, "channel 3": 0.25}
 
 
 def event(class_name="Rockfall", **changes):

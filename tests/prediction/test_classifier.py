@@ -114,3 +114,16 @@ def test_an_old_checkpoint_says_what_it_does_not_know(classifier):
 def test_importing_it_imports_nothing_slow():
     script = "import sys, prediction; sys.exit(bool({'torch', 'obspy', 'scipy'} & {*sys.modules}))"
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_channels_of_seg2_have_the_same_names_as_an_event_and_in_continuous_data(aknes_event):
+    classifier = Classifier.load("demo", trigger={"channels": 3, "thr_on": 3.0})
+    stream = obspy.read(str(aknes_event))
+    (event,) = classifier.classify(stream)
+    names = [sensor.channel for sensor in event.per_sensor]
+    assert names[:2] == ["channel 1", "channel 2"] and len(names) == 24
+    found = classifier.detect(stream)
+    assert found and {sensor.channel for each in found for sensor in each.per_sensor} <= set(names)
+    assert found[0].picks and set(found[0].picks) <= set(names)
+    picks = found.to_catalog()[0].picks
+    assert {pick.waveform_id.channel_code for pick in picks} <= {str(n) for n in range(1, 25)}
