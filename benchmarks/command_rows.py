@@ -4,16 +4,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from statistics import median
 
+import numpy as np
 import torch
 
-from benchmarks.compact_rows import COMPACT, native_classifier
-from benchmarks.data_rows import write_noise
-from benchmarks.table import Row, seconds_row
-from benchmarks.timing import seconds_of, take_turns
+from benchmarks.network_rows import COMPACT, native_classifier
+from benchmarks.timing import Row, take_turns
 from benchmarks.work import Size, Work
+from preprocessing.archive_writer import ArchiveWriter
 from preprocessing.event_archive import EventArchive
 from preprocessing.simulate.simulated_days import simulate_continuous
 
@@ -21,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DAY_S = 86_400
 SHORT_S = 60  # of continuous data: mostly the start of the command
 EVENTS_PER_HOUR = 30
+EARLIER_COMMIT = "89da3a0"  # predict.py still imported all that a training needs
+N_PAIRS = 7  # of predictions by both commits
 ONE_EPOCH = (
     "trainer_params.max_epochs=1",
     "exp_params.model_save_ep_period=-1",
@@ -42,14 +46,6 @@ sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 with open("/proc/self/status") as status, open("peak_kb", "w") as peak:
     peak.write(next(line.split()[1] for line in status if line.startswith("VmHWM")))
-"""
-# ends the process at the end of the first training step
-FIRST_STEP = """
-import os, runpy, sys
-from training.callbacks import SeedEveryStep
-SeedEveryStep.on_train_batch_end = lambda *_: os._exit(0)
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -85,6 +81,20 @@ def _run(command: list[str], folder: Path) -> None:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {output}")
 
 
+def write_noise(archive_dir: Path, n_events: int) -> EventArchive:
+    """Write an archive of random noise: two channels, two classes."""
+    rng = np.random.default_rng(0)
+    with ArchiveWriter(archive_dir, 1000.0, 16.0) as writer:
+        for number in range(n_events):
+            writer.add(
+                f"{number:06d}",
+                rng.normal(0, 50, (2, 16000)).astype(np.float32),
+                "ab"[number % 2],
+                "2020-01-01T00:00:00Z",
+            )
+    return EventArchive(archive_dir)
+
+
 def packing_row(work: Work, folder: Path) -> Row:
     """Measure packing: recordings per second, on all cores."""
     n_events, source = work.size.n_packed, folder / "many" / "Regional"
@@ -96,18 +106,6 @@ def packing_row(work: Work, folder: Path) -> Row:
     rate = n_events / float((folder / "packing_s").read_text(encoding="utf-8"))
     what = f"packing {n_events} events on {os.cpu_count()} cores"
     return Row(what, "", f"{rate:.0f} events/s", "", "≥ 150", rate >= 150)
-
-
-def start_rows(size: Size, folder: Path) -> Iterator[Row]:
-    """Measure the time until the help, and until the first training step has ended."""
-    help_command = [sys.executable, str(ROOT / "sslearn.py"), "--help"]
-    first_step = _pretraining(write_noise(folder / "start", size.n_memory), FIRST_STEP, "bench")
-    for what, command, goal in (
-        ("--help", help_command, 1.5),
-        ("from the command to the first training step", first_step, 15.0),
-    ):
-        seconds = seconds_of(partial(_run, command, folder))
-        yield seconds_row(what, seconds, goal)
 
 
 def memory_row(size: Size, folder: Path) -> Row:
@@ -163,26 +161,63 @@ def continuous_row(size: Size, folder: Path) -> Row:
     )
 
 
-def demo_row(size: Size, folder: Path) -> Row:
-    """Measure `make demo`, simulation included, in a temporary folder."""
-    place = folder / "demo"
-    place.mkdir()
-    # the demo's configurations name these folders relative to the current one
-    for name in ("configs", "original_implementation"):
-        (place / name).symlink_to(ROOT / name)
-    command = [
-        sys.executable,
-        str(ROOT / "reproduce.py"),
-        "--config",
-        "configs/demo.yaml",
-        *size.demo,
-    ]
-    seconds = seconds_of(lambda: _run(command, place))
-    return Row(
-        "make demo, from start to end",
-        "",
-        f"{seconds / 60:.2g} min",
-        "",
-        "≤ 3 min",
-        seconds <= 180,
+def prediction_row(work: Work, folder: Path, against: str) -> Row:
+    """Measure processor time and memory of predict.py for one file, against another commit.
+
+    Both run in turn. ``against`` is a commit of this repository; the row says so if it is not here.
+    """
+    what = f"one file through predict.py --ckpt demo (there: commit {against})"
+    ways: dict[str, list[tuple[float, float]]] = {"there": [], "here": []}
+    with _checkout(against, folder / "there") as there:
+        if there is None:
+            return Row(what, "this commit is not in the repository", "", "", "")
+        for number in range(N_PAIRS):
+            for name, tree in (("there", there), ("here", ROOT)):
+                out = folder / f"{name}-{number}.csv"
+                command = [str(tree / "predict.py"), "--ckpt", "demo", str(work.files[0])]
+                cost = _cost([*command, "--out", str(out)], folder)
+                if cost is None:  # that commit needs torchvision, this one only for tests
+                    return Row(what, f"does not run {name} (make test installs all)", "", "", "")
+                ways[name].append(cost)
+    pairs = list(zip(ways["here"], ways["there"]))
+    seconds, memory = (median(here[k] / there[k] for here, there in pairs) for k in range(2))
+    shown = {
+        name: f"{median(s for s, _ in costs):.2f} s, {median(mb for _, mb in costs):.0f} MB"
+        for name, costs in ways.items()
+    }
+    result = f"{seconds:.2f} of the processor time, {memory:.2f} of the memory"
+    goal = "≤ 0.45, ≤ 0.6"
+    return Row(what, shown["there"], shown["here"], result, goal, seconds <= 0.45 and memory <= 0.6)
+
+
+@contextmanager
+def _checkout(commit: str, folder: Path) -> Iterator[Path | None]:
+    """Check a commit out into a folder; None if it is not there. Removes it afterwards."""
+    git = ["git", "-C", str(ROOT), "worktree"]
+    made = subprocess.run(
+        [*git, "add", "--detach", str(folder), commit], capture_output=True, check=False
     )
+    try:
+        yield folder if made.returncode == 0 else None
+    finally:
+        if made.returncode == 0:
+            subprocess.run([*git, "remove", "--force", str(folder)], check=True)
+
+
+def _cost(command: list[str], folder: Path) -> tuple[float, float] | None:
+    """Run a Python script; return its processor time in s and peak memory in MB (Linux).
+
+    None if it fails.
+    """
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        return None
+    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024

@@ -16,10 +16,8 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from benchmarks.networks import build_classifier, build_pretraining
-from benchmarks.table import Row, parse, report, seconds_row
-from benchmarks.timing import seconds_of
-from benchmarks.trainer import BF16, quiet_trainer
+from benchmarks.network_rows import BF16, build_classifier, build_pretraining
+from benchmarks.timing import Row, parse, report, seconds_of, seconds_row
 from benchmarks.work import Networks
 from models.event_classifier import EventClassifier
 from models.vnibcreg import VNIbCReg
@@ -30,6 +28,23 @@ from preprocessing.event_archive import EventArchive
 from utils.precision import has_bf16
 
 N_PROFILED_STEPS = 20
+
+
+def quiet_trainer(n_epochs: int, device: torch.device, precision: str, **options) -> pl.Trainer:
+    """Build a Trainer like that of the commands, but without files and messages."""
+    return pl.Trainer(
+        max_epochs=n_epochs,
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=1,
+        precision=BF16 if precision == BF16 else "32-true",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        **options,
+    )
 
 
 @dataclass(frozen=True)

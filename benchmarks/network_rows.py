@@ -5,35 +5,90 @@ Steps are also compared with the peak speed of the hardware.
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import models.vnibcreg
 from benchmarks import published
-from benchmarks.networks import NATIVE_IMAGES, build_classifier, build_pretraining
-from benchmarks.table import Row, compare
 from benchmarks.timing import (
+    Row,
     alternate,
+    compare,
     count_flops,
     large_convolution,
     own_process,
     ratio,
     take_turns,
 )
-from benchmarks.trainer import BF16
 from benchmarks.work import SMALL, Size, Work
 from models.event_classifier import EventClassifier
 from models.vnibcreg import VNIbCReg
-from preprocessing.dataset import EventDataset
+from preprocessing.dataset import EventDataset, Sensors
 from utils.precision import has_bf16
 
+PUBLISHED_IMAGES: dict = {}  # the defaults of LogSpectrogram
+NATIVE_IMAGES = {"resize_size": None}
+BF16: Final = "bf16-mixed"
 CPU = torch.device("cpu")
 Module = TypeVar("Module", bound=nn.Module)
+COMPACT = "CompactEncoder"
+N_EVALUATED = 16  # events at most: one would be too short to time
+
+
+def build_pretraining(
+    backbone: str,
+    projector: int,
+    spectrogram: dict = PUBLISHED_IMAGES,
+    kind: type[VNIbCReg] = VNIbCReg,
+) -> VNIbCReg:
+    """Build a pretraining model with seeded weights."""
+    torch.manual_seed(0)
+    return kind(
+        backbone,
+        proj_hid=projector,
+        proj_out=projector,
+        lambda_=1.0,
+        mu=1.0,
+        nu=1.0,
+        rho=1.0,
+        use_diag_loss=True,
+        use_tnc=True,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        augmentations=["NeighboringCrop"],
+        spectrogram=spectrogram,
+        knn_period=-1,
+    )
+
+
+def build_classifier(
+    class_names: Sequence[str],
+    backbone: str,
+    spectrogram: dict = PUBLISHED_IMAGES,
+    **changes,
+) -> EventClassifier:
+    """Build a classifier with seeded weights; ``changes`` are its further arguments."""
+    torch.manual_seed(0)
+    return EventClassifier(
+        class_names,
+        backbone,
+        class_weights=None,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        freeze_encoder=False,
+        freeze_bn_stat_train=False,
+        augmentations=[],
+        spectrogram=spectrogram,
+        **changes,
+    )
 
 
 def precisions() -> tuple[str, ...]:
@@ -181,28 +236,6 @@ def _step_rows(
         )
 
 
-def image_size_rows(work: Work) -> Iterator[Row]:
-    """Measure a training step for each image size, in the fastest precision."""
-    size, precision, ways = work.size, precisions()[-1], {}
-    for rows, columns, stride in ((128, 711, 2), (64, 355, 2), (41, 228, 1), (41, 228, 2)):
-        model = classifier(size.classifier_backbone, stem_stride=stride)
-        loss = supervised_loss(size, rows, columns)
-        ways[f"{rows} x {columns}, stem_stride {stride}"] = optimiser_step(model, loss, precision)
-    seconds = alternate(ways, size.n_rounds, size.rounds_s)
-    published_size, *others = seconds
-    backbone = size.classifier_backbone
-    step = f"supervised step, {backbone}, batch {size.supervised_batch}, {precision}"
-    for what in others:
-        factor = ratio(seconds[published_size], seconds[what])
-        yield Row(
-            f"{step}, {what}",
-            f"{published_size}: {median(seconds[published_size]):.3g} s",
-            f"{median(seconds[what]):.3g} s",
-            f"{factor:.3g} x",
-            "",
-        )
-
-
 def published_evaluation(size: Size, files: Sequence[Path]) -> Callable[[], None]:
     """Return the published evaluation of these files."""
     model = classifier(size.classifier_backbone)
@@ -250,3 +283,94 @@ def evaluation_rows(work: Work) -> Iterator[Row]:
         name = f"ensemble evaluation, {work.archive.live.shape[1]} sensors, {what}, {precision}"
         wanted = goal if precision == BF16 else None
         yield compare(seconds["published"], seconds[way], len(files), wanted, name, "events")
+
+
+def native_classifier(backbone: str, **options) -> EventClassifier:
+    """Build a classifier of images of native size, 41 x 228."""
+    return classifier(backbone, spectrogram={"resize_size": None}, **options)
+
+
+def compact_rows(work: Work) -> Iterator[Row]:
+    """Measure optimiser steps on prepared images, then evaluation from the archive's file."""
+    size, n_events = work.size, min(N_EVALUATED, len(work.archive))
+    step = f"supervised step, {COMPACT}, batch {size.supervised_batch}, native 41 x 228"
+    loss = supervised_loss(size, 41, 228)
+    for precision in precisions():
+        make = partial(optimiser_step, loss=loss, precision=precision)
+        yield _against_resnet(f"{step}, {precision}", size, make, "{:.3g} s".format)
+    n_sensors = work.archive.live.shape[1]
+    ensemble = f"ensemble evaluation, {COMPACT}, {n_sensors} sensors, native 41 x 228"
+    data = work.dataset("all", in_memory=False)
+    for precision in precisions():
+        evaluate = partial(evaluation, data=data, n_events=n_events, precision=precision)
+        yield _against_resnet(f"{ensemble}, {precision}", size, evaluate, partial(_rate, n_events))
+
+
+def _rate(n_events: int, seconds: float) -> str:
+    return f"{n_events / seconds:.3g} events/s"
+
+
+def _against_resnet(
+    what: str,
+    size: Size,
+    make: Callable[[EventClassifier], Callable[[], object]],
+    show: Callable[[float], str],
+) -> Row:
+    """Compare both networks; ``show`` formats the seconds of a round."""
+    resnet = size.classifier_backbone
+    ways = {backbone: make(native_classifier(backbone)) for backbone in (resnet, COMPACT)}
+    seconds = alternate(ways, size.n_rounds, size.rounds_s)
+    shown = {backbone: show(median(seconds[backbone])) for backbone in ways}
+    factor = ratio(seconds[resnet], seconds[COMPACT])
+    return Row(what, f"{resnet}: {shown[resnet]}", shown[COMPACT], f"{factor:.3g} x", "")
+
+
+def published_items(
+    item: Callable[[Path, np.random.Generator], Tensor],
+    files: Sequence[Path],
+) -> Callable[[], None]:
+    """Return the published way to make a batch of items from files."""
+    rng = np.random.default_rng(0)
+
+    def make() -> None:
+        torch.stack([item(path, rng) for path in files])
+
+    return make
+
+
+def input_rows(work: Work) -> Iterator[Row]:
+    """Measure items per second: crops for pretraining and whole images."""
+    keys = [(0, event) for event in range(len(work.files))]
+    model, network = ssl_model(work.size), classifier(work.size.classifier_backbone)
+
+    def crops(data: EventDataset) -> Callable[[], Tensor]:
+        def make() -> Tensor:
+            batch = data.__getitems__(keys)
+            return model.cut_views(batch.waveforms, batch.draws)
+
+        return make
+
+    def images(data: EventDataset) -> Callable[[], Tensor]:
+        return lambda: network.to_images(data.__getitems__(keys).waveforms[:, 0])
+
+    kinds: tuple[tuple[str, float, Callable, Sensors, Callable], ...] = (
+        ("SSL input", 50, published.ssl_item, "pair", crops),
+        ("supervised input", 15, published.supervised_item, "one", images),
+    )
+    for name, goal, item, sensors, make in kinds:
+        with own_process(published_items, item, work.files) as published_way:
+            ways = {
+                "published": published_way,
+                "from the archive": make(work.dataset(sensors, in_memory=False)),
+                "preload: ram": make(work.dataset(sensors, in_memory=True)),
+            }
+            seconds = alternate(ways, max(7, work.size.n_rounds), work.size.rounds_s)
+        for way in ("from the archive", "preload: ram"):
+            yield compare(
+                seconds["published"],
+                seconds[way],
+                len(keys),
+                goal,
+                f"{name}, {way}",
+                "items",
+            )

@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import command_rows, data_rows, network_rows
-from benchmarks.compact_rows import compact_rows
+from benchmarks import command_rows, network_rows
 from benchmarks.seg2 import FILE_LIKE_AKNES, seg2_bytes
-from benchmarks.share_row import share_row
-from benchmarks.table import Row, parse, report
+from benchmarks.timing import Row, parse, report
 from benchmarks.work import PAPER, QUICK, SMALL, Size, Work
 from preprocessing.event_archive import EventArchive
 from preprocessing.packing import pack_recordings
@@ -23,22 +21,22 @@ from preprocessing.simulate.simulated_archive import plan_events, simulate_event
 from utils.parallel import map_in_order
 from utils.precision import has_bf16
 
-ROWS: dict[str, Callable[[Work, Path], Iterator[Row]]] = {
-    "input": lambda work, folder: data_rows.input_rows(work),
-    "ssl_step": lambda work, folder: network_rows.ssl_step_rows(work),
-    "supervised_step": lambda work, folder: network_rows.supervised_step_rows(work),
-    "image_size": lambda work, folder: network_rows.image_size_rows(work),
-    "evaluation": lambda work, folder: network_rows.evaluation_rows(work),
-    "compact": lambda work, folder: compact_rows(work),
-    "share": lambda work, folder: iter([share_row(work, folder)]),
-    "start": lambda work, folder: command_rows.start_rows(work.size, folder),
-    "packing": lambda work, folder: iter([command_rows.packing_row(work, folder)]),
-    "continuous": lambda work, folder: iter([command_rows.continuous_row(work.size, folder)]),
-    "memory": lambda work, folder: iter([command_rows.memory_row(work.size, folder)]),
-    "linear": lambda work, folder: iter([data_rows.linear_row(work.size, folder)]),
-    "demo": lambda work, folder: iter([command_rows.demo_row(work.size, folder)]),
+ROWS: dict[str, Callable[[Work, Path, str], Iterator[Row]]] = {
+    "input": lambda work, folder, against: network_rows.input_rows(work),
+    "ssl_step": lambda work, folder, against: network_rows.ssl_step_rows(work),
+    "supervised_step": lambda work, folder, against: network_rows.supervised_step_rows(work),
+    "evaluation": lambda work, folder, against: network_rows.evaluation_rows(work),
+    "compact": lambda work, folder, against: network_rows.compact_rows(work),
+    "packing": lambda work, folder, against: iter([command_rows.packing_row(work, folder)]),
+    "prediction": lambda work, folder, against: iter(
+        [command_rows.prediction_row(work, folder, against)]
+    ),
+    "continuous": lambda work, folder, against: iter(
+        [command_rows.continuous_row(work.size, folder)]
+    ),
+    "memory": lambda work, folder, against: iter([command_rows.memory_row(work.size, folder)]),
 }
-LONG = ("memory", "linear", "demo")  # measured only with --rows or --all
+LONG = ("memory",)  # measured only with --rows or --all
 
 
 def _write_event(event: tuple[int, tuple[str, int]], source: Path) -> None:
@@ -60,7 +58,7 @@ def prepare(size: Size, folder: Path) -> Work:
     return Work(size, sorted(source.glob("*/*.dat")), EventArchive(folder / "archive"))
 
 
-def measure(names: Sequence[str], size: Size) -> Iterator[Row]:
+def measure(names: Sequence[str], size: Size, against: str) -> Iterator[Row]:
     """Measure the named rows; yield each as soon as it is measured."""
     with tempfile.TemporaryDirectory(prefix="aknes-bench-") as name:
         folder = Path(name)
@@ -68,7 +66,7 @@ def measure(names: Sequence[str], size: Size) -> Iterator[Row]:
         work = prepare(size, folder)
         for measured in names:
             print(f"Measuring {measured}", flush=True)
-            yield from ROWS[measured](work, folder)
+            yield from ROWS[measured](work, folder, against)
 
 
 def main() -> None:
@@ -89,6 +87,12 @@ def main() -> None:
         action="store_true",
         help="measure everything, at the paper's sizes",
     )
+    parser.add_argument(
+        "--against",
+        default=command_rows.EARLIER_COMMIT,
+        metavar="COMMIT",
+        help="with which commit the row prediction compares (default: %(default)s)",
+    )
     arguments = parse(parser)
     names = arguments.rows or [name for name in ROWS if arguments.all or name not in LONG]
     size = PAPER if arguments.rows or arguments.all else QUICK
@@ -97,7 +101,8 @@ def main() -> None:
             "This CPU has no bf16 units: all rows are measured in float32.",
             flush=True,
         )
-    report(measure(names, SMALL if arguments.small else size), arguments.out)
+    size = SMALL if arguments.small else size
+    report(measure(names, size, arguments.against), arguments.out)
 
 
 if __name__ == "__main__":

@@ -30,9 +30,7 @@ class Size(Networks):
     n_evaluated: int = 4
     n_packed: int = 3429
     n_memory: int = 300
-    n_linear: int = 64
     continuous_s: float = 3600
-    demo: tuple[str, ...] = ()  # further arguments of the demo's command
     n_rounds: int = 3
     rounds_s: float = math.inf  # of all rounds of a comparison; the first may take longer
 
@@ -57,15 +55,8 @@ SMALL = Size(
     n_evaluated=1,
     n_packed=16,
     n_memory=40,
-    n_linear=16,
     continuous_s=120,
     n_rounds=1,
-    demo=(
-        "methods=[features]",
-        "recipes={}",
-        "label_fractions=[0.5]",
-        "overrides.all=[dataset.source=simulated,dataset.n_simulated=100]",
-    ),
 )
 
 

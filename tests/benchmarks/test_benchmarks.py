@@ -50,34 +50,23 @@ def test_gpu_experiment_needs_no_optional_package(tmp_path):
 @pytest.mark.slow
 def test_every_row_of_the_speed_table(tmp_path):
     printed = run("-m", "benchmarks.speed", "--small", "--all", "--out", str(tmp_path / "speed.md"))
-    assert "Measuring demo" in printed and " s] make demo, from start to end: " in printed
+    assert "Measuring packing" in printed and " s] packing " in printed
     table = (tmp_path / "speed.md").read_text()
     for what in (
         "SSL input, preload: ram",
         "supervised input",
         "SSL step",
         "supervised step",
-        "64 x 355",
         "ensemble evaluation",
         "native 41 x 228",
-        "share of an SSL epoch",
-        "--help",
-        "first training step",
         "packing",
         "memory of a training",
-        "an epoch at",
         "supervised step, CompactEncoder",
         "ensemble evaluation, CompactEncoder",
         "a day of 24 channels",
-        "make demo",
+        "one file through predict.py",
     ):
         assert what in table
-    share = next(line for line in table.splitlines() if "share of an SSL epoch" in line).split("|")[
-        4
-    ]
-    assert (
-        0 < float(share.strip(" %")) < 50
-    )  # forward, backward and optimiser are all counted as the network's
 
 
 def test_a_row_that_does_not_exist_is_refused(monkeypatch, capsys):

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import models.vnibcreg
-from benchmarks import command_rows, network_rows, speed, table
-from benchmarks.compact_rows import compact_rows
-from benchmarks.data_rows import write_noise
-from benchmarks.table import Row, to_markdown
+from benchmarks import command_rows, network_rows, speed, timing
+from benchmarks.command_rows import write_noise
+from benchmarks.network_rows import compact_rows
+from benchmarks.timing import Row, to_markdown
 from benchmarks.work import PAPER, QUICK, SMALL, Work
 
 
@@ -66,25 +66,25 @@ def test_steps_use_bf16_where_it_has_units_only(monkeypatch, work, rows, units):
 @pytest.mark.parametrize(
     "arguments, size, names",
     [
-        ([], QUICK, [name for name in speed.ROWS if name not in ("memory", "linear", "demo")]),
+        ([], QUICK, [name for name in speed.ROWS if name != "memory"]),
         (["--all"], PAPER, list(speed.ROWS)),
-        (["--rows", "demo", "compact"], PAPER, ["demo", "compact"]),
+        (["--rows", "memory", "compact"], PAPER, ["memory", "compact"]),
         (["--small"], SMALL, [name for name in speed.ROWS if name not in speed.LONG]),
     ],
 )
 def test_long_rows_are_measured_on_request_only(monkeypatch, arguments, size, names):
     asked = []
     monkeypatch.setattr(sys, "argv", ["speed", *arguments])
-    monkeypatch.setattr(table, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(timing, "keep_freed_memory", lambda: None)
     monkeypatch.setattr(speed, "measure", lambda *request: asked.append(request) or iter([]))
     speed.main()
-    assert asked == [(names, size)]
+    assert asked == [(names, size, "89da3a0")]
 
 
 @pytest.mark.parametrize("units", [True, False])
 def test_missing_bf16_units_are_said_in_one_line(monkeypatch, capsys, units):
     monkeypatch.setattr(sys, "argv", ["speed"])
-    monkeypatch.setattr(table, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(timing, "keep_freed_memory", lambda: None)
     monkeypatch.setattr(speed, "has_bf16", lambda device: units)
     monkeypatch.setattr(speed, "measure", lambda *request: iter([]))
     speed.main()
@@ -99,7 +99,7 @@ def test_each_row_is_printed_as_soon_as_it_is_known(capsys, tmp_path):
             yield Row(what, "", "2 s", "", "≤ 3 s", True)
             seen.append(capsys.readouterr().out)
 
-    table.report(rows(), tmp_path / "table.md")
+    timing.report(rows(), tmp_path / "table.md")
     assert seen == [f"[   0 s] {what}: 2 s (goal ≤ 3 s)\n" for what in ("first", "second")]
     assert "| first | 2 s | ≤ 3 s | reached |" in (tmp_path / "table.md").read_text(
         encoding="utf-8"
