@@ -30,9 +30,11 @@ def run(classifier: Classifier, arguments: Namespace) -> int:
 
     It is 1 if some recordings could not be used.
     """
-    keep_freed_memory()
     outputs, strict = arguments.outputs, arguments.strict
     stop_at_signals("go on by the same command" + " with --resume" * (not arguments.follow))
+    many = len(getattr(arguments, "files", ())) > EVENTS_PER_BATCH
+    if many or arguments.continuous or arguments.sds:
+        keep_freed_memory()  # for the next batch
     if arguments.tune:
         return tune_trigger(classifier, arguments)
     if arguments.follow:
