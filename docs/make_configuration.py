@@ -22,6 +22,8 @@ TARGET = Path(__file__).resolve().with_name("configuration.md")
 TRAININGS = {"ssl": SSLConfig, "ft": FinetuneConfig, "orig": OriginalConfig}
 TEXT = """# Configuration keys
 
+You get: every key of every YAML file, with meaning, default and allowed values.
+
 *Made by `make docs` from the schema; change descriptions there: `utils/schema.py` and the sections
 it imports, `training/grid/grid_config.py`, `prediction/predict_config.py`.*
 

@@ -163,15 +163,15 @@ class EventClassifier(EventNetwork, pl.LightningModule):
         """
         assert self.evaluation is not None, "call trainer.test first"
         _, labels, logits, mask, _ = self.evaluation
-        metrics = {}
+        metrics, learned = {}, self.learned_classes.tolist()
         if mask.sum(1).max() > 1:
             names = {kind: f"ensemble_{kind}" for kind in ENSEMBLES} | {"all": "ensemble"}
             metrics = {
-                name: evaluate(self.evaluation.log_probs(kind), labels)
+                name: evaluate(self.evaluation.log_probs(kind), labels, learned=learned)
                 for kind, name in names.items()
             }
         event, _ = live_traces(mask)
-        of_traces = evaluate(F.log_softmax(logits[mask], -1), labels[event], event)
+        of_traces = evaluate(F.log_softmax(logits[mask], -1), labels[event], event, learned)
         return metrics | {self.trace_kind: of_traces}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

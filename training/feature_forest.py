@@ -47,8 +47,10 @@ def train_forest() -> None:
     corner_hz = config.dataset.highpass_hz
     evaluation = classify_by_forest(data, np.array(weights), config.seed, corner_hz)
     reports.save_predictions(run, evaluation, data)
-    metrics = {"ensemble": evaluate(evaluation.logits[:, 0], evaluation.labels)}
-    summary = run.write_summary(data, metrics, learned_classes=[w > 0 for w in weights])
+    learned = [weight > 0 for weight in weights]
+    scores = evaluate(evaluation.logits[:, 0], evaluation.labels, learned=learned)
+    metrics = {"ensemble": scores}
+    summary = run.write_summary(data, metrics, learned_classes=learned)
     reports.log.info("%s\nSummary: %s", reports.results_table(metrics), summary)
 
 

@@ -104,3 +104,18 @@ def test_effective_rank_counts_directions():
     assert 7.9 < effective_rank(y) <= 8
     assert effective_rank(y[:, :1] @ torch.ones(1, 8) + 5) == pytest.approx(1, abs=0.01)
     assert effective_rank(torch.ones(10, 4)) == 1  # collapsed
+
+
+def test_means_are_over_the_classes_that_could_be_learned(scored):
+    """A class that is never predicted would lower them by its share."""
+    log_probs, labels = scored
+    log_probs = log_probs.clone()
+    log_probs[:, 1] = -50.0  # without weight in training
+    found = evaluate(log_probs, labels, learned=[True, False, True, True, True, True])
+    predicted, kept = log_probs.argmax(1).numpy(), [0, 2, 3]
+    recall = sk.recall_score(labels, predicted, average=None, labels=range(6), zero_division=0)
+    assert found["balanced_accuracy"] == pytest.approx(recall[kept].mean())
+    f1 = sk.f1_score(labels, predicted, average=None, labels=range(6), zero_division=0)
+    in_use = [k for k in (0, 2, 3, 4, 5) if (labels == k).any() or (predicted == k).any()]
+    assert found["macro_f1"] == pytest.approx(f1[in_use].mean())
+    assert found["recall"][1] == 0 and found["balanced_accuracy"] > np.mean(recall[:4])

@@ -3,7 +3,7 @@
 import json
 import zipfile
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,7 @@ def read_result(cell: Cell) -> Result:
         with np.load(cell.folder / PREDICTIONS, allow_pickle=False) as file:
             logits, mask, labels = file["logits"], file["mask"], file["labels"]
         _require_shapes(logits, mask, labels)
-        _balance_over_learned_classes(metrics, summary["learned_classes"])
+        _keep_learned_classes(metrics, summary["learned_classes"])
     except (
         OSError,
         ValueError,
@@ -62,14 +62,16 @@ def read_result(cell: Cell) -> Result:
     return Result(cell, n_train, len(labels), metrics, right, log_probs, labels)
 
 
-def _balance_over_learned_classes(metrics: dict[str, dict], learned: list[bool]) -> None:
-    """Recompute balanced accuracies over the classes that could be learned.
+def _keep_learned_classes(metrics: dict[str, dict[str, Any]], learned: list[bool]) -> None:
+    """Leave out the recall of classes without weight, see ``models.evaluation.class_means``.
 
-    A class without weight is never predicted: Noise at Åknes, with 8 events.
+    Runs of before 0.1.0 had means over all classes in their summaries.
     """
+    from models.evaluation import class_means
+
     for values in metrics.values():
-        recalls = [r for r, known in zip(values["recall"], learned) if known and r is not None]
-        values["balanced_accuracy"] = float(np.mean(recalls))
+        confusion = np.array(values["confusion"], float)
+        _, values["balanced_accuracy"], values["macro_f1"] = class_means(confusion, learned)
         values["recall"] = [r if known else None for r, known in zip(values["recall"], learned)]
 
 

@@ -182,11 +182,14 @@ def test_recipes_are_compared_with_every_control_and_earlier_recipe(tmp_path):
 
 def test_balanced_accuracy_is_over_the_classes_that_could_be_learned(finished):
     cell, _ = finished
-    metrics = {"recall": [0.5, 0.9, 0.0, None], "balanced_accuracy": 0.1}
+    confusion = [[5, 5, 0, 0], [1, 9, 0, 0], [3, 0, 0, 0], [0, 0, 0, 0]]
+    metrics = {"recall": [0.5, 0.9, 0.0, None], "balanced_accuracy": 0.1, "confusion": confusion}
     summary = {"metrics": {"ensemble": metrics}, "data": {"n_train": 3}}
     summary["learned_classes"] = [True, True, False, True]
     (cell.folder / "summary.json").write_text(json.dumps(summary))
-    assert read_result(cell).metrics["ensemble"]["balanced_accuracy"] == pytest.approx(0.7)
+    found = read_result(cell).metrics["ensemble"]
+    assert found["balanced_accuracy"] == pytest.approx(0.7)
+    assert found["macro_f1"] == pytest.approx((2 * 5 / (10 + 9) + 2 * 9 / (10 + 14)) / 2)
 
 
 @pytest.fixture
@@ -198,7 +201,7 @@ def finished(tmp_path, monkeypatch):
     (cell.folder / "summary.json").write_text(
         json.dumps(
             {
-                "metrics": {"ensemble": {"recall": [0.5, 0.5, 0.5]}},
+                "metrics": {"ensemble": {"recall": [0.5, 0.5, 0.5], "confusion": [[1, 1, 0]] * 3}},
                 "data": {"n_train": 3},
                 "learned_classes": [True] * 3,
             }
