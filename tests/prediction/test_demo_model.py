@@ -1,6 +1,8 @@
 """The model that is shipped answers, also for the real event."""
 
 import csv
+import os
+import re
 import subprocess
 import sys
 
@@ -21,6 +23,24 @@ def test_the_demo_model_classifies_a_recorded_earthquake(aknes_event, tmp_path):
     (row,) = csv.DictReader((tmp_path / "events.csv").open())
     assert row["class"] == "Regional" and float(row["confidence"]) > 0.6
     assert CHECKPOINT.stat().st_size < 1.5e6
+
+
+def test_the_first_command_of_the_readme_works(tmp_path):
+    """And its Python, and what docs/example says of the recording."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^python (predict\.py .*rockfall.*)$", readme, re.M)
+    for name in ("docs", "configs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    run_script(*line.split(), cwd=tmp_path)
+    (row,) = csv.DictReader((tmp_path / "events.csv").open())
+    assert row["class"] == "Rockfall" and float(row["confidence"]) > 0.9 and row["review"] == "0"
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 1
+    (program,) = re.findall(r"```python\n(.*?)```", readme, re.S)
+    (tmp_path / "events.csv").unlink()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
+    (again,) = csv.DictReader((tmp_path / "events.csv").open())
+    assert again["class"] == "Rockfall"
 
 
 def test_a_prediction_imports_nothing_that_only_a_training_needs(aknes_event, tmp_path):
