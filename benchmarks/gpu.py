@@ -30,7 +30,9 @@ from utils.precision import has_bf16
 N_PROFILED_STEPS = 20
 
 
-def quiet_trainer(n_epochs: int, device: torch.device, precision: str, **options) -> pl.Trainer:
+def quiet_trainer(
+    n_epochs: int, device: torch.device, precision: str, **options: Any
+) -> pl.Trainer:
     """Build a Trainer like that of the commands, but without files and messages."""
     return pl.Trainer(
         max_epochs=n_epochs,
@@ -211,8 +213,8 @@ class _BusyWatch(pl.Callback):
         self,
         trainer: pl.Trainer,
         module: pl.LightningModule,
-        outputs,
-        batch,
+        outputs: Any,
+        batch: Any,
         batch_idx: int,
     ) -> None:
         last = min(N_PROFILED_STEPS, trainer.num_training_batches) - 1

@@ -33,7 +33,7 @@ from models.vnibcreg import VNIbCReg
 from preprocessing.dataset import EventDataset, Sensors
 from utils.precision import has_bf16
 
-PUBLISHED_IMAGES: dict = {}  # the defaults of LogSpectrogram
+PUBLISHED_IMAGES: dict[str, Any] = {}  # the defaults of LogSpectrogram
 NATIVE_IMAGES = {"resize_size": None}
 BF16: Final = "bf16-mixed"
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ N_EVALUATED = 16  # events at most: one would be too short to time
 def build_pretraining(
     backbone: str,
     projector: int,
-    spectrogram: dict = PUBLISHED_IMAGES,
+    spectrogram: dict[str, Any] = PUBLISHED_IMAGES,
     kind: type[VNIbCReg] = VNIbCReg,
 ) -> VNIbCReg:
     """Build a pretraining model with seeded weights."""
@@ -71,8 +71,8 @@ def build_pretraining(
 def build_classifier(
     class_names: Sequence[str],
     backbone: str,
-    spectrogram: dict = PUBLISHED_IMAGES,
-    **changes,
+    spectrogram: dict[str, Any] = PUBLISHED_IMAGES,
+    **changes: Any,
 ) -> EventClassifier:
     """Build a classifier with seeded weights; ``changes`` are its further arguments."""
     torch.manual_seed(0)
@@ -101,7 +101,7 @@ def ssl_model(size: Size) -> VNIbCReg:
     return build_pretraining(size.ssl_backbone, size.projector)
 
 
-def classifier(backbone: str, **options) -> EventClassifier:
+def classifier(backbone: str, **options: Any) -> EventClassifier:
     """Build a classifier of eight classes."""
     return build_classifier([str(k) for k in range(8)], backbone, **options)
 
@@ -193,9 +193,9 @@ def supervised_step_rows(work: Work) -> Iterator[Row]:
 def _step_rows(
     what: str,
     size: Size,
-    published_step: Callable,
+    published_step: Callable[..., Any],
     model: nn.Module,
-    loss: Callable,
+    loss: Callable[..., Any],
 ) -> Iterator[Row]:
     """Compare a step in each precision with the published one and with a large convolution."""
     n_images = 8 if size is SMALL else 64
@@ -285,7 +285,7 @@ def evaluation_rows(work: Work) -> Iterator[Row]:
         yield compare(seconds["published"], seconds[way], len(files), wanted, name, "events")
 
 
-def native_classifier(backbone: str, **options) -> EventClassifier:
+def native_classifier(backbone: str, **options: Any) -> EventClassifier:
     """Build a classifier of images of native size, 41 x 228."""
     return classifier(backbone, spectrogram={"resize_size": None}, **options)
 
@@ -353,7 +353,7 @@ def input_rows(work: Work) -> Iterator[Row]:
     def images(data: EventDataset) -> Callable[[], Tensor]:
         return lambda: network.to_images(data.__getitems__(keys).waveforms[:, 0])
 
-    kinds: tuple[tuple[str, float, Callable, Sensors, Callable], ...] = (
+    kinds: tuple[tuple[str, float, Callable[..., Any], Sensors, Callable[..., Any]], ...] = (
         ("SSL input", 50, published.ssl_item, "pair", crops),
         ("supervised input", 15, published.supervised_item, "one", images),
     )

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -75,7 +75,7 @@ def own_process(
         yield lambda: process.submit(_run_prepared).result()
 
 
-def _prepare(make: Callable[..., Callable[[], object]], arguments: tuple) -> None:
+def _prepare(make: Callable[..., Callable[[], object]], arguments: tuple[Any, ...]) -> None:
     _prepared.append(make(*arguments))
 
 

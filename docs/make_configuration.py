@@ -19,7 +19,11 @@ from utils.schema import FinetuneConfig, OriginalConfig, SSLConfig
 
 LIMITS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}  # attribute names of pydantic's limits
 TARGET = Path(__file__).resolve().with_name("configuration.md")
-TRAININGS = {"ssl": SSLConfig, "ft": FinetuneConfig, "orig": OriginalConfig}
+TRAININGS: dict[str, type[BaseModel]] = {
+    "ssl": SSLConfig,
+    "ft": FinetuneConfig,
+    "orig": OriginalConfig,
+}
 TEXT = """# Configuration keys
 
 You get: every key of every YAML file, with meaning, default and allowed values.
@@ -136,7 +140,7 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def allowed_values(annotation: Any, metadata: Sequence = ()) -> str:
+def allowed_values(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     """Describe the values that a type allows: `a` or `b`, number > 0, list of: path."""
     words = [part for part in metadata if isinstance(part, str)]
     origin, parts = get_origin(annotation), get_args(annotation)
@@ -157,7 +161,7 @@ def allowed_values(annotation: Any, metadata: Sequence = ()) -> str:
     return _allowed_plain(annotation, metadata)
 
 
-def _allowed_plain(kind: type, metadata: Sequence) -> str:
+def _allowed_plain(kind: type, metadata: Sequence[Any]) -> str:
     if kind is bool:
         return "`true`, `false`"
     if kind in (int, float):
@@ -169,7 +173,7 @@ def _allowed_plain(kind: type, metadata: Sequence) -> str:
     return "text"
 
 
-def _limits(metadata: Sequence) -> str:
+def _limits(metadata: Sequence[Any]) -> str:
     """Return the limits of a number, lower before upper, without that of all whole numbers."""
     limits = []
     for name, sign in LIMITS.items():

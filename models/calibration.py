@@ -7,6 +7,7 @@
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ class Calibration:
         """
         return confidence_threshold(self.confidence, self.correct, error_rate)
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """Return the fields as plain numbers and tensors, for a checkpoint."""
         return asdict(self)
 

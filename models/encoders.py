@@ -144,7 +144,7 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> EncoderOrigin:
     return _origin(path, content)
 
 
-def _origin(path: Path, content: dict) -> EncoderOrigin:
+def _origin(path: Path, content: dict[str, Any]) -> EncoderOrigin:
     """Return what a file says about the training; earlier versions did not write all of it."""
     seen, labelled = content.get("seen_events"), content.get("labelled_events", [])
     for name, events in (
@@ -179,7 +179,7 @@ def _encoder_weights(path: Path, content: object) -> dict[str, Tensor]:
     return weights
 
 
-def _stem_stride(content: dict) -> object:
+def _stem_stride(content: dict[str, Any]) -> object:
     """Return the stride of the first convolution; the published one if the file has no entry."""
     parameters = content.get("hyper_parameters")  # of a Lightning checkpoint
     entries = parameters if isinstance(parameters, dict) else content

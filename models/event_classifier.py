@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -51,12 +52,12 @@ class EventClassifier(EventNetwork, pl.LightningModule):
         freeze_encoder: bool,
         freeze_bn_stat_train: bool,
         augmentations: Sequence[str],
-        spectrogram: dict,
+        spectrogram: dict[str, Any],
         stem_stride: int = PUBLISHED_STEM_STRIDE,
         n_samples: int | None = None,
         pre_trigger_s: float = AKNES_PRE_TRIGGER_S,
         quiet_noise: bool = False,
-        levels: dict | None = None,
+        levels: dict[str, Any] | None = None,
     ):
         super().__init__(
             class_names,
@@ -85,7 +86,7 @@ class EventClassifier(EventNetwork, pl.LightningModule):
                     module.eval()
         return self
 
-    def on_load_checkpoint(self, checkpoint: dict) -> None:
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Load the calibration, and what is known about the training, if the checkpoint has it."""
         self.set_facts(checkpoint)
 
@@ -155,7 +156,7 @@ class EventClassifier(EventNetwork, pl.LightningModule):
                 rank_zero_only=True,
             )
 
-    def test_metrics(self) -> dict[str, dict]:
+    def test_metrics(self) -> dict[str, dict[str, Any]]:
         """Return the metrics of the test events, for each kind of ensemble and for single traces.
 
         Without events of several live traces there are no ensembles. The traces of an event share

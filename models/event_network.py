@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,12 +69,12 @@ class EventNetwork(nn.Module):
         backbone_type: str,
         *,
         class_weights: Sequence[float] | None,
-        spectrogram: dict,
+        spectrogram: dict[str, Any],
         stem_stride: int = PUBLISHED_STEM_STRIDE,
         n_samples: int | None = None,
         pre_trigger_s: float = AKNES_PRE_TRIGGER_S,
         quiet_noise: bool = False,
-        levels: dict | None = None,
+        levels: dict[str, Any] | None = None,
     ):
         super().__init__()
         self.class_names = tuple(class_names)
@@ -93,10 +94,12 @@ class EventNetwork(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
         # one per kind of ensemble; empty without calibration events
         self.calibrations: dict[str, Calibration] = {}
-        self.about: dict = {}  # what the checkpoint says about its training; empty in old ones
+        self.about: dict[
+            str, Any
+        ] = {}  # what the checkpoint says about its training; empty in old ones
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: dict, path: Path) -> "EventNetwork":
+    def from_checkpoint(cls, checkpoint: dict[str, Any], path: Path) -> "EventNetwork":
         """Build the network of a checkpoint of a training, with its weights and calibration.
 
         ``checkpoint`` has ``hyper_parameters``, ``state_dict`` and, after a test, ``calibrations``;
@@ -110,7 +113,7 @@ class EventNetwork(nn.Module):
         network.set_facts(checkpoint)
         return network.eval()
 
-    def set_facts(self, checkpoint: dict) -> None:
+    def set_facts(self, checkpoint: dict[str, Any]) -> None:
         """Take calibration, and what is known about the training, if the checkpoint has them."""
         self.about = checkpoint.get("about", {})
         found = checkpoint.get("calibrations", {})

@@ -6,6 +6,7 @@ al., VNIbCReg, arXiv 2204.02697. [V21] Lee & Aune, VIbCReg, arXiv 2109.00783.
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -62,7 +63,7 @@ class VNIbCReg(pl.LightningModule):
         learning_rate: float,
         weight_decay: float,
         augmentations: Sequence[str],
-        spectrogram: dict,
+        spectrogram: dict[str, Any],
         knn_period: int,
         stem_stride: int = PUBLISHED_STEM_STRIDE,
     ):

@@ -33,7 +33,9 @@ class StackedTraceNetwork(EventNetwork):
 
     @staticmethod
     def build_network(
-        backbone_type: str, stem_stride: int, n_classes: int
+        backbone_type: str,
+        stem_stride: int,  # noqa: ARG004
+        n_classes: int,
     ) -> tuple[nn.Module, nn.Module]:
         """Return a network (N, 1, H, W) -> (N, K) that includes the classifier, and an identity.
 

@@ -1,5 +1,7 @@
 """Describe a model for ``--describe``: classes, input, training events, metrics."""
 
+from typing import Any
+
 from prediction.predictor import Predictor
 
 UNKNOWN = "not in the checkpoint"
@@ -56,7 +58,7 @@ def _never(predictor: Predictor) -> str:
     return f" (not learned: {', '.join(names)})" if names else ""
 
 
-def _training_set(about: dict) -> str:
+def _training_set(about: dict[str, Any]) -> str:
     if "n_train" not in about:
         return UNKNOWN
     counts = ", ".join(f"{name} {n}" for name, n in about["n_train_of_class"].items())
@@ -68,7 +70,7 @@ def _training_set(about: dict) -> str:
     )
 
 
-def _sensors(about: dict) -> str:
+def _sensors(about: dict[str, Any]) -> str:
     if "sensors" not in about:
         return UNKNOWN
     least, most = about["sensors"]
@@ -98,7 +100,7 @@ def _calibration(predictor: Predictor) -> str:
     return f"temperature {found.temperature:.3f}, from {len(found.correct)} events"
 
 
-def _metrics(about: dict) -> dict[str, str]:
+def _metrics(about: dict[str, Any]) -> dict[str, str]:
     """Return a line of metrics per kind of prediction."""
     if "metrics" not in about:
         return {"test": UNKNOWN}
@@ -111,6 +113,6 @@ def _metrics(about: dict) -> dict[str, str]:
     }
 
 
-def _versions(about: dict) -> str:
+def _versions(about: dict[str, Any]) -> str:
     found = about.get("versions", {})
     return ", ".join(f"{name} {version}" for name, version in found.items()) or UNKNOWN

@@ -109,7 +109,9 @@ def _codes(channel: str) -> list[str]:
     return [codes[0], codes[1] or codes[3], *codes[2:]]
 
 
-def _origins(time: Any, name: str, picks: list, params: CatalogueParams, info: Any) -> list:
+def _origins(
+    time: Any, name: str, picks: list[Any], params: CatalogueParams, info: Any
+) -> list[Any]:
     """Return an origin at the configured place, to which the picks belong; SeisComP needs one."""
     from obspy.core.event import Arrival, Origin, ResourceIdentifier
 

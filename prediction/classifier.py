@@ -200,7 +200,7 @@ class Events(list[Event]):
         return build_catalogue(self, self.config)
 
 
-def _one_by_one(recordings: Any) -> list:
+def _one_by_one(recordings: Any) -> list[Any]:
     from obspy import Stream, Trace
 
     if isinstance(recordings, Trace):
@@ -210,7 +210,7 @@ def _one_by_one(recordings: Any) -> list:
     return list(recordings)
 
 
-def _traces(waveforms: np.ndarray, sampling_rate_hz: float | None) -> list:
+def _traces(waveforms: np.ndarray, sampling_rate_hz: float | None) -> list[Any]:
     """Return the rows of an array (S, T) as ObsPy traces without names."""
     from obspy import Trace
 
@@ -263,6 +263,6 @@ def load_classifier(path: str | Path) -> tuple["EventNetwork", str]:
         return model, hashlib.file_digest(file, "sha256").hexdigest()[:8]
 
 
-def _section(checkpoint: dict, key: str) -> dict:
+def _section(checkpoint: dict[str, Any], key: str) -> dict[str, Any]:
     section = checkpoint.get(key)
     return section if isinstance(section, dict) else {}

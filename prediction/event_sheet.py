@@ -1,6 +1,7 @@
 """The picture of an event: waveforms, spectrograms, probabilities."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ def plot_event(event: Classified, predictor: Predictor, path: Path) -> Path:
 
     with picture(path, (WIDTH, height), is_placed=True) as figure:
 
-        def panel(left: float, right: float, low: float, high: float):
+        def panel(left: float, right: float, low: float, high: float) -> Any:
             """Return axes at a place in inches."""
             place = left / WIDTH, low / height, (right - left) / WIDTH, (high - low) / height
             return figure.add_axes(place)
@@ -65,7 +66,7 @@ def without_drift(waveforms: np.ndarray, rate_hz: float) -> np.ndarray:
     return centred - uniform_filter1d(centred, n_mean, axis=1, mode="nearest")
 
 
-def _draw_spectrograms(axes, images: np.ndarray, duration_s: float, nyquist_hz: float) -> None:
+def _draw_spectrograms(axes: Any, images: np.ndarray, duration_s: float, nyquist_hz: float) -> None:
     """Draw the images (S, H, W) as strips; the frequency axis is that of the lowest strip."""
     n = len(images)
     draw_spectrogram(axes, np.concatenate(images[::-1]), (0, duration_s, n, 0))
@@ -75,7 +76,7 @@ def _draw_spectrograms(axes, images: np.ndarray, duration_s: float, nyquist_hz: 
     axes.set(xlabel="time (s)", title=f"spectrograms, each 0–{nyquist_hz:g} Hz")
 
 
-def _draw_votes(above, below, colors, event: Event) -> None:
+def _draw_votes(above: Any, below: Any, colors: Any, event: Event) -> None:
     """Draw the class probabilities of each sensor, and of the ensemble below them.
 
     Sensors that are not in the ensemble are grey.

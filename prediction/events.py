@@ -68,7 +68,7 @@ class Sensor:
     class_name: str
     probabilities: dict[str, float | None]
 
-    def row(self) -> dict:
+    def row(self) -> dict[str, Any]:
         """Return the channel's part of its row of the table of sensors."""
         return {
             "channel": self.channel,
@@ -157,7 +157,7 @@ class Event:
         """Whether a person should look at the event."""
         return bool(self.review_reason)
 
-    def row(self) -> dict:
+    def row(self) -> dict[str, Any]:
         """Return the row of the table of events; numbers have four decimal places."""
         return {
             **{name: getattr(self, name) for name in TIME_COLUMNS},
@@ -181,7 +181,7 @@ class Event:
             "duration_s": _rounded(self.duration_s, 2),
         }
 
-    def sensor_rows(self) -> list[dict]:
+    def sensor_rows(self) -> list[dict[str, Any]]:
         """Return the rows of the table of sensors."""
         places = {name: getattr(self, name) for name in TIME_COLUMNS}
         return [places | sensor.row() for sensor in self.per_sensor]
@@ -204,7 +204,7 @@ def _rounded(value: Any, digits: int = 4) -> Any:
     return round(value, digits) if isinstance(value, float) else value
 
 
-def _probability_cells(probabilities: dict[str, float | None]) -> dict:
+def _probability_cells(probabilities: dict[str, float | None]) -> dict[str, Any]:
     return {f"prob_{name}": _rounded(value) for name, value in probabilities.items()}
 
 

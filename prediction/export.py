@@ -3,6 +3,7 @@
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,7 +85,7 @@ def _trace(graph: nn.Module, n_samples: int) -> torch.onnx.ONNXProgram:
     return program
 
 
-def _save_if_equal(program, graph: nn.Module, path: Path, n_samples: int) -> float:
+def _save_if_equal(program: Any, graph: nn.Module, path: Path, n_samples: int) -> float:
     """Write the file, unless onnxruntime and PyTorch differ; return the largest difference."""
     import onnxruntime
 
@@ -112,7 +113,7 @@ def _example(n_sensors: int, n_samples: int) -> Tensor:
     return waveforms
 
 
-def _largest_difference(graph: nn.Module, session, n_samples: int) -> float:
+def _largest_difference(graph: nn.Module, session: Any, n_samples: int) -> float:
     worst = 0.0
     for n_sensors in N_SENSORS_CHECKED:
         waveforms = _example(n_sensors, n_samples)

@@ -74,7 +74,7 @@ class EventWriter:
                 "or choose another name"
             )
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: Any) -> None:
         self.seconds = time.monotonic() - self.started
         self.lock.release()
 

@@ -129,6 +129,8 @@ class CatalogueParams(Section):
 
 
 class PredictConfig(Section):
+    """Every key of the configuration of predict.py."""
+
     kind: ClassVar[str] = "predict"
     ensemble: Annotated[Literal["all", "usable"], BeforeValidator(_not_weighted)] = key(
         "all",

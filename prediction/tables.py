@@ -12,7 +12,7 @@ from utils.errors import UserError
 from utils.files import atomic
 
 
-def write_table(path: Path, rows: Iterable[dict], columns: Sequence[str]) -> None:
+def write_table(path: Path, rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
     """Write a whole CSV table, in place of an existing one."""
     text = _head(columns) + _lines(rows, columns, "csv")
     _write_text(path, text)
@@ -40,26 +40,28 @@ class Table:
         self.path, self.columns, self.form = path, list(columns), form
 
     def begin(
-        self, resume: bool = False, keep: Callable[[dict[str, Any]], bool] = lambda row: True
+        self, resume: bool = False, keep: Callable[[dict[str, Any]], bool] | None = None
     ) -> list[dict[str, Any]]:
-        """Start the file, or resume it; return the existing rows for which ``keep`` is true."""
+        """Start the file, or resume it; return the existing rows, or those to ``keep``."""
         if self.path.exists() and not resume:
             raise UserError(
                 f"{self.path}: exists; choose another name, remove it, or go on with it by --resume"
             )
-        rows = [row for row in self.rows() if keep(row)] if self.path.exists() else []
+        rows = (
+            [row for row in self.rows() if keep is None or keep(row)] if self.path.exists() else []
+        )
         head = _head(self.columns) if self.form == "csv" else ""
         _write_text(self.path, head + _lines(rows, self.columns, self.form))
         return rows
 
-    def rows(self) -> list[dict]:
+    def rows(self) -> list[dict[str, Any]]:
         """Read the complete rows of the file; numbers of a CSV are strings."""
         # file names need not be UTF-8
         text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
         end = text.rfind("\n") + 1  # what comes after was cut short
         return (self._json_rows if self.form == "json" else self._csv_rows)(text[:end], text[end:])
 
-    def _csv_rows(self, text: str, cut: str) -> list[dict]:
+    def _csv_rows(self, text: str, cut: str) -> list[dict[str, Any]]:
         if not text and _head(self.columns).startswith(cut):  # empty, or the head was cut short
             return []
         lines = list(csv.reader(io.StringIO(text or cut)))
@@ -67,7 +69,7 @@ class Table:
         names = self.columns
         return [dict(zip(names, line)) for line in lines[1:] if len(line) == len(names)]
 
-    def _json_rows(self, text: str, cut: str) -> list[dict]:
+    def _json_rows(self, text: str, cut: str) -> list[dict[str, Any]]:
         rows = [_object(line) for line in text.split("\n")[:-1]]
         wrong = next((number for number, row in enumerate(rows, 1) if row is None), None)
         if wrong is None and cut and not cut.startswith("{"):
@@ -88,7 +90,7 @@ class Table:
                 f"({', '.join(found[:6])} …); choose another name"
             )
 
-    def write(self, rows: Iterable[dict]) -> None:
+    def write(self, rows: Iterable[dict[str, Any]]) -> None:
         """Append rows; raises ``UserError`` naming the file where the system refuses."""
         try:
             with open(
@@ -142,7 +144,7 @@ def _head(columns: Sequence[str]) -> str:
     return _lines([dict(zip(columns, columns))], columns, "csv")
 
 
-def _lines(rows: Iterable[dict], columns: Sequence[str], form: str) -> str:
+def _lines(rows: Iterable[dict[str, Any]], columns: Sequence[str], form: str) -> str:
     if form == "json":
         return "".join(
             json.dumps({name: row[name] for name in columns}, ensure_ascii=False) + "\n"
@@ -153,7 +155,7 @@ def _lines(rows: Iterable[dict], columns: Sequence[str], form: str) -> str:
     return text.getvalue()
 
 
-def _object(line: str) -> dict | None:
+def _object(line: str) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
     except ValueError:

@@ -96,7 +96,7 @@ class _Line:
         return f"{self.name.replace('_', ' ')} ({len(self.times)})"
 
 
-def _label(first_axes: Sequence, lines: Sequence[_Line], minutes: int) -> None:
+def _label(first_axes: Sequence[Any], lines: Sequence[_Line], minutes: int) -> None:
     """Label the vertical axes of the first period; the others share them."""
     above, below = first_axes
     above.set_ylabel(f"in {minutes} min")
@@ -105,7 +105,7 @@ def _label(first_axes: Sequence, lines: Sequence[_Line], minutes: int) -> None:
     below.set_ylim(len(lines) - 0.5, -0.5)
 
 
-def _draw_events(axes, lines: Sequence[_Line]) -> None:
+def _draw_events(axes: Any, lines: Sequence[_Line]) -> None:
     for height, line in enumerate(lines):
         colors = ["white" if flagged else BLUE for flagged in line.review]
         style = {"edgecolors": BLUE, "s": 28, "lw": 0.9, "zorder": 3}
@@ -113,7 +113,7 @@ def _draw_events(axes, lines: Sequence[_Line]) -> None:
     axes.grid(alpha=0.3)
 
 
-def _draw_pauses(all_axes: Iterable, period: np.ndarray, recorded: np.ndarray) -> None:
+def _draw_pauses(all_axes: Iterable[Any], period: np.ndarray, recorded: np.ndarray) -> None:
     """Shade the times of a period in which nothing was recorded."""
     for start, end in zip(recorded[1, :-1], recorded[0, 1:]):
         if period[0] < end and start < period[1]:
@@ -122,7 +122,7 @@ def _draw_pauses(all_axes: Iterable, period: np.ndarray, recorded: np.ndarray) -
                 axes.axvspan(*edges, color="#e3e3e3", lw=0, zorder=0)
 
 
-def _set_times(axes, period: np.ndarray, n_panels: int) -> None:
+def _set_times(axes: Any, period: np.ndarray, n_panels: int) -> None:
     """Show one period of time, with few labels where there are many panels."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
@@ -132,7 +132,7 @@ def _set_times(axes, period: np.ndarray, n_panels: int) -> None:
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
 
-def _draw_strips(axes, probabilities):
+def _draw_strips(axes: Any, probabilities: Any) -> Any:
     """Draw the largest probability of each class in each of some hundred bins of time."""
     from matplotlib.dates import date2num
 
@@ -156,7 +156,7 @@ def _draw_strips(axes, probabilities):
     )
 
 
-def _draw_counts(axes, times: np.ndarray, period: np.ndarray, minutes: int) -> None:
+def _draw_counts(axes: Any, times: np.ndarray, period: np.ndarray, minutes: int) -> None:
     """Draw the number of events in bins of so many minutes."""
     width = np.timedelta64(minutes * 60, "s").astype("timedelta64[ns]")
     start, end = (np.datetime64(int(ns), "ns") for ns in period)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,7 +18,7 @@ from preprocessing.seisbench_view import write_seisbench_view
 from utils.files import ErrorKeepingFile, lock_of
 
 
-def one_process_at_a_time(archive_dir: Path) -> AbstractContextManager:
+def one_process_at_a_time(archive_dir: Path) -> AbstractContextManager[Any]:
     """Return a context manager that holds the lock of an archive; it waits for other processes."""
     return lock_of(archive_dir.with_name(archive_dir.name + ".lock"))
 
@@ -56,7 +57,7 @@ class ArchiveWriter:
         self.sampling_rate_hz = sampling_rate_hz
         self.duration_s = duration_s
         self.n_cut = self.n_padded = 0
-        self._rows: list[dict] = []
+        self._rows: list[dict[str, Any]] = []
         self._onsets_s: dict[str, float] = {}  # of events whose source says it
 
     def __enter__(self) -> "ArchiveWriter":
@@ -120,7 +121,7 @@ class ArchiveWriter:
         }
         self._rows.append(row | self._store(name, waveforms, n_samples) | columns)
 
-    def _store(self, name: str, waveforms: np.ndarray, n_samples: int) -> dict:
+    def _store(self, name: str, waveforms: np.ndarray, n_samples: int) -> dict[str, Any]:
         """Cut or pad an event to ``n_samples`` and write it; return its metadata columns."""
         if n_samples < 1:
             raise ArchiveError(
@@ -170,7 +171,7 @@ class ArchiveWriter:
                 del self._data[name]
                 row.update(self._store(name, waveforms, median))
 
-    def __exit__(self, error_type, error, traceback) -> None:
+    def __exit__(self, error_type: Any, error: Any, traceback: Any) -> None:
         try:
             if error_type is None:
                 with self._naming_the_folder():

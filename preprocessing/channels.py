@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -54,12 +55,12 @@ def channel_name(codes: str, number: int | str = "") -> str:
     return f"channel {number}" if number.isdigit() and not any(places) else codes
 
 
-def by_channel(traces: list) -> list[list]:
+def by_channel(traces: list[Any]) -> list[list[Any]]:
     """Group the traces by channel; return a list of (name, trace) per channel, sorted by time.
 
     Each trace without a name (SEG-2, SEG-Y) is a channel of its own.
     """
-    named: dict[str, list] = {}
+    named: dict[str, list[Any]] = {}
     for number, trace in enumerate(traces, start=1):
         named.setdefault(channel_name(trace.id, number), []).append(trace)
     for name, segments in list(named.items()):
@@ -71,7 +72,7 @@ def by_channel(traces: list) -> list[list]:
     return [[(name, trace) for trace in segments] for name, segments in named.items()]
 
 
-def join_segments(segments: list, max_gap_s: float, max_samples: float) -> tuple[Channel, int]:
+def join_segments(segments: list[Any], max_gap_s: float, max_samples: float) -> tuple[Channel, int]:
     """Join the (name, trace) segments of a channel; also return 1 if samples were interpolated.
 
     Raises ``UnusableChannel``.
@@ -100,7 +101,7 @@ def join_segments(segments: list, max_gap_s: float, max_samples: float) -> tuple
 
 
 def _place(
-    segments: list, start_ns: int, rate_hz: float, max_gap_s: float
+    segments: list[Any], start_ns: int, rate_hz: float, max_gap_s: float
 ) -> tuple[list[int], int]:
     """Return the first sample of each segment within its channel, and the channel's length.
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # the models import this file, and need no HDF5
     from preprocessing.event_archive import EventArchive
 
 
-class EpochBatches(Sampler):
+class EpochBatches(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, event) keys; each process gets its share of every batch.
 
     ``epoch`` is a function that returns the current epoch; each epoch then has its own random
@@ -70,7 +70,7 @@ class EpochBatches(Sampler):
             yield [(epoch, int(event)) for event in (share if len(share) else batch[:1])]
 
 
-class _LazyLoader(DataLoader):
+class _LazyLoader(DataLoader[Any]):
     """DataLoader whose workers start to read when the first batch is requested.
 
     Lightning creates the iterator before it restores the epoch of a resumed run. Workers, which
@@ -154,12 +154,12 @@ class EventDataModule(pl.LightningDataModule):
             events = np.concatenate([self.train_events, self.calibration_events, self.test_events])
             self.store = WaveformStore(self.archive, np.unique(events), device)
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Return the training events in random order."""
         drop_last = self.sensors_train == "pair"
         return self._loader(self.train_events, self.sensors_train, TRAINING, self._epoch, drop_last)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Return the events to watch in training, with the same sensors and crops in every epoch.
 
         They are the test events, as in the final evaluation; in pretraining pairs of their sensors.
@@ -168,13 +168,13 @@ class EventDataModule(pl.LightningDataModule):
         sensors: Sensors = "pair" if pairs else self.sensors_test
         return self._loader(self.test_events, sensors, HELD_OUT, drop_last=pairs)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[Any]:
         """Return the calibration and test events for the final evaluation."""
         return self._loader(
             np.concatenate([self.calibration_events, self.test_events]), self.sensors_test, HELD_OUT
         )
 
-    def event_batches(self, events: np.ndarray, sensors: Sensors) -> DataLoader:
+    def event_batches(self, events: np.ndarray, sensors: Sensors) -> DataLoader[Any]:
         """Return batches of these events in their order, each with sensors that never change."""
         return self._loader(events, sensors, HELD_OUT)
 
@@ -207,7 +207,7 @@ class EventDataModule(pl.LightningDataModule):
         stream: int,
         epoch: Callable[[], int] | None = None,
         drop_last: bool = False,
-    ) -> DataLoader:
+    ) -> DataLoader[Any]:
         # with waveforms on the device, workers have nothing to read
         n_workers = 0 if self.preload == "device" else self.num_workers
         return _LazyLoader(

@@ -4,7 +4,7 @@ The chosen sensors and the random numbers depend only on (seed, epoch, event).
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class EventBatch(NamedTuple):
     quiet_s: Tensor | None = None
 
 
-class EventDataset(Dataset):
+class EventDataset(Dataset[Any]):
     """Batches made from keys (epoch, event).
 
     ``sensors`` is ``one`` random live sensor per event, a ``pair`` of live sensors drawn with

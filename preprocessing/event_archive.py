@@ -15,6 +15,7 @@ import string
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -158,7 +159,7 @@ class EventArchive:
             self._file = os.getpid(), file, file["data"]
         return self._file[-1]
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_file": None}
 
     def __len__(self) -> int:

@@ -198,7 +198,9 @@ def open_or_pack(
     return EventArchive(archive_dir)
 
 
-def _options(sampling_rate_hz: float | None, duration_s: float | None, max_gap_s: float) -> dict:
+def _options(
+    sampling_rate_hz: float | None, duration_s: float | None, max_gap_s: float
+) -> dict[str, Any]:
     return {"sampling_rate_hz": sampling_rate_hz, "duration_s": duration_s, "max_gap_s": max_gap_s}
 
 
@@ -235,7 +237,7 @@ def _read(
     sampling_rate_hz: float | None,
     max_gap_s: float,
     place: Any,
-) -> tuple[Any, str, dict]:
+) -> tuple[Any, str, dict[str, Any]]:
     """Read one event: a ``_StoredRecording``, or None with the reason; and its identity."""
     recording, identity = source.read(place, sampling_rate_hz, max_gap_s)
     if isinstance(recording, str):
@@ -248,7 +250,7 @@ def _add(
     report: PackReport,
     event: EventToPack,
     recording: Recording,
-    identity: dict,
+    identity: dict[str, Any],
 ) -> str:
     """Write and count one recording; return the reason if the archive refuses it."""
     try:
@@ -283,7 +285,9 @@ def _unreadable_message(archive_dir: Path, report: PackReport) -> str:
     )
 
 
-def _why_pack(source: EventSource, archive_dir: Path, options: dict, skip_unreadable: bool) -> str:
+def _why_pack(
+    source: EventSource, archive_dir: Path, options: dict[str, Any], skip_unreadable: bool
+) -> str:
     """Return the reason why the source must be packed; an empty string if there is none."""
     files = source.files()
     try:

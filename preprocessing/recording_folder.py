@@ -48,13 +48,13 @@ class EventSource(Protocol):
 
     def read(
         self, place: Any, sampling_rate_hz: float | None, max_gap_s: float
-    ) -> tuple[Recording | str, dict]:
+    ) -> tuple[Recording | str, dict[str, Any]]:
         """Read one event, or return the reason why it cannot be used.
 
         The dict identifies the recording (``sha256``).
         """
 
-    def known_files(self, identities: dict[str, dict]) -> dict[str, dict]:
+    def known_files(self, identities: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """Return the identity of each file, given those of the events from ``read``."""
 
 
@@ -82,7 +82,7 @@ class RecordingFolder:
 
     def read(
         self, place: Path, sampling_rate_hz: float | None, max_gap_s: float
-    ) -> tuple[Recording | str, dict]:
+    ) -> tuple[Recording | str, dict[str, Any]]:
         """Read one file, or return the reason; also return its size, time and checksum."""
         name = os.fsencode(place).decode("utf-8", "backslashreplace")
         if name != str(place):  # the name becomes the name of the event, stored as UTF-8
@@ -96,7 +96,7 @@ class RecordingFolder:
         except OSError as error:
             return f"{place}: {error.strerror}", {}
 
-    def known_files(self, identities: dict[str, dict]) -> dict[str, dict]:
+    def known_files(self, identities: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """Return the identity of each file, which is that of its event."""
         return identities
 
@@ -169,7 +169,7 @@ def _most_common_rate(files: Sequence[Path]) -> float | None:
     return max(groups, key=lambda rate: (groups[rate], counts[rate], rate))
 
 
-def file_identity(path: Path) -> dict:
+def file_identity(path: Path) -> dict[str, Any]:
     """Return size, time and checksum of a file."""
     stat = path.stat()
     return {"size_bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": _sha256(path)}
@@ -180,7 +180,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def has_changed(path: Path, identity: dict) -> bool:
+def has_changed(path: Path, identity: dict[str, Any]) -> bool:
     """Check whether a file differs from its identity; one that was only touched does not."""
     stat = path.stat()
     if stat.st_size != identity.get("size_bytes"):

@@ -7,7 +7,7 @@ stay in recorder units, because ``log10(S + 1)`` in the images depends on their 
 from dataclasses import dataclass
 from math import ceil, inf
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -76,7 +76,7 @@ def read_recording(
 
 def join_channels(
     source: str | Path,
-    traces: list,
+    traces: list[Any],
     sampling_rate_hz: float | None,
     max_gap_s: float,
     max_samples: float = inf,
@@ -128,7 +128,7 @@ def _nothing_in_common(source: str | Path, n_channels: int) -> RecordingError:
 
 
 def _join_each_channel(
-    traces: list, max_gap_s: float, max_samples: float
+    traces: list[Any], max_gap_s: float, max_samples: float
 ) -> tuple[list[Channel], list[str], int]:
     """Return the usable channels, why each of the others is left out, and the gaps filled."""
     channels, left_out, n_bridged = [], [], 0

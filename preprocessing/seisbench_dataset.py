@@ -53,7 +53,7 @@ class SeisBenchDataset:
 
     def read(
         self, place: EventRows, sampling_rate_hz: float | None, max_gap_s: float
-    ) -> tuple[Recording | str, dict]:
+    ) -> tuple[Recording | str, dict[str, Any]]:
         """Read the rows of an event, or return the reason why they cannot be used.
 
         The dict has the checksum of the samples as they are in the dataset.
@@ -63,12 +63,12 @@ class SeisBenchDataset:
         except RecordingError as error:
             return str(error), {}
 
-    def known_files(self, identities: dict[str, dict]) -> dict[str, dict]:
+    def known_files(self, identities: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """Return size and time of each file; of tables, which are small, also the checksum."""
         return {name: _identity(path) for name, path in self.files().items()}
 
 
-def _identity(path: Path) -> dict:
+def _identity(path: Path) -> dict[str, Any]:
     if path.suffix == ".csv":
         return file_identity(path)
     stat = path.stat()
@@ -77,7 +77,7 @@ def _identity(path: Path) -> dict:
 
 def _read_event(
     event: EventRows, sampling_rate_hz: float | None, max_gap_s: float
-) -> tuple[Recording, dict]:
+) -> tuple[Recording, dict[str, Any]]:
     """Read all rows; return the event on the common time window of its channels, and a checksum."""
     if event.problem:
         raise RecordingError(event.problem)
@@ -178,7 +178,7 @@ def _selection(place: str, shape: tuple[int, ...]) -> tuple[slice, ...]:
     return (*selection, *(slice(0, n) for n in shape[len(parts) :]))
 
 
-def _traces(row: TraceRow, block: np.ndarray, names: Counter[str]) -> list:
+def _traces(row: TraceRow, block: np.ndarray, names: Counter[str]) -> list[Any]:
     """Return the components of a row as ObsPy traces, with their station's codes.
 
     Rows that share their codes are different sensors; their channels get a number.

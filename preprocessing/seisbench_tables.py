@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 
@@ -105,7 +105,7 @@ def read_format(waveforms: Path) -> DataFormat:
     return DataFormat(dimensions, components, float(found.get("sampling_rate", 0)))
 
 
-def _text(value) -> str | tuple[str, ...]:
+def _text(value: Any) -> str | tuple[str, ...]:
     """Return a text of an HDF5 file, or several, as str."""
     if isinstance(value, bytes | str):
         return value.decode() if isinstance(value, bytes) else value
@@ -131,7 +131,7 @@ def list_event_rows(root: Path, label_column: str | None, group_by: str | None) 
             ", ".join(header),
         )
     group_by = _choose(root, header, "group_by", group_by, GROUP_COLUMNS)
-    events: dict[str, tuple[list[TraceRow], list[dict]]] = {}
+    events: dict[str, tuple[list[TraceRow], list[dict[str, Any]]]] = {}
     names: Counter[str] = Counter()
     for row, trace, chunk in _rows(files):
         name = row.get(group_by, "") if group_by else ""
@@ -165,7 +165,7 @@ def _choose(
     return wanted or next((column for column in usual if column in header), "")
 
 
-def _rows(files: list[tuple[Path, Path]]) -> Iterator[tuple[dict, TraceRow, str]]:
+def _rows(files: list[tuple[Path, Path]]) -> Iterator[tuple[dict[str, Any], TraceRow, str]]:
     """Yield each row of all tables as text and as ``TraceRow``, with the name of its chunk."""
     for table, waveforms in files:
         chunk_format = read_format(waveforms)
@@ -180,7 +180,7 @@ def _rows(files: list[tuple[Path, Path]]) -> Iterator[tuple[dict, TraceRow, str]
 
 
 def _trace(
-    table: Path, line: int, row: dict, waveforms: Path, chunk_format: DataFormat
+    table: Path, line: int, row: dict[str, Any], waveforms: Path, chunk_format: DataFormat
 ) -> TraceRow:
     if not row.get("trace_name"):
         raise ArchiveError(f"{table}, line {line}: no trace_name")
@@ -204,7 +204,7 @@ def _trace(
     )
 
 
-def _first_arrival(row: dict) -> float | None:
+def _first_arrival(row: dict[str, Any]) -> float | None:
     """Return the sample of the earliest P wave in the row's columns; None if there is none."""
     found = []
     for column, text in row.items():
@@ -214,7 +214,7 @@ def _first_arrival(row: dict) -> float | None:
     return min(filter(math.isfinite, found), default=None)
 
 
-def _own_name(row: dict, chunk: str, names: Counter[str]) -> str:
+def _own_name(row: dict[str, Any], chunk: str, names: Counter[str]) -> str:
     """Name an event of one row after its trace; traces of different chunks may share a name."""
     # bucket0$3,:3,:6000 is row 3 of the array bucket0
     name = row.get("trace_name_original") or row["trace_name"].split(",:")[0]
@@ -226,7 +226,11 @@ def _own_name(row: dict, chunk: str, names: Counter[str]) -> str:
 
 
 def _event(
-    name: str, rows: list[TraceRow], texts: list[dict], label_column: str, header: list[str]
+    name: str,
+    rows: list[TraceRow],
+    texts: list[dict[str, Any]],
+    label_column: str,
+    header: list[str],
 ) -> EventRows:
     labels = {text.get(label_column, "") for text in texts} if label_column else {""}
     problem = ""

@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -25,7 +26,7 @@ COPIED = ("trace_category", "trace_start_time", "trace_sampling_rate_hz", "trace
 
 
 def write_seisbench_view(
-    archive_dir: Path, rows: list[dict], waveforms: str, data_format: dict
+    archive_dir: Path, rows: list[dict[str, Any]], waveforms: str, data_format: dict[str, Any]
 ) -> None:
     """Write the three files beside an archive's.
 
@@ -49,7 +50,7 @@ def write_seisbench_view(
     (archive_dir / CHUNKS).write_text(f"{CHUNK}\n", encoding="utf-8")
 
 
-def _stations(row: dict) -> Iterator[dict]:
+def _stations(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield one row for each station of an event, or for each channel without a station's name."""
     live = row["trace_live_channels"]
     names = split_names(row.get(CHANNELS, ""), len(live))

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class RecordingError(UserError):
     """A recording that cannot be used."""
 
 
-def read_whole_traces(path: Path) -> list:
+def read_whole_traces(path: Path) -> list[Any]:
     """Read all traces of a file with one event.
 
     Raises ``RecordingError`` for a file that is unreadable, damaged, truncated or too large.
@@ -76,7 +76,7 @@ def read_whole_traces(path: Path) -> list:
     return traces
 
 
-def read_traces(path: Path, file: BinaryIO | None = None, **options) -> list:
+def read_traces(path: Path, file: BinaryIO | None = None, **options: Any) -> list[Any]:
     """Read the traces of a file in any format of ObsPy except pickle.
 
     ``file`` replaces the content of ``path``, for instance by a part of it. ``options`` are passed
@@ -87,7 +87,7 @@ def read_traces(path: Path, file: BinaryIO | None = None, **options) -> list:
     return traces
 
 
-def _read(path: Path, file: BinaryIO | None = None, **options) -> tuple[list, list[str]]:
+def _read(path: Path, file: BinaryIO | None = None, **options: Any) -> tuple[list[Any], list[str]]:
     """Return the traces of a file, and the warnings of ObsPy."""
     import obspy
     from obspy.core.util.base import ENTRY_POINTS
@@ -119,7 +119,7 @@ def _read(path: Path, file: BinaryIO | None = None, **options) -> tuple[list, li
     return traces, messages
 
 
-def _apply_delays(traces: list) -> None:
+def _apply_delays(traces: list[Any]) -> None:
     """Move the start of SEG-2 traces, which ObsPy leaves at the trigger, by their DELAY. [SEG-2]
 
     DELAY is the time in s from the trigger to the first sample: negative with a pre-trigger.
@@ -129,12 +129,12 @@ def _apply_delays(traces: list) -> None:
             trace.stats.starttime += delay
 
 
-def delay_s(traces: list) -> float | None:
+def delay_s(traces: list[Any]) -> float | None:
     """Return the DELAY of the first SEG-2 trace in s, which is applied already; None without."""
     return next((d for d in map(_delay_s, traces) if d is not None), None)
 
 
-def _delay_s(trace) -> float | None:
+def _delay_s(trace: Any) -> float | None:
     """Return a trace's DELAY in s; None if it has none, or one that is no plausible number."""
     try:
         delay = float(trace.stats.get("seg2", {}).get("DELAY", "nan"))
@@ -181,7 +181,7 @@ def _warn(path: Path, messages: list[str]) -> None:
         warnings.warn(f"{path}: {messages[0]}{more}", stacklevel=3)
 
 
-def _require_whole(path: Path, traces: list) -> None:
+def _require_whole(path: Path, traces: list[Any]) -> None:
     """Raise ``RecordingError`` for truncated files that ObsPy reads without an error."""
     stats = traces[0].stats
     if stats._format == "SEG2" and len({trace.stats.npts for trace in traces}) > 1:

@@ -56,7 +56,12 @@ class StopAtDivergence(pl.Callback):
         self.recent: deque[float] = deque(maxlen=RECENT_LOSSES)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Collect the loss; check the collected ones from time to time."""
         self.waiting.append((batch_idx, outputs["loss"], batch.events))
@@ -123,7 +128,12 @@ class ProgressLines(pl.Callback):
         self.started = self.written = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Log a line if it is time for one."""
         now = time.monotonic()

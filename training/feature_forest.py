@@ -6,6 +6,8 @@ It reads the configuration of a classifier and uses its dataset, seed and run na
 network have no influence. The run folder is runs/features/<run_name>/.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
@@ -83,7 +85,7 @@ def classify_by_forest(
 
 
 def _features(
-    batches: DataLoader, rate_hz: float, highpass_hz: float | None
+    batches: DataLoader[Any], rate_hz: float, highpass_hz: float | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the mean features (N, F) of the events' living channels, labels (N,), events (N,)."""
     means, labels, numbers = [], [], []

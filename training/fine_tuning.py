@@ -54,7 +54,7 @@ class PretrainedEncoder:
         return compare_with_pretraining(self.origin, data)
 
 
-def compare_images(pretraining: dict | None, here: dict) -> None:
+def compare_images(pretraining: dict[str, Any] | None, here: dict[str, Any]) -> None:
     """Warn if pretraining had other images than the classifier.
 
     ``pretraining`` and ``here`` (the classifier) are arguments of ``LogSpectrogram``.

@@ -1,7 +1,7 @@
 """Measure for a training, in the waveforms: amplitude factor, noise levels, onset of events."""
 
 import logging
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ class NoiseAndOnset(NamedTuple):
     ``quiet_noise``, noise is measured in the quiet part of each event, else before the trigger.
     """
 
-    levels: dict
+    levels: dict[str, Any]
     pre_trigger_s: float
     quiet_noise: bool
 
@@ -66,7 +66,7 @@ def noise_and_onset(
     """Measure noise, signal and onset of the training events, or of 500 of them."""
     archive, events = data.archive, _evenly_spread(data.train_events)
     measured = _measured(config, archive, events)
-    levels: dict = {"noise": _range(measured[:, 3]), "signal": _range(measured[:, 4])}
+    levels: dict[str, Any] = {"noise": _range(measured[:, 3]), "signal": _range(measured[:, 4])}
     rates = archive.metadata.get("source_rate_hz")
     rate_hz = archive.sampling_rate_hz
     if rates is not None:

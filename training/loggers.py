@@ -48,7 +48,7 @@ class MetricsTable(Logger):
     name = version = None
 
     @rank_zero_only
-    def log_hyperparams(self, params, *args, **kwargs) -> None:
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Do nothing: hyperparameters are in config.yaml."""
 
     @rank_zero_only

@@ -3,6 +3,7 @@
 import csv
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -73,7 +74,7 @@ def report_pretraining(run: Run, trainer: pl.Trainer, data: EventDataModule) -> 
 
 
 def report_classifier(
-    run: Run, trainer: pl.Trainer, module: EventClassifier, data: EventDataModule, **facts
+    run: Run, trainer: pl.Trainer, module: EventClassifier, data: EventDataModule, **facts: Any
 ) -> None:
     """Evaluate on the test events; write predictions, plots and summary; log a table of results.
 
@@ -118,7 +119,7 @@ def complete_checkpoint(run: Run, module: EventClassifier) -> None:
     save_atomically(checkpoint, path)
 
 
-def report_calibration(run: Run, module: EventClassifier) -> dict:
+def report_calibration(run: Run, module: EventClassifier) -> dict[str, Any]:
     """Plot the calibration, and return its scores on the test events."""
     calibration, evaluation = module.calibrations["all"], _test_outputs(module)
     before, labels = evaluation.log_probs(), evaluation.labels
@@ -171,7 +172,12 @@ def save_predictions(run: Run, evaluation: Evaluation, data: EventDataModule) ->
 
 
 def _write_curves_and_summary(
-    run: Run, trainer: pl.Trainer, data: EventDataModule, metrics: dict, plots: list[Path], **facts
+    run: Run,
+    trainer: pl.Trainer,
+    data: EventDataModule,
+    metrics: dict[str, Any],
+    plots: list[Path],
+    **facts: Any,
 ) -> None:
     pretraining = data.sensors_train == "pair"
     watched = () if pretraining else ("test events", WATCHED[data.sensors_test])
@@ -190,11 +196,11 @@ def _test_outputs(module: EventClassifier) -> Evaluation:
     return module.evaluation
 
 
-def _percent_accuracy(metrics: dict) -> str:
+def _percent_accuracy(metrics: dict[str, Any]) -> str:
     return f"{100 * metrics['accuracy']:.1f} ± {100 * metrics['accuracy_standard_error']:.1f} %"
 
 
-def results_table(metrics: dict[str, dict]) -> str:
+def results_table(metrics: dict[str, dict[str, Any]]) -> str:
     """Return the metrics of each kind of prediction as a text table."""
     lines = [f"{'':<18}{'accuracy':>16}{'balanced':>10}{'macro F1':>10}{'NLL':>8}{'ECE':>8}"]
     for kind, values in metrics.items():

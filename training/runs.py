@@ -57,7 +57,9 @@ class Run:
         self.dir = Path(resume) if resume else parent / name
         self.plots = self.dir / "plots"
         self.resume_from: Path | None = None  # the checkpoint to go on from
-        self.checkpoint: dict | None = None  # its content, until Lightning has restored it
+        self.checkpoint: dict[str, Any] | None = (
+            None  # its content, until Lightning has restored it
+        )
         if resume:
             require_same_config(self.dir, config)
             path = self.dir / LAST_CHECKPOINT
@@ -98,11 +100,11 @@ class Run:
         log.info("Run folder: %s", self.dir)
 
     @property
-    def plain_config(self) -> dict:
+    def plain_config(self) -> dict[str, Any]:
         """The complete configuration as dicts and lists."""
         return self.config.model_dump(mode="json")
 
-    def write_summary(self, data, metrics: dict, **facts) -> Path:
+    def write_summary(self, data: Any, metrics: dict[str, Any], **facts: Any) -> Path:
         """Write summary.json: data, metrics, versions and further ``facts``; return its path."""
         content = {
             "kind": self.config.kind,
@@ -172,7 +174,7 @@ def require_same_config(
         raise UserError(f"{folder}: the configuration has changed since; {hint}\n  {listing}")
 
 
-def _flat(tree: dict, prefix: str = "") -> dict:
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested sections as one dict with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():

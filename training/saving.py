@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 SAVE_EVERY_S = 600.0
 
 
-def about_training(run: Run, data: EventDataModule) -> dict:
+def about_training(run: Run, data: EventDataModule) -> dict[str, Any]:
     """Return what is known of a classifier's training when it starts, in types that JSON has."""
     archive, labels = data.archive, data.archive.labels
     n_sensors = archive.live.sum(1)[data.train_events]
@@ -75,7 +75,7 @@ def events_that_train(data: EventDataModule, taught: bool) -> dict[str, list[int
     return found | ({"labelled_events": all_labelled} if all_labelled else {})
 
 
-def require_same_events(content: dict, data: EventDataModule, path: Path) -> None:
+def require_same_events(content: dict[str, Any], data: EventDataModule, path: Path) -> None:
     """Raise ``UserError`` if the checkpoint at ``path`` was trained on other events than these.
 
     What were training events could be test events now. Checkpoints of earlier versions do not say.
@@ -93,7 +93,7 @@ def now_utc() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def plain_metrics(module: EventClassifier) -> dict[str, dict]:
+def plain_metrics(module: EventClassifier) -> dict[str, dict[str, Any]]:
     """Return the numbers of the test events' metrics, and the recall of each class."""
     return {
         kind: {name: value for name, value in metrics.items() if np.isscalar(value)}
@@ -111,16 +111,16 @@ class EpochMemory(TorchCheckpointIO):
     def __init__(self, run: Run):
         super().__init__()
         self.run = run
-        self.newest: dict | None = None
+        self.newest: dict[str, Any] | None = None
 
-    def load_checkpoint(self, path: object, *args, **kwargs) -> dict:
+    def load_checkpoint(self, path: object, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the checkpoint that the run has read from ``path``, and free its memory."""
         content, self.run.checkpoint = self.run.checkpoint, None
         assert content is not None, f"{path} has not been read, or is used already"
         return content
 
     def save_checkpoint(
-        self, checkpoint: dict, path: str | Path, storage_options: object = None
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
     ) -> None:
         """Keep a copy of ``checkpoint`` in memory; ``path`` is not used."""
         self.newest = None  # frees the memory of the old copy before the new one is made
@@ -131,7 +131,7 @@ class EpochMemory(TorchCheckpointIO):
         save_atomically(self.newest, path)
 
 
-def _map_tensors(change: Callable[[Tensor], Tensor], content):
+def _map_tensors(change: Callable[[Tensor], Tensor], content: Any) -> Any:
     """Apply ``change`` to all tensors in nested dicts, lists and tuples."""
     if isinstance(content, Tensor):
         return change(content)
@@ -178,7 +178,7 @@ class SaveCheckpoints(pl.Callback):
         self.about: dict[str, Any] = {}
 
     def on_save_checkpoint(
-        self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict
+        self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add to the checkpoint the configuration, and which events it was trained on."""
         checkpoint |= {"config": self.run.plain_config} | self.seen | self.about

@@ -4,6 +4,7 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,9 @@ def _count(events: float) -> str:
     return f"{events:.0f}" if float(events).is_integer() else f"{events:.1f}"
 
 
-def plot_recall(metrics: Mapping[str, dict], class_names: Sequence[str], path: Path) -> Path:
+def plot_recall(
+    metrics: Mapping[str, dict[str, Any]], class_names: Sequence[str], path: Path
+) -> Path:
     """Draw the recall of each class for each kind of prediction (ensemble, single channel)."""
     places = np.arange(len(class_names))
     width = 0.8 / len(metrics)
@@ -159,13 +162,13 @@ def plot_event_sheet(
 
 
 def _draw_panels(
-    axes,
+    axes: Any,
     images: np.ndarray,
     names: Sequence[str],
     n_columns: int,
     duration_s: float,
     nyquist_hz: float,
-):
+) -> Any:
     """Draw a panel per image; returns the last image, for the colour bar.
 
     All panels share one pair of axes: a pair for each takes matplotlib seconds.
@@ -195,7 +198,7 @@ def _repeated_ticks(length: float, step: float, n: int) -> tuple[list[float], li
     return places, [f"{tick:g}" for tick in ticks] * n
 
 
-def plot_calibration(before, after, labels, path: Path) -> Path:
+def plot_calibration(before: Any, after: Any, labels: Any, path: Path) -> Path:
     """Draw a reliability diagram before and after calibration, and the risk-coverage curve.
 
     ``before`` and ``after`` are log-probabilities (N, K) of test events, ``labels`` is (N,).
@@ -216,7 +219,7 @@ def plot_calibration(before, after, labels, path: Path) -> Path:
     return path
 
 
-def _draw_reliability(axes, log_probs, labels, name: str, color: str) -> None:
+def _draw_reliability(axes: Any, log_probs: Any, labels: Any, name: str, color: str) -> None:
     """Draw the accuracy of events over their confidence, in bins."""
     from models.calibration import reliability
     from models.evaluation import N_CALIBRATION_BINS, evaluate
@@ -228,7 +231,7 @@ def _draw_reliability(axes, log_probs, labels, name: str, color: str) -> None:
     axes.scatter(mean, accuracy, s=8 + 4 * count, color=color, alpha=0.8)
 
 
-def _draw_risk(axes, log_probs, labels) -> None:
+def _draw_risk(axes: Any, log_probs: Any, labels: Any) -> None:
     """Draw the share of errors among the events that are decided."""
     from models.calibration import risk_coverage
 

@@ -54,7 +54,7 @@ def require_finite_weights(path: Path, weights: Mapping[str, Any]) -> None:
         )
 
 
-def load_resumable(path: Path) -> dict:
+def load_resumable(path: Path) -> dict[str, Any]:
     """Load a checkpoint from which a training can be resumed.
 
     Raises ``CheckpointError`` for any other file.
@@ -73,7 +73,7 @@ def load_resumable(path: Path) -> dict:
     return content
 
 
-def load_weights(content: dict, module: Any, path: Path) -> None:
+def load_weights(content: dict[str, Any], module: Any, path: Path) -> None:
     """Load the weights of a training checkpoint, read from ``path``, into ``module``.
 
     Raises ``CheckpointError`` if they belong to another model.

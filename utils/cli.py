@@ -71,7 +71,7 @@ def main(run: Callable[[], Any]) -> None:
 def stop_at_signals(how_to_continue: str) -> None:
     """Stop at Ctrl-C or SIGTERM with one message; further signals are ignored until the end."""
 
-    def stop(number: int, _) -> None:
+    def stop(number: int, _: Any) -> None:
         for each in STOP_SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         reason, status = ("terminated", 143) if number == signal.SIGTERM else ("interrupted", 130)

@@ -1,7 +1,7 @@
 """Read YAML configurations into pydantic models; check all keys and values before reading data."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, Union, get_args, get_origin
@@ -77,7 +77,7 @@ def load_config(path: str | Path, model: type[Config], overrides: Sequence[str] 
     return build_config(tree, model, str(path))
 
 
-def build_config(tree: dict, model: type[Config], place: str) -> Config:
+def build_config(tree: dict[str, Any], model: type[Config], place: str) -> Config:
     """Check a tree of keys and values and return it as an instance of ``model``.
 
     ``place`` says in messages where the values come from. Raises ``ConfigError`` like
@@ -99,7 +99,7 @@ def build_config(tree: dict, model: type[Config], place: str) -> Config:
     return config
 
 
-def _read_tree(path: Path, model: type[BaseModel]) -> dict:
+def _read_tree(path: Path, model: type[BaseModel]) -> dict[str, Any]:
     """Read a file and merge it with its ``base``, the base of that file, and so on."""
     tree, files = _read_mapping(path, model), [path]
     while "base" in tree:
@@ -119,7 +119,7 @@ def _read_tree(path: Path, model: type[BaseModel]) -> dict:
     return tree
 
 
-def _merge(below: dict, above: dict) -> dict:
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Merge two mappings, section by section; values of ``above`` win over those of ``below``."""
     both = dict(below)
     for key, value in above.items():
@@ -128,7 +128,7 @@ def _merge(below: dict, above: dict) -> dict:
     return both
 
 
-def _read_mapping(path: Path, model: type[BaseModel]) -> dict:
+def _read_mapping(path: Path, model: type[BaseModel]) -> dict[str, Any]:
     try:
         tree = read_yaml(path, model)
     except OSError as error:
@@ -144,7 +144,7 @@ def _read_mapping(path: Path, model: type[BaseModel]) -> dict:
     return tree
 
 
-def _override(tree: dict, override: str, model: type[BaseModel]) -> None:
+def _override(tree: dict[str, Any], override: str, model: type[BaseModel]) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigError(
@@ -235,7 +235,7 @@ class YamlError(ValueError):
 class _Loader(yaml.SafeLoader):
     """YAML loader that refuses a key given twice; PyYAML would silently take the last one."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = []
         for key, _ in node.value:
             if key.value in seen:
@@ -315,7 +315,7 @@ def _schema_of_key(schema: Any, key: object) -> Any:
     return None
 
 
-def _alternatives(schema: Any) -> list:
+def _alternatives(schema: Any) -> list[Any]:
     """Return the types that a schema allows, without their limits."""
     if get_origin(schema) is Annotated:
         return _alternatives(get_args(schema)[0])

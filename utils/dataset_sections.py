@@ -205,6 +205,8 @@ class DatasetParams(Section):
 
 
 class SSLDataset(DatasetParams):
+    """Events of a pretraining."""
+
     batch_size: Annotated[Integer, Field(ge=2)] = 128
     is_ssl: StrictBool = True
     exclude_test_events: StrictBool = key(
@@ -226,6 +228,8 @@ class SSLDataset(DatasetParams):
 
 
 class LabelledDataset(DatasetParams):
+    """Events of a classifier's training."""
+
     train_events_per_class: Count | None = key(
         None,
         "Use only so many training events of each class, to see what few labels give. `null`: all.",
@@ -250,5 +254,7 @@ class LabelledDataset(DatasetParams):
 
 
 class ClassifierDataset(LabelledDataset):
+    """Events of finetune.py: how many sensors of an event count."""
+
     return_single_spectrogram_train: StrictBool = key(True, SINGLE_IN_TRAINING)
     return_single_spectrogram_test: StrictBool = key(False, SINGLE_IN_TEST)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -54,7 +55,7 @@ class ErrorKeepingFile:
         self.file = open(path, "w+b", buffering=0)  # noqa: SIM115
         self.first_error: OSError | None = None
 
-    def write(self, content) -> int:
+    def write(self, content: Any) -> int:
         """Write bytes; after an error do nothing, but return as if it had worked."""
         rest = memoryview(content)
         try:
@@ -73,5 +74,5 @@ class ErrorKeepingFile:
                 self.first_error = error
         return size
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.file, name)  # seek, tell, readinto, flush, close

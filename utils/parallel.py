@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from utils.workers import SpawnedWorkers, signals_deferred
 
@@ -57,7 +57,9 @@ def prefetch(items: Iterator[Item], n_waiting: int = 2) -> Generator[Item, None,
     """
     thread, end = ThreadPoolExecutor(1), object()
     try:
-        waiting: deque[Future] = deque(thread.submit(next, items, end) for _ in range(n_waiting))
+        waiting: deque[Future[Any]] = deque(
+            thread.submit(next, items, end) for _ in range(n_waiting)
+        )
         while waiting:
             item = waiting.popleft().result()
             if item is end:

@@ -10,10 +10,10 @@ from tqdm import tqdm
 LINE_EVERY_S = 60.0
 
 
-class _Lines(tqdm):
+class _Lines(tqdm[Any]):
     """Write a line to stderr every minute, and one at the end of what took longer."""
 
-    def __init__(self, items: Iterable | None, **options: Any):
+    def __init__(self, items: Iterable[Any] | None, **options: Any):
         self.written_s = 0.0  # seconds from the beginning to the last line
         # what tqdm writes itself goes nowhere
         super().__init__(items, **{**options, "file": io.StringIO()})
@@ -32,7 +32,7 @@ def is_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-def progress_bar(items: Iterable | None = None, **options: Any) -> tqdm:
+def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> tqdm[Any]:
     """Return ``tqdm(items, **options)``; without a terminal, one that writes a line a minute."""
     if is_terminal():
         return tqdm(items, **options)

@@ -79,6 +79,8 @@ class RunConfig(Section):
 
 
 class SSLConfig(RunConfig):
+    """Configuration of sslearn.py."""
+
     kind = "ssl"
     model_params: ModelParams = key(ModelParams(), "The network of pretraining.")
     exp_params: SSLParams = key(SSLParams(), TRAINING)
@@ -122,6 +124,8 @@ class SSLConfig(RunConfig):
 
 
 class FinetuneConfig(RunConfig):
+    """Configuration of finetune.py."""
+
     kind = "finetune"
     load_encoder: LoadEncoder = key(LoadEncoder(), "The encoder, and where its weights come from.")
     exp_params: FinetuneParams = key(FinetuneParams(), TRAINING)
@@ -178,6 +182,8 @@ class FinetuneConfig(RunConfig):
 
 
 class OriginalConfig(RunConfig):
+    """Configuration of original_implementation/train.py."""
+
     kind = "original"
     backbone_with_clf_type: Literal[*BACKBONES_WITH_CLF] = key(  # type: ignore[valid-type]
         "ResNet34",

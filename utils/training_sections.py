@@ -25,6 +25,8 @@ OUT_SIZE_ENC = "Number of features of the encoder; only checked against it. `nul
 
 
 class ModelParams(Section):
+    """The network of pretraining."""
+
     name: Literal["VNIbCReg", "VIbCRegTNC", "VIbCReg"] = key(
         "VNIbCReg",
         "Method of pretraining. `VIbCReg` has no temporal term and needs `RandomCrop`; "
@@ -42,6 +44,8 @@ class ModelParams(Section):
 
 
 class LoadEncoder(Section):
+    """Which encoder a classifier begins with."""
+
     ckpt_fname: FilePath = key(
         "none",
         "Pretrained encoder: an `encoder-ep_N.ckpt` or `last.ckpt`. `none`: train from scratch.",
@@ -56,6 +60,8 @@ class LoadEncoder(Section):
 
 
 class LearningRates(Section):
+    """Learning rates of encoder and classifier."""
+
     encoder: Positive = Field(description="Initial learning rate of the encoder.")
     clf: Positive = Field(description="Initial learning rate of the classifier.")
 
@@ -77,6 +83,8 @@ class TrainingParams(Section):
 
 
 class SSLParams(TrainingParams):
+    """``exp_params`` of pretraining."""
+
     lambda_: NotNegative = key(10.0, "Weight of the invariance term.")
     mu: NotNegative = key(10.0, "Weight of the variance term.")
     nu: NotNegative = key(10.0, "Weight of the covariance term.")
@@ -90,6 +98,8 @@ class SSLParams(TrainingParams):
 
 
 class ClassifierParams(TrainingParams):
+    """What both classifiers have in ``exp_params``."""
+
     val_ep_period: Count | None = key(
         None,
         "Epochs between evaluations on the test events, for the curves; nothing is chosen by them. "
@@ -120,6 +130,8 @@ class ClassifierParams(TrainingParams):
 
 
 class FinetuneParams(ClassifierParams):
+    """``exp_params`` of finetune.py."""
+
     removed = {
         "teacher_ckpt": RemovedKey(
             "none",
@@ -148,10 +160,14 @@ class FinetuneParams(ClassifierParams):
 
 
 class OriginalParams(ClassifierParams):
+    """``exp_params`` of the previous study."""
+
     weight_decay: NotNegative = 1e-4
 
 
 class TrainerParams(Section):
+    """Devices and length of a training."""
+
     gpus: tuple[Index, ...] = key(
         (0,),
         "GPUs to train on; `[]`: the CPU. On a machine without GPUs the CPU is used, with a note.",
@@ -167,10 +183,14 @@ class TrainerParams(Section):
 
 
 class SSLTrainerParams(TrainerParams):
+    """Devices and length of a pretraining."""
+
     max_epochs: Count = 300
 
 
 class ClassifierTrainerParams(TrainerParams):
+    """Devices and length of a classifier's training."""
+
     min_steps: Index = key(
         0,
         "Train for at least so many steps (batches): with few labels an epoch has few, and epochs "
@@ -179,4 +199,6 @@ class ClassifierTrainerParams(TrainerParams):
 
 
 class OriginalTrainerParams(ClassifierTrainerParams):
+    """Devices and length of the previous study's training."""
+
     max_epochs: Count = 50

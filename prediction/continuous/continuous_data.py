@@ -71,7 +71,7 @@ class ContinuousData:
         )
         return np.concatenate(list(edges), axis=1).astype(np.int64)
 
-    def read(self, start_ns: int, end_ns: int):
+    def read(self, start_ns: int, end_ns: int) -> Any:
         """Return an ObsPy stream between two times, in ns since 1970.
 
         Its traces are float64 segments without gaps or invalid samples.
@@ -84,7 +84,7 @@ def read_window(
     start_ns: int,
     end_ns: int,
     note: Callable[[Path, RecordingError], None],
-):
+) -> Any:
     """Return an ObsPy stream between two times; ``note`` is told of files that are damaged."""
     import obspy
 
@@ -109,7 +109,7 @@ def read_window(
 
 def _read_records(
     file: Records, content: bytes, note: Callable[[Path, RecordingError], None]
-) -> list:
+) -> list[Any]:
     """Read miniSEED records, one by one where some of them are damaged."""
     try:
         return read_records(file.path, content)
@@ -122,7 +122,7 @@ def _read_records(
     return traces
 
 
-def name_channels(traces: list) -> list:
+def name_channels(traces: list[Any]) -> list[Any]:
     """Name channels that have no name (SEG-2, SEG-Y) by their place in the file."""
     if len(traces) > 1:
         for number, trace in enumerate(traces, start=1):
@@ -131,7 +131,7 @@ def name_channels(traces: list) -> list:
     return traces
 
 
-def segments_without_gaps(stream):
+def segments_without_gaps(stream: Any) -> Any:
     """Join the segments of each channel that touch, and split them at invalid samples.
 
     Where the sampling rate changes within a channel, segments with a rarer rate are left out.

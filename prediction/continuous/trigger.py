@@ -112,7 +112,7 @@ class EventFinder:
             windows.append(EventWindow(self.source, recording, reason, utc(ns), picks))
         return windows
 
-    def read(self, start_ns: int, end_ns: int):
+    def read(self, start_ns: int, end_ns: int) -> Any:
         """Return an ObsPy stream of all that is needed to search between two times."""
         trigger = self.trigger
         before_s = trigger.lta_s + trigger.sta_s + max(self.pre_trigger_s, SETTLE_S)
@@ -158,7 +158,7 @@ class EventFinder:
             log.warning("%s", message)
 
 
-def _leave_out_slow(stream, trigger: TriggerParams) -> list[str]:
+def _leave_out_slow(stream: Any, trigger: TriggerParams) -> list[str]:
     """Remove channels whose sampling rate is too low for the trigger's filter; return their names.
 
     Such channels record, for example, the state of the recorder.
@@ -169,7 +169,7 @@ def _leave_out_slow(stream, trigger: TriggerParams) -> list[str]:
     return sorted(slow)
 
 
-def sta_lta(stream, trigger: TriggerParams):
+def sta_lta(stream: Any, trigger: TriggerParams) -> Any:
     """Return an ObsPy stream of STA/LTA; it does not depend on thresholds and channels."""
     from obspy import Stream
 
@@ -187,7 +187,7 @@ def sta_lta(stream, trigger: TriggerParams):
     return ratios.trigger("classicstalta", sta=trigger.sta_s, lta=trigger.lta_s)
 
 
-def coincidences(ratios, trigger: TriggerParams) -> list[Trigger]:
+def coincidences(ratios: Any, trigger: TriggerParams) -> list[Trigger]:
     """Return when the network triggers, in order, and its picks; ``ratios`` are STA/LTA.
 
     A channel triggers where its STA/LTA rises above ``thr_on``, and counts for ``within_s`` from
@@ -220,7 +220,7 @@ def coincidences(ratios, trigger: TriggerParams) -> list[Trigger]:
 
 
 def _first_of_each_station(
-    trigger_ns: int, event: dict, onsets_ns: dict[str, list[int]]
+    trigger_ns: int, event: dict[str, Any], onsets_ns: dict[str, list[int]]
 ) -> dict[str, float]:
     """Return the picks of a network trigger: channel name to seconds after it, in order of time.
 
@@ -241,7 +241,7 @@ def _first_of_each_station(
 
 
 def _cut(
-    stream,
+    stream: Any,
     trigger_ns: int,
     pre_trigger_s: float,
     duration_s: float,
@@ -272,7 +272,7 @@ def _cut(
     return replace(recording, left_out=(*recording.left_out, *reasons)), ""
 
 
-def _covering(cut, start, length_s: float, max_gap_s: float) -> list:
+def _covering(cut: Any, start: Any, length_s: float, max_gap_s: float) -> list[Any]:
     """Return segments of the channels that cover ``length_s`` from ``start``.
 
     Gaps up to ``max_gap_s`` are allowed.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class TriggerResult:
     trigger: TriggerParams
     times_ns: list[int]
 
-    def row(self, hours: float, known_ns: np.ndarray | None) -> dict:
+    def row(self, hours: float, known_ns: np.ndarray | None) -> dict[str, Any]:
         """Return a row of the table."""
         row = {
             "thr_on": self.trigger.thr_on,
@@ -140,7 +141,9 @@ def write_tuning(
     )
 
 
-def plot_tuning(rows: Sequence[dict], hours: float, configured: TriggerParams, path: Path) -> Path:
+def plot_tuning(
+    rows: Sequence[dict[str, Any]], hours: float, configured: TriggerParams, path: Path
+) -> Path:
     """Draw events per hour, and how many known ones are found, for each trigger."""
     thresholds = sorted({row["thr_on"] for row in rows})
     counts = sorted({row["channels"] for row in rows})
@@ -165,7 +168,7 @@ def plot_tuning(rows: Sequence[dict], hours: float, configured: TriggerParams, p
     return path
 
 
-def _draw_values(axes, values: np.ndarray, colours: str) -> None:
+def _draw_values(axes: Any, values: np.ndarray, colours: str) -> None:
     """Draw a matrix as colours with its numbers."""
     top = values.max() or 1.0
     style = {"vmin": 0, "vmax": 1.15, "aspect": "auto", "origin": "lower"}
@@ -176,7 +179,7 @@ def _draw_values(axes, values: np.ndarray, colours: str) -> None:
         axes.text(column, line, f"{value:.3g}", color=color, **centred)
 
 
-def _frame(place: tuple[int, int]):
+def _frame(place: tuple[int, int]) -> Any:
     """Return a frame around the configured trigger."""
     from matplotlib.patches import Rectangle
 

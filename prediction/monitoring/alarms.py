@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from prediction.events import Event
 from utils.errors import UserError
@@ -24,7 +25,7 @@ class Alarms:
 
     def __init__(self, command: str | None, timeout_s: float, shell: bool = False):
         self.command, self.timeout_s, self.shell = command, timeout_s, shell
-        self._waiting: deque[Future] = deque()
+        self._waiting: deque[Future[Any]] = deque()
         self._thread = ThreadPoolExecutor(1)
         self._n_done = 0
         if command is not None and not shell and not shlex.split(command):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ def draw_examples(
     return path
 
 
-def _draw_example(axes, example: Example, nperseg: int, highpass_hz: float | None):
+def _draw_example(axes: Any, example: Example, nperseg: int, highpass_hz: float | None) -> Any:
     """Draw the spectrogram, and the waveform in a strip above it; returns the image.
 
     With ``highpass_hz`` both are filtered.

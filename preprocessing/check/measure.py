@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.signal import detrend
@@ -149,7 +150,7 @@ def measure_file(event: EventToPack) -> MeasuredEvent:
     )
 
 
-def _can_be_bridged(segments: list) -> bool:
+def _can_be_bridged(segments: list[Any]) -> bool:
     try:
         join_segments(segments, BRIDGED_GAP_S, MAX_SAMPLES)
     except UnusableChannel:
@@ -158,7 +159,7 @@ def _can_be_bridged(segments: list) -> bool:
 
 
 def _measure_packed(
-    archive: EventArchive, left_out: dict, padded: dict, index: int
+    archive: EventArchive, left_out: dict[str, Any], padded: dict[str, Any], index: int
 ) -> MeasuredEvent:
     start_time = str(archive.metadata["trace_start_time"][index])
     rate_hz = archive.sampling_rate_hz

@@ -73,7 +73,7 @@ def test_ratio_is_of_rounds_that_belong_together():
     assert calls == ["a", "b"] * 3 and len(seconds["a"]) == 2
 
 
-@pytest.mark.parametrize("rounds_s, n_rounds", [(5, 1), (15.9, 1), (16, 2), (float("inf"), 3)])
+@pytest.mark.parametrize(("rounds_s", "n_rounds"), [(5, 1), (15.9, 1), (16, 2), (float("inf"), 3)])
 def test_rounds_end_when_another_would_take_too_long(monkeypatch, rounds_s, n_rounds):
     monkeypatch.setattr(timing, "seconds_of", lambda way: 4.0)
     seconds = timing.take_turns({"a": None, "b": None}, n_rounds=3, rounds_s=rounds_s)

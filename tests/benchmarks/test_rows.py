@@ -64,7 +64,7 @@ def test_steps_use_bf16_where_it_has_units_only(monkeypatch, work, rows, units):
 
 
 @pytest.mark.parametrize(
-    "arguments, size, names",
+    ("arguments", "size", "names"),
     [
         ([], QUICK, [name for name in speed.ROWS if name != "memory"]),
         (["--all"], PAPER, list(speed.ROWS)),

@@ -84,8 +84,8 @@ def bce(logit: np.ndarray, target: float) -> float:
 @pytest.mark.parametrize("use_diag_loss", [False, True])
 def test_tnc_loss_equals_retyped_formula(triple, use_diag_loss):
     discriminator = Discriminator(5).eval()
-    loss, parts = tnc_loss(discriminator, *triple, use_diag_loss)
     y, y_l, y_k = triple
+    loss, parts = tnc_loss(discriminator, y, y_l, y_k, use_diag_loss)
     near, far = (discriminator(y, other).detach().double().numpy() for other in (y_l, y_k))
     expected = bce(near, 1) + bce(far, 0)
     assert parts["tnc_bce"].item() == pytest.approx(expected, rel=1e-5)

@@ -61,7 +61,7 @@ def test_a_short_recording_is_not_padded_with_noise_by_a_high_pass(tmp_path):
     event[:, 350:450] += 60 * np.sin(np.arange(100, dtype=np.float32))
     file = write_mseed(tmp_path / "0.mseed", event, RATE_HZ)
     (classified,) = predictor.classify([EventWindow(str(file), read_recording(file, RATE_HZ))])
-    ratios = [sensor.signal_to_noise for sensor in classified.event.per_sensor]
+    ratios = [sensor.signal_to_noise or 0.0 for sensor in classified.event.per_sensor]
     in_model = model.signal_to_noise(torch.from_numpy(classified.waveforms)[None], None)[0]
     assert max(ratios) < 1000 and ratios == pytest.approx(in_model.tolist(), rel=1e-3)
     assert classified.event.duration_s < 6

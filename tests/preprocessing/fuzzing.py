@@ -234,7 +234,7 @@ def _structured_mseed() -> Iterator[tuple[str, bytes]]:
         b"".join(with_fields(record, (24, start)) for start in starts),
     )
     for filler in (b" ", b"\0", b"0", b"\xff"):
-        yield f"nothing but {filler}", filler * 2**22
+        yield f"nothing but {filler!r}", filler * 2**22
     yield "full SEED without data", b"000001V 010009502.1" + b"00" + b" " * 5000
     yield "larger than any event", bytes(2**25 + 1)
 

@@ -92,7 +92,7 @@ def test_every_row_reads_as_seisbench_reads_it(library, here):
 
 
 @pytest.mark.parametrize(
-    "columns, data_format",
+    ("columns", "data_format"),
     [
         ({"trace_sampling_rate_hz": None, "trace_dt_s": 0.02}, {}),
         ({"trace_sampling_rate_hz": None}, {"sampling_rate": 50.0}),
@@ -160,7 +160,7 @@ def test_rows_that_cannot_be_used_are_named(library, here):
 
 
 @pytest.mark.parametrize(
-    "name, reason",
+    ("name", "reason"),
     [
         ("lost", "cannot be read"),
         ("block$9,:3,:100", "cannot be read"),

@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from training.feature_forest import FeaturesConfig
 from training.grid.grid_config import FROM_PRETRAINED, Recipe, ReproduceConfig
@@ -99,7 +100,9 @@ def plan_cells(grid: ReproduceConfig) -> tuple[list[Cell], list[Cell]]:
     recipes = {name: recipe for name, recipe in grid.recipes.items() if recipe.config_ssl}
     if set(FROM_PRETRAINED) & set(grid.methods):
         recipes = {"": _paper(grid)} | recipes
-    pretraining: dict[tuple, Cell] = {}  # by what is pretrained: recipes may share a pretraining
+    pretraining: dict[
+        tuple[Any, ...], Cell
+    ] = {}  # by what is pretrained: recipes may share a pretraining
     for seed, (name, recipe) in itertools.product(grid.seeds, recipes.items()):
         pretraining.setdefault(
             _pretraining_key(recipe, seed), _pretraining_cell(grid, name, recipe, seed)
@@ -137,7 +140,7 @@ def _common(grid: ReproduceConfig, seed: int, run_name: str) -> tuple[str, ...]:
     )
 
 
-def _pretraining_key(recipe: Recipe, seed: int) -> tuple:
+def _pretraining_key(recipe: Recipe, seed: int) -> tuple[Any, ...]:
     return recipe.config_ssl, recipe.overrides_ssl, seed
 
 
@@ -154,7 +157,7 @@ def _cell(
     budget: Budget,
     seed: int,
     draw: int | None,
-    pretraining: Mapping[tuple, Cell],
+    pretraining: Mapping[tuple[Any, ...], Cell],
 ) -> Cell:
     """Return the cell of a method or recipe; ``pretraining`` holds the pretraining cells."""
     name = _run_name(grid, method, budget, seed, draw)

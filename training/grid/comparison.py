@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -116,7 +116,7 @@ def _spread(
     return spread
 
 
-def _mean_and_spread(metrics: list[dict], name: str) -> tuple[float, float]:
+def _mean_and_spread(metrics: list[dict[str, Any]], name: str) -> tuple[float, float]:
     values = [values[name] for values in metrics]
     if len(values) > 1:
         return float(np.mean(values)), float(np.std(values, ddof=1))
@@ -125,7 +125,7 @@ def _mean_and_spread(metrics: list[dict], name: str) -> tuple[float, float]:
     return values[0], _balanced_error(metrics[0])
 
 
-def _balanced_error(metrics: dict) -> float:
+def _balanced_error(metrics: dict[str, Any]) -> float:
     """Return the standard error of the mean of recalls."""
     errors = zip(metrics["recall_standard_error"], metrics["recall"])
     known = [error for error, recall in errors if recall is not None]
@@ -184,7 +184,7 @@ def _differences(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def _pairs_of_recipes(methods: Sequence[str]) -> tuple:
+def _pairs_of_recipes(methods: Sequence[str]) -> tuple[Any, ...]:
     """Return every recipe against every method and against the recipes before it."""
     recipes = [name for name in dict.fromkeys(methods) if name not in get_args(Method)]
     controls = [name for name in dict.fromkeys(methods) if name in get_args(Method)]

@@ -66,7 +66,7 @@ def plot_comparison(
 
 
 def _draw_sensors(
-    axes,
+    axes: Any,
     spread: Spread,
     colors: Mapping[str, str],
     n_train: Mapping[Budget, int],
@@ -98,7 +98,7 @@ def _draw_sensors(
     axes.grid(alpha=0.3)
 
 
-def _draw_guesses(line, guesses: Mapping[str, float]) -> None:
+def _draw_guesses(line: Any, guesses: Mapping[str, float]) -> None:
     """Draw the accuracy of guessing by ``axhline`` or ``axvline``."""
     for (name, level), style in zip(guesses.items(), ("--", ":")):
         line(100 * level, color="black", lw=1, ls=style, label=name)
@@ -114,7 +114,7 @@ def _title(method: str) -> str:
 
 
 def _draw_bars(
-    axes,
+    axes: Any,
     spread: Spread,
     colors: Mapping[str, str],
     n_train: Mapping[Budget, int],
@@ -147,14 +147,14 @@ def _draw_bars(
     axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, -0.24), ncols=3)
 
 
-def _draw_bar(axes, row: float, mean: float, error: float, color: str) -> None:
+def _draw_bar(axes: Any, row: float, mean: float, error: float, color: str) -> None:
     style = {"ecolor": "black", "capsize": 3}
     axes.barh(row, mean, xerr=error, color=color, height=0.75, error_kw=style)
     axes.text(1, row, f"{mean:.0f} %", va="center", ha="left", color="white", weight="bold")
 
 
 def _draw_budgets(
-    axes,
+    axes: Any,
     spread: Spread,
     colors: Mapping[str, str],
     n_train: Mapping[Budget, int],

@@ -20,7 +20,7 @@ class Result(NamedTuple):
     cell: Cell
     n_train: int
     n_test: int
-    metrics: dict[str, dict]
+    metrics: dict[str, dict[str, Any]]
     right: dict[str, np.ndarray]  # (N,) by kind of prediction: share of correct channels, or 0, 1
     log_probs: np.ndarray  # (N, S, K), NaN where a sensor does not exist
     labels: np.ndarray  # (N,)

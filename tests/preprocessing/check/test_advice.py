@@ -8,7 +8,7 @@ from utils.schema import FinetuneConfig
 
 
 @pytest.mark.parametrize(
-    "a, b",
+    ("a", "b"),
     [
         ("Rockfall", "Rockfal"),
         ("earthquake", "Earthquake"),
@@ -23,7 +23,7 @@ def test_typing_errors_are_found(a, b):
 
 
 @pytest.mark.parametrize(
-    "a, b",
+    ("a", "b"),
     [
         ("Slope_HF", "Slope_LF"),
         ("earthquake", "explosion"),
