@@ -37,6 +37,14 @@ class Classifier:
     """Classify events, find them in continuous recordings, or follow probabilities over time.
 
     ``print(classifier)`` says what the model knows.
+
+    >>> import obspy
+    >>> from prediction import Classifier
+    >>> classifier = Classifier.load("demo")
+    >>> stream = obspy.read("docs/example/rockfall.mseed")
+    >>> event = classifier.classify(stream)[0]
+    >>> event.class_name, event.sensors, event.review
+    ('Rockfall', 24, False)
     """
 
     def __init__(self, predictor: "Predictor", name: str):
@@ -48,11 +56,18 @@ class Classifier:
     def load(
         cls, checkpoint: str | Path, config: PredictConfig | None = None, **settings: Any
     ) -> "Classifier":
-        """Load a checkpoint of finetune.py or original_implementation/train.py, or ``demo``.
+        """Load a trained classifier.
 
-        ``settings`` are keys of configs/predict.yaml, such as ``ensemble="usable"`` or
-        ``trigger={"channels": 4}``; ``config`` is a whole configuration instead. Raises
-        ``CheckpointError`` and ``ConfigError``, which say what is wrong.
+        Arguments:
+            checkpoint: ``checkpoints/last.ckpt`` of a run of finetune.py or
+                original_implementation/train.py, or ``demo``.
+            config: a whole configuration of predict.py; instead of ``settings``.
+            settings: keys of configs/predict.yaml.
+
+        Raises ``CheckpointError`` and ``ConfigError``, which say what is wrong.
+
+        >>> Classifier.load("demo", ensemble="usable", trigger={"channels": 4}).class_names[1]
+        'Regional'
         """
         if config is not None and settings:
             raise ConfigError(
@@ -74,8 +89,18 @@ class Classifier:
     def classify(self, recordings: Any, sampling_rate_hz: float | None = None) -> "Events":
         """Classify recordings that hold one event each, beginning like those of the training.
 
-        ``recordings`` is an ObsPy stream, a list of streams, or an array (S, T) in recorder units
-        with its ``sampling_rate_hz``. An event that cannot be used says why in ``error``.
+        Arguments:
+            recordings: an ObsPy stream, a list of streams, or an array (S, T) in recorder units.
+            sampling_rate_hz: of an array.
+
+        Returns an event per recording; one that cannot be used says why in ``error``. Raises
+        ``UserError`` for an array of another shape or without a rate.
+
+        >>> import numpy as np
+        >>> noise = np.random.default_rng(0).normal(0, 20, (3, 16_000))
+        >>> classifier = Classifier.load("demo")
+        >>> len(classifier.classify(noise, sampling_rate_hz=1000))
+        1
         """
         windows = [
             self._window(number, recording, sampling_rate_hz)
@@ -84,7 +109,19 @@ class Classifier:
         return self._events(self.classify_windows(windows))
 
     def detect(self, stream: "Stream") -> "Events":
-        """Find events in a continuous stream by the trigger, and classify them."""
+        """Find events in a continuous stream by the trigger, and classify them.
+
+        Arguments:
+            stream: an ObsPy stream of any length; gaps are allowed.
+
+        Returns the events in order of time.
+
+        >>> import obspy
+        >>> classifier = Classifier.load("demo", trigger={"thr_on": 3.0, "lta_s": 2.0})
+        >>> events = classifier.detect(obspy.read("docs/example/rockfall.mseed"))
+        >>> [event.trigger_time[:17] for event in events]
+        ['2020-06-01T12:00:']
+        """
         from prediction.continuous.continuous_data import StreamData
 
         if not any(trace.stats.npts for trace in stream):
@@ -95,8 +132,19 @@ class Classifier:
     def annotate(self, stream: "Stream", stride_s: float = 1.0) -> "Stream":
         """Return the probability of each class over time, one trace per class.
 
-        A window of the model's length moves by ``stride_s``; its probabilities are written where
-        the trigger of an event would be. ``stats.class_name`` of a trace is its class.
+        A window of the model's length moves over the stream; its probabilities are written where
+        the trigger of an event would be.
+
+        Arguments:
+            stream: an ObsPy stream of any length.
+            stride_s: by how much the window moves, in s.
+
+        Returns an ObsPy stream; ``stats.class_name`` of a trace is its class.
+
+        >>> import obspy
+        >>> stream = obspy.read("docs/example/rockfall.mseed")
+        >>> [trace.stats.class_name for trace in Classifier.load("demo").annotate(stream)][:2]
+        ['Noise', 'Regional']
         """
         from prediction.continuous.continuous_data import StreamData
 

@@ -13,7 +13,7 @@ import pytest
 
 from prediction.predict_config import PredictConfig
 from preprocessing.packing import pack_recordings
-from tests.warm import WarmStart
+from tests.forked_commands import ForkServer
 from training.grid.grid_config import ReproduceConfig
 from utils.files import lock_of
 from utils.schema import FinetuneConfig, OriginalConfig, SSLConfig
@@ -172,9 +172,9 @@ ENVIRONMENT = {"OMP_NUM_THREADS": THREADS, "MPLBACKEND": "Agg", "WANDB_MODE": "o
 
 
 @functools.cache
-def warm_start() -> WarmStart:
+def fork_server() -> ForkServer:
     # not with the shim that the first test may have put there
-    return WarmStart(os.environ | ENVIRONMENT | {"PYTHONPATH": ""})
+    return ForkServer(os.environ | ENVIRONMENT | {"PYTHONPATH": ""})
 
 
 def run_script(
@@ -187,7 +187,7 @@ def run_script(
 ) -> str:
     """Run an entry script as a user would; return what it printed, carriage returns as newlines.
 
-    It is a fork of a process with all imports (tests/warm.py), unless ``new`` is set.
+    It is a fork of a process with all imports (tests.forked_commands.py), unless ``new`` is set.
     """
     environment = os.environ | ENVIRONMENT
     command = [str(ROOT / script), *arguments]
@@ -204,7 +204,7 @@ def run_script(
         )
         found, output = done.returncode, done.stdout
     else:
-        found, output = warm_start().run(command, cwd, environment, timeout)
+        found, output = fork_server().run(command, cwd, environment, timeout)
     output = output.replace("\r", "\n")
     assert found == status, f"exit status {found}, expected {status}\n{output[-6000:]}"
     return output

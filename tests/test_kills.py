@@ -18,7 +18,7 @@ import torch
 from preprocessing.event_archive import EventArchive
 from tests.commands.running import SMALL_IMAGES
 from tests.conftest import ROOT
-from tests.killing import members, start_as_from_a_terminal, wait_for_the_end
+from tests.killed_commands import members, start_as_from_a_terminal, wait_for_the_end
 from tests.small_trainings import SMALLEST, arguments_of, start
 
 pytestmark = pytest.mark.slow

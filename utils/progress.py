@@ -10,7 +10,7 @@ from tqdm import tqdm
 LINE_EVERY_S = 60.0
 
 
-class _Lines(tqdm[Any]):
+class _Lines(tqdm):  # type: ignore[type-arg]  # tqdm is not generic at run time
     """Write a line to stderr every minute, and one at the end of what took longer."""
 
     def __init__(self, items: Iterable[Any] | None, **options: Any):
@@ -32,7 +32,7 @@ def is_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> tqdm[Any]:
+def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> "tqdm[Any]":
     """Return ``tqdm(items, **options)``; without a terminal, one that writes a line a minute."""
     if is_terminal():
         return tqdm(items, **options)

@@ -1,5 +1,6 @@
 """Classifier as users of ObsPy call it: the same as predict.py."""
 
+import doctest
 import subprocess
 import sys
 
@@ -127,3 +128,11 @@ def test_channels_of_seg2_have_the_same_names_as_an_event_and_in_continuous_data
     assert found[0].picks and set(found[0].picks) <= set(names)
     picks = found.to_catalog()[0].picks
     assert {pick.waveform_id.channel_code for pick in picks} <= {str(n) for n in range(1, 25)}
+
+
+def test_examples_in_docstrings_are_right(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = doctest.testmod(
+        sys.modules[Classifier.__module__], extraglobs={"Classifier": Classifier}
+    )
+    assert found.attempted > 10 and not found.failed

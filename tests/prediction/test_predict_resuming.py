@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from tests.killing import members, start_as_from_a_terminal, wait_for_the_end
+from tests.killed_commands import members, start_as_from_a_terminal, wait_for_the_end
 from tests.prediction.conftest import TRIGGER, predict
 from utils.files import lock_of
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.pretending import GPU, pretended_gpu
+from tests.fake_gpu import GPU, fake_gpu
 from training.callbacks import ProgressLines, StopAtDivergence
 from training.saving import SaveCheckpoints, save_atomically
 from utils.errors import UserError
@@ -68,7 +68,7 @@ def test_a_validation_loss_that_says_nothing_stops_the_training(loss):
 
 def test_finite_losses_pass_and_a_gpu_seldom_waits():
     watch_losses(torch.ones(20), n_steps=20)
-    with pretended_gpu() as gpu:
+    with fake_gpu() as gpu:
         watch_losses(torch.ones(20, device=GPU), n_steps=20)
         assert len(gpu.waits) == 3  # after 8, 16 and 20 steps
 
@@ -85,8 +85,8 @@ def test_what_cannot_be_saved_does_not_hide_why_the_run_stopped(tmp_path, caplog
 
 
 def test_files_open_without_a_gpu(tmp_path):
-    """``tests.pretending`` refuses to save tensors of a GPU."""
-    with pretended_gpu():
+    """``tests.fake_gpu`` refuses to save tensors of a GPU."""
+    with fake_gpu():
         save_atomically({"weights": [torch.ones(3, device=GPU)]}, tmp_path / "weights.ckpt")
     content = torch.load(tmp_path / "weights.ckpt", weights_only=True)
     assert content["weights"][0].shape == (3,)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.conftest import ROOT
-from tests.killing import members, start_as_from_a_terminal, wait_for_the_end
+from tests.killed_commands import members, start_as_from_a_terminal, wait_for_the_end
 
 SCRIPT = """
 import os, sys, time

@@ -118,7 +118,7 @@ class _Queue:
             process.wait()
 
 
-def _show_progress(bar: tqdm[Any], n_epochs: Mapping[Cell, int]) -> None:
+def _show_progress(bar: "tqdm[Any]", n_epochs: Mapping[Cell, int]) -> None:
     """Show the share of the work that is done, and the names of the cells that are running."""
     duration = {cell: RELATIVE_DURATION[cell.kind] for cell in n_epochs}
     done = sum(duration[cell] * _share_done(cell, n) for cell, n in n_epochs.items())

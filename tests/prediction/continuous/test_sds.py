@@ -6,7 +6,7 @@ import pytest
 
 from prediction.continuous.sds import DAY_NS, SdsArchive, day_of, parse_streams
 from prediction.monitoring.growing_archive import GrowingArchive
-from tests.prediction.feeding import append, bursts, records_of
+from tests.prediction.growing_files import append, bursts, records_of
 from utils.errors import UserError
 
 START = obspy.UTCDateTime("2020-12-30T12:00:00")

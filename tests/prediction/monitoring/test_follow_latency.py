@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.prediction.conftest import table
-from tests.prediction.feeding import append, bursts, records_of
+from tests.prediction.growing_files import append, bursts, records_of
 
 START = obspy.UTCDateTime("2024-05-01T12:00:00")
 HISTORY_S, SECONDS = 40.0, 90.0

@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.prediction.conftest import predict, table
-from tests.prediction.feeding import RECORD_BYTES, append
+from tests.prediction.growing_files import RECORD_BYTES, append
 
 START = obspy.UTCDateTime("2023-12-30T18:00:00")  # two midnights, one of a new year
 SECONDS, RATE_HZ, N_CHANNELS = 2 * 86_400, 20.0, 3

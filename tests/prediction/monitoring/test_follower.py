@@ -19,7 +19,7 @@ from prediction.run import follow_archive
 from preprocessing.traces import read_traces
 from tests.conftest import write_mseed
 from tests.prediction.conftest import predict, table
-from tests.prediction.feeding import append, bursts, records_of
+from tests.prediction.growing_files import append, bursts, records_of
 from utils.errors import Interrupted
 
 START = obspy.UTCDateTime("2020-02-28T23:57:00")  # midnight of a leap year comes soon

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.killing import members, start_as_from_a_terminal
+from tests.killed_commands import members, start_as_from_a_terminal
 from training.grid import queue as grid_run
 from training.grid.cells import plan_cells
 from training.grid.queue import run_cells

@@ -38,11 +38,11 @@ SLOW_IMPORTS = (
 )
 
 
-class WarmStart:
+class ForkServer:
     """Hold the process that commands are forked from."""
 
     def __init__(self, environment: dict[str, str]):
-        command = [sys.executable, "-m", "tests.warm"]
+        command = [sys.executable, "-m", "tests.forked_commands"]
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,

@@ -7,7 +7,7 @@ import pytest
 from preprocessing.check.__main__ import main as check
 from tests.commands.running import SMALL_ENCODER, summary
 from tests.conftest import ROOT, made_once, run_script
-from tests.foreign import write_icequakes, write_landslides
+from tests.other_networks import write_icequakes, write_landslides
 from tests.prediction.conftest import predict, table
 
 SMALL = [

@@ -28,7 +28,7 @@ INDEXING = {
 
 
 @contextmanager
-def pretended_gpu() -> Iterator["_FixedAnswers"]:
+def fake_gpu() -> Iterator["_FixedAnswers"]:
     """Let tensors be made on a GPU that is not there; yield what knows when it was waited for.
 
     Modules made before come along by ``module.to(GPU)``; their tensors that are neither parameters

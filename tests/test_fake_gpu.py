@@ -32,8 +32,8 @@ from preprocessing.recordings import Recording
 from preprocessing.views import CHANGES
 from tests.commands import running
 from tests.conftest import write_separable_events
+from tests.fake_gpu import GPU, fake_gpu
 from tests.modules import CLASSIFIER, small_pretraining
-from tests.pretending import GPU, pretended_gpu
 from training import trainer as training
 
 N_SAMPLES = 1200
@@ -120,7 +120,7 @@ def watch(monkeypatch, tmp_path):
     with ExitStack() as stack:
 
         def build(*arguments):
-            watch.gpu = stack.enter_context(pretended_gpu())
+            watch.gpu = stack.enter_context(fake_gpu())
             trainer = build_trainer(*arguments)
             trainer.callbacks.append(watch)
             return trainer
@@ -192,21 +192,21 @@ def test_steps_of_vibcreg_on_native_images():
     """The commands cut neighbouring crops of resized images."""
     views = ["RandomCrop", "RandomAmplitudeJitter"]
     module = pretraining(views, use_tnc=False, resize_size=None, minmax_scale=False)
-    with pretended_gpu():
+    with fake_gpu():
         assert {g.device for g in gradients_after_a_step(module, n_sensors=2)} == {GPU}
 
 
 def test_steps_on_whole_events_with_every_change():
     views = ["WholeEvent", *CHANGES]
     module = pretraining(views, use_tnc=False, resize_size=None)
-    with pretended_gpu(), torch.autocast("cuda", torch.bfloat16):
+    with fake_gpu(), torch.autocast("cuda", torch.bfloat16):
         assert {g.device for g in gradients_after_a_step(module, n_sensors=2)} == {GPU}
 
 
 def test_pretraining_in_several_processes():
     distributed.init_process_group("fake", rank=1, world_size=2, store=FakeStore())
     try:
-        with pretended_gpu():
+        with fake_gpu():
             module = pretraining().to(GPU)
             assert module.losses(torch.rand(4, 3, 32, 20, device=GPU))["loss"].device == GPU
             assert {g.device for g in gradients_after_a_step(classifier(), n_sensors=2)} == {GPU}
@@ -221,13 +221,13 @@ def test_classifier_steps():
         freeze_encoder=True,
         augmentations=list(CHANGES),
     )
-    with pretended_gpu(), torch.autocast("cuda", torch.bfloat16):
+    with fake_gpu(), torch.autocast("cuda", torch.bfloat16):
         assert {g.device for g in gradients_after_a_step(module, n_sensors=3)} == {GPU}
         module.validation_step(batch_of(3, GPU), 0)
 
 
 def test_evaluation_statistics_of_whitening():
-    with pretended_gpu():
+    with fake_gpu():
         norm = IterNorm(128).to(GPU).eval()
         assert norm(torch.rand(4, 128, device=GPU)).device == GPU
 
@@ -248,7 +248,7 @@ def test_predictions(monkeypatch, kind, ensemble, precision):
     model.calibrations = dict.fromkeys(ENSEMBLES, calibration)
     waveforms = np.random.default_rng(0).normal(size=(3, N_SAMPLES - 100)).astype(np.float32)
     recording = Recording(waveforms, 100.0, "2020-01-01T00:00:00", channels=tuple("abc"))
-    with pretended_gpu():
+    with fake_gpu():
         config = PredictConfig(ensemble=ensemble, precision=precision)
         predictor = Predictor(model, "", config, GPU)
         (found,) = predictor.classify([EventWindow("1.mseed", recording)])
@@ -271,5 +271,5 @@ def test_predictions(monkeypatch, kind, ensemble, precision):
     ],
 )
 def test_pretending_finds_mistakes(mistake):
-    with pretended_gpu(), pytest.raises((RuntimeError, TypeError), match="device|cpu|CPU|bfloat16"):
+    with fake_gpu(), pytest.raises((RuntimeError, TypeError), match="device|cpu|CPU|bfloat16"):
         mistake(torch.ones(4, device=GPU), torch.ones(4))

@@ -1,7 +1,7 @@
 """Start a command many times without paying for its imports: fork a process that has them, and kill
 it when asked.
 
-python tests/killing.py ROOT MOMENTS_JSON -- script arguments: runs the script once for each moment
+python tests/killed_commands.py ROOT MOMENTS_JSON -- script arguments: runs it once for each moment
 (seconds; null: to the end),
 kills it then (SIGKILL), and prints the exit statuses and how many seconds each took.
 ``--resume RUN_DIR`` is added once RUN_DIR has begun.
