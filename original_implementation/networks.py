@@ -8,8 +8,7 @@ convolutional neural networks*, arXiv 1404.5997: the AlexNet that torchvision ha
 import torch
 from torch import Tensor, nn
 
-from models.encoders import resnet_stem
-from models.resnet import ResNet
+from models.encoders import ResNet, resnet_stem
 from utils.names import BACKBONES_WITH_CLF
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torchvision
 
-from models.encoders import EncoderFileError, build_encoder, load_encoder_weights
+from models.encoders import DEPTHS, EncoderFileError, ResNet, build_encoder, load_encoder_weights
 from original_implementation.networks import build_backbone_with_clf
 from preprocessing.spectrogram import LogSpectrogram
 from utils.names import BACKBONES_WITH_CLF, ENCODER_SIZES
@@ -246,3 +246,18 @@ def test_stem_stride_keeps_the_resolution_and_goes_with_the_weights(tmp_path):
     torch.save({"state_dict": weights, "hyper_parameters": {"stem_stride": 1}}, lightning)
     with pytest.raises(EncoderFileError, match="stem_stride 1"):
         load_encoder_weights(build_encoder("ResNet18Encoder"), lightning)
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_weights_and_outputs_are_those_of_torchvision(depth):
+    torch.manual_seed(0)
+    ours = ResNet(depth, n_classes=5)
+    torch.manual_seed(0)
+    reference = getattr(torchvision.models, depth.lower())(weights=None, num_classes=5)
+    expected = reference.state_dict()
+    assert list(ours.state_dict()) == list(expected)
+    assert all(torch.equal(found, expected[name]) for name, found in ours.state_dict().items())
+    images = torch.randn(2, 3, 48, 64)
+    with torch.no_grad():
+        assert torch.equal(ours(images), reference(images))  # and BatchNorm's statistics follow
+        assert torch.equal(ours.eval()(images), reference.eval()(images))
