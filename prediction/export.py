@@ -97,7 +97,7 @@ def _log1p(power: Any) -> Any:
     """
     from onnxscript import opset18 as op
 
-    one = op.CastLike(op.Constant(value_float=1.0), power)
+    one = op.Constant(value_float=1.0)  # images are float32
     rounded = op.Add(power, one)
     taken = op.Sub(rounded, one)
     is_zero = op.Equal(rounded, one)

@@ -54,7 +54,7 @@ def start(moments, cwd, command, run_dir="") -> tuple[list[int], list[float]]:
     done = subprocess.run(
         [
             sys.executable,
-            str(ROOT / "tests" / "killing.py"),
+            str(ROOT / "tests" / "killed_commands.py"),
             str(ROOT),
             json.dumps(moments),
             str(run_dir),
