@@ -16,7 +16,7 @@ from prediction.events import Event
 from prediction.predictor import Classified, Predictor
 from prediction.tables import EventTable, SensorTable
 from utils.errors import UserError
-from utils.files import atomic, lock_of
+from utils.files import atomic, file_name, lock_of
 
 log = logging.getLogger(__name__)
 TIMELINE = "timeline.png"
@@ -111,7 +111,7 @@ class EventWriter:
         limit = self.predictor.config.max_plots
         n_left = len(events) if limit is None else max(0, limit - n_drawn)
         for event in events[:n_left]:
-            plot_event(event, self.predictor, folder / f"{_file_name(event.event.key)}.png")
+            plot_event(event, self.predictor, folder / f"{file_name(event.event.key)}.png")
         self.n_not_drawn += len(events[n_left:])
 
     def finish(self, covered_ns: ArrayLike | None = None, probabilities: Any = None) -> int:
@@ -183,8 +183,3 @@ def _write_probabilities(probabilities: Any, path: Path) -> None:
     log.info(
         "%s: probabilities every %g s: %s", path, probabilities[0].stats.delta, ", ".join(codes)
     )
-
-
-def _file_name(key: str) -> str:
-    """Turn a path or a time into a file name."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in key).strip("._")[-150:]

@@ -27,7 +27,7 @@ from training.training_plots import (
     plot_loss_curves,
     plot_recall,
 )
-from utils.files import atomic
+from utils.files import atomic, file_name
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def draw_samples(run: Run, module: pl.LightningModule, data: EventDataModule) ->
             archive.n_samples / archive.sampling_rate_hz,
             archive.sampling_rate_hz / 2,
             f"{archive.names[event]} (class {name})",
-            run.plots / f"event_{name}.png",
+            run.plots / f"event_{file_name(name)}.png",
         )
 
 

@@ -11,6 +11,8 @@ from filelock import FileLock
 
 from utils.errors import UserError
 
+LONGEST_NAME_BYTES = 150  # file systems allow 255, and suffixes come behind
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -42,6 +44,16 @@ def lock_of(path: Path) -> FileLock:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path, thread_local=False)
+
+
+def file_name(text: str) -> str:
+    """Return a file name for text that comes from data: a class, an event, a path.
+
+    It has letters, digits and ``-_.`` only, and at most ``LONGEST_NAME_BYTES``, of which the end is
+    kept. So no text leads out of a folder.
+    """
+    allowed = "".join(c if c.isalnum() or c in "-_." else "_" for c in text).strip("._")
+    return allowed.encode()[-LONGEST_NAME_BYTES:].decode(errors="ignore").strip("._") or "_"
 
 
 class ErrorKeepingFile:
